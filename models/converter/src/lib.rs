@@ -1,0 +1,1 @@
+//! Converters: what each version reads, writes, keeps, drops, edits and breaks.

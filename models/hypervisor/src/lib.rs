@@ -1,0 +1,1 @@
+//! Hypervisors with their consoles: products as facts with evidence, importers, exporters, hosts.

@@ -1,0 +1,1 @@
+//! Segments, DHCP servers and clients, routing, DNS and firewalls, packet by packet.

@@ -1,0 +1,1 @@
+//! The laws of the house: strategies, invariants, relations and the tests that hold it.

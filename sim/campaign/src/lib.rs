@@ -1,0 +1,1 @@
+//! Many scenarios, by index range and worker threads, merged in index order.

@@ -1,0 +1,1 @@
+//! Virtual time, named random streams, the event queue, the trace and its hashes.
