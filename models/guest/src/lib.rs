@@ -12,6 +12,7 @@
     )
 )]
 
+pub mod net;
 mod tree;
 
 pub use tree::Tree;
