@@ -33,8 +33,12 @@ pub fn content_id(source: &(impl ReadAt + ?Sized)) -> Result<ContentId> {
         // Pages are taken whole and once, even where two extents meet inside one.
         let mut at = extent.offset.saturating_sub(extent.offset % 4096).max(next);
         while at < end {
-            let take = usize::try_from(length.saturating_sub(at)).unwrap_or(PAGE).min(PAGE);
-            let Some(part) = page.get_mut(..take) else { break };
+            let take = usize::try_from(length.saturating_sub(at))
+                .unwrap_or(PAGE)
+                .min(PAGE);
+            let Some(part) = page.get_mut(..take) else {
+                break;
+            };
             source.read_at(at, part)?;
             if part.iter().any(|byte| *byte != 0) {
                 hasher.write(&at.to_le_bytes());

@@ -60,8 +60,16 @@ impl<S: ReadAt + ?Sized> Iterator for Extents<'_, S> {
         }
         let found = self.source.extent_at(self.at);
         // A source that answers nonsense is taken to mean "bytes until the end": total, and it always advances.
-        let length = if found.offset == self.at && found.length > 0 { found.length.min(left) } else { left };
-        let extent = Extent { offset: self.at, length, kind: found.kind };
+        let length = if found.offset == self.at && found.length > 0 {
+            found.length.min(left)
+        } else {
+            left
+        };
+        let extent = Extent {
+            offset: self.at,
+            length,
+            kind: found.kind,
+        };
         self.at = self.at.checked_add(length)?;
         Some(extent)
     }

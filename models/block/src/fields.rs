@@ -21,9 +21,39 @@ macro_rules! field {
         }
     };
 }
-field!(le_u16, u16, from_le_bytes, "Little-endian 16 bits at `offset`.");
-field!(le_u32, u32, from_le_bytes, "Little-endian 32 bits at `offset`.");
-field!(le_u64, u64, from_le_bytes, "Little-endian 64 bits at `offset`.");
-field!(be_u16, u16, from_be_bytes, "Big-endian 16 bits at `offset`.");
-field!(be_u32, u32, from_be_bytes, "Big-endian 32 bits at `offset`.");
-field!(be_u64, u64, from_be_bytes, "Big-endian 64 bits at `offset`.");
+field!(
+    le_u16,
+    u16,
+    from_le_bytes,
+    "Little-endian 16 bits at `offset`."
+);
+field!(
+    le_u32,
+    u32,
+    from_le_bytes,
+    "Little-endian 32 bits at `offset`."
+);
+field!(
+    le_u64,
+    u64,
+    from_le_bytes,
+    "Little-endian 64 bits at `offset`."
+);
+field!(
+    be_u16,
+    u16,
+    from_be_bytes,
+    "Big-endian 16 bits at `offset`."
+);
+field!(
+    be_u32,
+    u32,
+    from_be_bytes,
+    "Big-endian 32 bits at `offset`."
+);
+field!(
+    be_u64,
+    u64,
+    from_be_bytes,
+    "Big-endian 64 bits at `offset`."
+);

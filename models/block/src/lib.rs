@@ -36,6 +36,7 @@
 )]
 
 mod content;
+mod delta;
 mod error;
 mod extent;
 mod fields;

@@ -26,7 +26,10 @@ impl Overlay {
     /// The base with `delta` applied.
     #[must_use]
     pub fn with_delta(base: Arc<dyn ReadAt>, delta: &Delta) -> Self {
-        Self { base, pages: RwLock::new(delta.0.clone()) }
+        Self {
+            base,
+            pages: RwLock::new(delta.0.clone()),
+        }
     }
 
     /// What differs from the base. Pages written with the bytes that were there already are left out.
@@ -55,7 +58,12 @@ impl Overlay {
 impl std::fmt::Debug for Overlay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
-        write!(f, "Overlay({} bytes, {} pages changed)", self.base.len(), pages.len())
+        write!(
+            f,
+            "Overlay({} bytes, {} pages changed)",
+            self.base.len(),
+            pages.len()
+        )
     }
 }
 
@@ -74,7 +82,11 @@ impl ReadAt for Overlay {
             let from = offset.max(*start);
             let skip_page = usize::try_from(from.saturating_sub(*start)).unwrap_or(usize::MAX);
             let skip_buffer = usize::try_from(from.saturating_sub(offset)).unwrap_or(usize::MAX);
-            let (Some(source), Some(target)) = (page.get(skip_page..), buffer.get_mut(skip_buffer..)) else { continue };
+            let (Some(source), Some(target)) =
+                (page.get(skip_page..), buffer.get_mut(skip_buffer..))
+            else {
+                continue;
+            };
             let length = source.len().min(target.len());
             if let (Some(source), Some(target)) = (source.get(..length), target.get_mut(..length)) {
                 target.copy_from_slice(source);
@@ -87,8 +99,14 @@ impl ReadAt for Overlay {
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
         let first = offset.saturating_sub(offset % PAGE);
         if pages.contains_key(&first) {
-            let length = PAGE.saturating_sub(offset.saturating_sub(first)).min(self.len().saturating_sub(offset));
-            return Extent { offset, length, kind: crate::ExtentKind::Data };
+            let length = PAGE
+                .saturating_sub(offset.saturating_sub(first))
+                .min(self.len().saturating_sub(offset));
+            return Extent {
+                offset,
+                length,
+                kind: crate::ExtentKind::Data,
+            };
         }
         let mut extent = self.base.extent_at(offset);
         if let Some((next, _)) = pages.range(first..).next() {
@@ -101,7 +119,10 @@ impl ReadAt for Overlay {
 impl WriteAt for Overlay {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if offset.checked_add(length).is_none_or(|end| end > self.len()) {
+        if offset
+            .checked_add(length)
+            .is_none_or(|end| end > self.len())
+        {
             return Err(crate::Error::io(format_args!(
                 "write of {length} bytes at offset {offset} ends past the end of the disk ({})",
                 self.len()
@@ -111,7 +132,12 @@ impl WriteAt for Overlay {
         let mut at = offset.saturating_sub(offset % PAGE);
         let end = offset.saturating_add(length);
         while at < end {
-            let known = self.pages.read().unwrap_or_else(PoisonError::into_inner).get(&at).cloned();
+            let known = self
+                .pages
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&at)
+                .cloned();
             let page = match known {
                 Some(page) => page.to_vec(),
                 None => self.base_page(at)?,
@@ -128,7 +154,10 @@ impl WriteAt for Overlay {
             let mut merged = vec![0; page.len()];
             sheet.set_len(u64::try_from(page.len()).unwrap_or(0))?;
             sheet.read_at(0, &mut merged)?;
-            self.pages.write().unwrap_or_else(PoisonError::into_inner).insert(at, merged.into());
+            self.pages
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(at, merged.into());
             at = at.saturating_add(PAGE);
         }
         Ok(())
@@ -138,6 +167,9 @@ impl WriteAt for Overlay {
         if length == self.len() {
             return Ok(());
         }
-        Err(crate::Error::io(format_args!("an overlay keeps its base's length ({}), not {length}", self.len())))
+        Err(crate::Error::io(format_args!(
+            "an overlay keeps its base's length ({}), not {length}",
+            self.len()
+        )))
     }
 }

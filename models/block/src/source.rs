@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 /// Bytes that can be read at any offset, by many readers at once.
-#[expect(clippy::len_without_is_empty, reason = "an empty disk is a disk of 0 bytes, nothing special")]
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "an empty disk is a disk of 0 bytes, nothing special"
+)]
 pub trait ReadAt: Send + Sync {
     /// Number of bytes.
     fn len(&self) -> u64;
@@ -18,7 +21,11 @@ pub trait ReadAt: Send + Sync {
 
     /// What is known of the range that starts at `offset` (`offset < len`), without reading it.
     fn extent_at(&self, offset: u64) -> Extent {
-        Extent { offset, length: self.len().saturating_sub(offset), kind: ExtentKind::Data }
+        Extent {
+            offset,
+            length: self.len().saturating_sub(offset),
+            kind: ExtentKind::Data,
+        }
     }
 }
 
@@ -43,7 +50,9 @@ fn len64(bytes: &[u8]) -> u64 {
 }
 
 fn past_end(offset: u64, wanted: usize, length: u64) -> Error {
-    Error::io(format_args!("read of {wanted} bytes at offset {offset} ends past the end ({length})"))
+    Error::io(format_args!(
+        "read of {wanted} bytes at offset {offset} ends past the end ({length})"
+    ))
 }
 
 impl ReadAt for [u8] {
@@ -52,7 +61,9 @@ impl ReadAt for [u8] {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let found = usize::try_from(offset).ok().and_then(|at| crate::slice_at(self, at, buffer.len()));
+        let found = usize::try_from(offset)
+            .ok()
+            .and_then(|at| crate::slice_at(self, at, buffer.len()));
         let found = found.ok_or_else(|| past_end(offset, buffer.len(), len64(self)))?;
         buffer.copy_from_slice(found);
         Ok(())
@@ -118,7 +129,11 @@ impl Window {
                 source.len()
             )));
         }
-        Ok(Self { source, start, length })
+        Ok(Self {
+            source,
+            start,
+            length,
+        })
     }
 
     /// Offset of the window's first byte in its source.
@@ -144,12 +159,17 @@ impl ReadAt for Window {
         if end.is_none_or(|end| end > self.length) {
             return Err(past_end(offset, buffer.len(), self.length));
         }
-        self.source.read_at(self.start.saturating_add(offset), buffer)
+        self.source
+            .read_at(self.start.saturating_add(offset), buffer)
     }
 
     fn extent_at(&self, offset: u64) -> Extent {
         let found = self.source.extent_at(self.start.saturating_add(offset));
-        Extent { offset, length: found.length.min(self.length.saturating_sub(offset)), kind: found.kind }
+        Extent {
+            offset,
+            length: found.length.min(self.length.saturating_sub(offset)),
+            kind: found.kind,
+        }
     }
 }
 
@@ -169,7 +189,10 @@ const PAGE: usize = 4096;
 const PAGE64: u64 = 4096;
 
 /// Splits `[offset, offset + length)` at page borders: (page number, start in page, range in buffer).
-fn pages_of(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+fn pages_of(
+    offset: u64,
+    length: usize,
+) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0usize;
     std::iter::from_fn(move || {
         let left = length.checked_sub(done).filter(|left| *left > 0)?;
@@ -186,22 +209,33 @@ impl SparseBytes {
     /// `length` zero bytes.
     #[must_use]
     pub fn new(length: u64) -> Self {
-        Self { inner: RwLock::new(Pages { length, pages: BTreeMap::new() }) }
+        Self {
+            inner: RwLock::new(Pages {
+                length,
+                pages: BTreeMap::new(),
+            }),
+        }
     }
 
     /// Bytes really held.
     #[must_use]
     pub fn allocated(&self) -> u64 {
         let pages = self.read_lock();
-        u64::try_from(pages.pages.len()).unwrap_or(u64::MAX).saturating_mul(PAGE64)
+        u64::try_from(pages.pages.len())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(PAGE64)
     }
 
     fn read_lock(&self) -> std::sync::RwLockReadGuard<'_, Pages> {
-        self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn write_lock(&self) -> std::sync::RwLockWriteGuard<'_, Pages> {
-        self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -212,13 +246,22 @@ impl ReadAt for SparseBytes {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let inner = self.read_lock();
-        if offset.checked_add(len64(buffer)).is_none_or(|end| end > inner.length) {
+        if offset
+            .checked_add(len64(buffer))
+            .is_none_or(|end| end > inner.length)
+        {
             return Err(past_end(offset, buffer.len(), inner.length));
         }
         for (page, within, range) in pages_of(offset, buffer.len()) {
             let length = range.len();
-            let Some(target) = buffer.get_mut(range) else { continue };
-            match inner.pages.get(&page).and_then(|bytes| crate::slice_at(bytes, within, length)) {
+            let Some(target) = buffer.get_mut(range) else {
+                continue;
+            };
+            match inner
+                .pages
+                .get(&page)
+                .and_then(|bytes| crate::slice_at(bytes, within, length))
+            {
                 Some(bytes) => target.copy_from_slice(bytes),
                 None => target.fill(0),
             }
@@ -235,25 +278,44 @@ impl ReadAt for SparseBytes {
                 page = page.saturating_add(1);
             }
             let length = page.saturating_mul(PAGE64).saturating_sub(offset).min(left);
-            return Extent { offset, length, kind: ExtentKind::Data };
+            return Extent {
+                offset,
+                length,
+                kind: ExtentKind::Data,
+            };
         }
-        let next = inner.pages.range(page..).next().map_or(inner.length, |(next, _)| next.saturating_mul(PAGE64));
-        Extent { offset, length: next.saturating_sub(offset).min(left), kind: ExtentKind::Hole }
+        let next = inner
+            .pages
+            .range(page..)
+            .next()
+            .map_or(inner.length, |(next, _)| next.saturating_mul(PAGE64));
+        Extent {
+            offset,
+            length: next.saturating_sub(offset).min(left),
+            kind: ExtentKind::Hole,
+        }
     }
 }
 
 impl WriteAt for SparseBytes {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let end = offset.checked_add(len64(bytes)).ok_or_else(|| Error::io("write ends past 2^64"))?;
+        let end = offset
+            .checked_add(len64(bytes))
+            .ok_or_else(|| Error::io("write ends past 2^64"))?;
         let mut inner = self.write_lock();
         inner.length = inner.length.max(end);
         for (page, within, range) in pages_of(offset, bytes.len()) {
-            let Some(source) = bytes.get(range) else { continue };
+            let Some(source) = bytes.get(range) else {
+                continue;
+            };
             let zero = source.iter().all(|byte| *byte == 0);
             if zero && !inner.pages.contains_key(&page) {
                 continue;
             }
-            let target = inner.pages.entry(page).or_insert_with(|| vec![0; PAGE].into_boxed_slice());
+            let target = inner
+                .pages
+                .entry(page)
+                .or_insert_with(|| vec![0; PAGE].into_boxed_slice());
             if let Some(target) = target.get_mut(within..within.saturating_add(source.len())) {
                 target.copy_from_slice(source);
             }
@@ -266,7 +328,11 @@ impl WriteAt for SparseBytes {
         if length < inner.length {
             drop(inner.pages.split_off(&length.div_ceil(PAGE64)));
             let within = usize::try_from(length % PAGE64).unwrap_or(0);
-            if let Some(tail) = inner.pages.get_mut(&(length / PAGE64)).and_then(|page| page.get_mut(within..)) {
+            if let Some(tail) = inner
+                .pages
+                .get_mut(&(length / PAGE64))
+                .and_then(|page| page.get_mut(within..))
+            {
                 tail.fill(0);
             }
         }
@@ -279,8 +345,17 @@ impl WriteAt for SparseBytes {
 ///
 /// # Errors
 /// [`Error::Corrupt`] when the range ends past the source, [`Error::Unsupported`] when it is larger than allowed.
-pub fn read_vec(source: &(impl ReadAt + ?Sized), place: &str, offset: u64, length: u64, limits: &Limits) -> Result<Vec<u8>> {
-    if offset.checked_add(length).is_none_or(|end| end > source.len()) {
+pub fn read_vec(
+    source: &(impl ReadAt + ?Sized),
+    place: &str,
+    offset: u64,
+    length: u64,
+    limits: &Limits,
+) -> Result<Vec<u8>> {
+    if offset
+        .checked_add(length)
+        .is_none_or(|end| end > source.len())
+    {
         return Err(Error::corrupt(format_args!(
             "{place} at offset {offset} has {length} bytes and ends past the end ({})",
             source.len()
@@ -303,8 +378,12 @@ pub fn copy_data(source: &(impl ReadAt + ?Sized), sink: &(impl WriteAt + ?Sized)
         let mut at = extent.offset;
         let end = extent.offset.saturating_add(extent.length);
         while at < end {
-            let take = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(buffer.len());
-            let Some(chunk) = buffer.get_mut(..take) else { break };
+            let take = usize::try_from(end.saturating_sub(at))
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            let Some(chunk) = buffer.get_mut(..take) else {
+                break;
+            };
             source.read_at(at, chunk)?;
             sink.write_at(at, chunk)?;
             at = at.saturating_add(len64(chunk));
