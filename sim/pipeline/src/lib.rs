@@ -1,1 +1,21 @@
-//! The seven steps of a migration as a sans-IO state machine, its checks, policy, routes and rollback.
+//! The seven steps of a migration.
+//!
+//! * [`Pipeline`]: the steps as a state machine without input or output; [`drive`] runs one against a [`BackEnd`].
+//! * [`Policy`]: measured changes to scores, in one file; [`Check`], [`Overall`]: how they add up.
+//! * [`routes`]: the committed route table.
+//!
+//! What it does not do: decide anything that is not in the scenario; draw randomness of its own.
+
+mod check;
+mod facts;
+mod machine;
+mod policy;
+mod route;
+mod run;
+
+pub use check::{Check, Found, Overall, aggregate, overall};
+pub use facts::{Fact, GuestFacts, Seen, compare, stable};
+pub use machine::{Command, Completion, Next, Pipeline};
+pub use policy::{Level, Measure, Policy, Relaxation, Relaxed, Rule};
+pub use route::{Hop, Route, routes, vocabulary};
+pub use run::{BackEnd, LabState, RunReport, drive};

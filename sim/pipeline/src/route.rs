@@ -1,0 +1,98 @@
+//! Routes: which export, conversions and import follow each other.
+
+use drylab_catalog::ProductId;
+use drylab_scenario::{RouteName, Vocabulary};
+use serde::Deserialize;
+
+/// One thing done on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hop {
+    /// vSphere Client: File, Export, Export OVF Template.
+    VsphereExportOvf,
+    /// The machine's folder on the datastore, as the datastore browser (or libvirt's esx driver) reads it.
+    DatastoreCopy,
+    /// `virsh dumpxml` and the image file.
+    VirshDumpxmlCopy,
+    /// virt-v2v 0.8 from libvirt's esx driver to libvirt.
+    #[serde(rename = "virt-v2v-0.8")]
+    VirtV2v,
+    /// virt-convert with its default options.
+    #[serde(rename = "virt-convert-0.600")]
+    VirtConvert,
+    /// `qemu-img convert -O raw` of CentOS 6.3.
+    #[serde(rename = "qemu-img-0.12-raw")]
+    QemuImgRaw,
+    /// `qemu-img convert -O vmdk` of CentOS 6.3.
+    #[serde(rename = "qemu-img-0.12-vmdk")]
+    QemuImgVmdk,
+    /// `vmkfstools -i` on the ESXi host.
+    VmkfstoolsClone,
+    /// vSphere Client: File, Deploy OVF Template.
+    VsphereDeployOvf,
+    /// Datastore browser: Add to Inventory, "I moved it".
+    VsphereRegisterVmx,
+    /// vSphere Client: New Virtual Machine, Custom, Use an existing virtual disk.
+    VsphereExistingDisk,
+    /// `virsh define`.
+    VirshDefine,
+    /// Virtual Machine Manager: New, Import existing disk image.
+    VirtManagerImport,
+    /// `virt-image` on what virt-convert wrote.
+    VirtImage,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Id.
+    pub id: String,
+    /// Where it starts.
+    pub source: ProductId,
+    /// Where it ends.
+    pub target: ProductId,
+    /// What is done; the last one makes the machine at the target.
+    pub hops: Vec<Hop>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteTable {
+    #[serde(rename = "route")]
+    routes: Vec<Route>,
+}
+
+/// The committed route table, in its order (which breaks ties).
+///
+/// # Panics
+/// When the file that is part of the program does not parse.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    let table: RouteTable = toml::from_str(include_str!("../routes.toml"))
+        .expect("routes.toml is part of the program and parses");
+    table.routes
+}
+
+impl Route {
+    /// Hops before the import, and the import.
+    #[must_use]
+    pub fn split(&self) -> Option<(&[Hop], Hop)> {
+        let (last, before) = self.hops.split_last()?;
+        Some((before, *last))
+    }
+}
+
+/// What the scenario generator may choose from.
+#[must_use]
+pub fn vocabulary(routes: &[Route], guests: Vec<drylab_catalog::GuestId>) -> Vocabulary {
+    let routes = routes
+        .iter()
+        .map(|route| RouteName {
+            id: route.id.clone(),
+            source: route.source.clone(),
+            target: route.target.clone(),
+        })
+        .collect();
+    Vocabulary { guests, routes }
+}
