@@ -15,6 +15,8 @@
     )
 )]
 
+pub mod ntfs;
+
 use drylab_block::{Limits, Result};
 use std::fmt;
 
