@@ -1,4 +1,33 @@
 //! Disk image formats: raw, VMDK, qcow2; detected by content, read and written.
+//!
+//! ```
+//! use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
+//! use drylab_image::{Format, Target, VmdkOptions};
+//! use std::sync::Arc;
+//!
+//! let disk = SparseBytes::new(1 << 30);
+//! disk.write_at(4096, b"boot")?;
+//! let file = SparseBytes::default();
+//! let written = drylab_image::write(&disk, &Target::VmdkStream(VmdkOptions::default()), &file)?;
+//! assert!(written.file_bytes < 1 << 18);
+//!
+//! let image = drylab_image::open(Arc::new(file), &Limits::DEFAULT)?;
+//! assert_eq!((image.format(), image.subformat()), (Format::Vmdk, "streamOptimized"));
+//! assert_eq!(image.virtual_size(), 1 << 30);
+//! let mut bytes = [0u8; 4];
+//! image.read_at(4096, &mut bytes)?;
+//! assert_eq!(&bytes, b"boot");
+//! # Ok::<(), drylab_block::Error>(())
+//! ```
+//!
+//! * [`detect`] names a format by its content; formats known and not read are refused by name, never taken for raw.
+//! * [`open`] gives an [`Image`]: the guest-visible bytes, with a total map of extents and an [`Info`].
+//! * [`write()`], [`write_stream`], [`file_size`]: the same bytes into another container, deterministic.
+//! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
+//! * [`fuzz`]: entry points for fuzzers.
+//!
+//! What it does not do: open files, follow backing files, parents or extents in other files, check or repair whole
+//! images, change them in place.
 
 #![cfg_attr(
     not(test),
@@ -11,3 +40,22 @@
         clippy::panic
     )
 )]
+
+mod codec;
+mod detect;
+pub mod fuzz;
+mod image;
+mod map;
+mod math;
+mod qcow2;
+mod raw;
+mod recent;
+mod scan;
+mod vmdk;
+mod write;
+
+pub use detect::{Detected, Format, detect};
+pub use image::{Image, Info, open};
+pub use qcow2::{Qcow2Options, Qcow2Version};
+pub use vmdk::{Adapter, StreamWalk, VmdkOptions, walk_stream};
+pub use write::{Target, Written, file_size, write, write_stream};

@@ -1,0 +1,211 @@
+//! What a file is, told from its bytes and never from its name.
+
+use crate::qcow2;
+use crate::vmdk::{self, Descriptor, Header};
+use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
+
+/// A container of disks that this crate reads.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// The bytes of the disk.
+    Raw,
+    /// VMware's virtual disk, hosted sparse extent.
+    Vmdk,
+    /// QEMU's copy-on-write image, version 2 or 3.
+    Qcow2,
+}
+
+impl Format {
+    /// The name users type and read: `raw`, `vmdk`, `qcow2`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Vmdk => "vmdk",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What [`detect`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detected {
+    /// The format.
+    pub format: Format,
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, empty for raw.
+    pub subformat: String,
+}
+
+/// Magics at fixed places of the head, of formats that are known but not read.
+const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
+    (0, b"COWD", "VMDK COWD (ESX sparse extent)"),
+    (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK seSparse"),
+    (0, b"conectix", "VHD (dynamic or differencing)"),
+    (0, b"vhdxfile", "VHDX"),
+    (64, b"\x7f\x10\xda\xbe", "VDI"),
+    (0, b"QED\0", "QED"),
+    (0, b"WithoutFreeSpace", "Parallels"),
+    (0, b"WithouFreSpacExt", "Parallels"),
+    (0, b"EVF\x09\x0d\x0a\xff\0", "EWF (EnCase)"),
+    (0, b"EVF2\x0d\x0a\x81\0", "EWF (EnCase, version 2)"),
+    (0, b"MSWIM\0\0\0", "WIM"),
+    (0, b"\x1f\x8b\x08", "gzip, to be unpacked first"),
+    (0, b"\xfd7zXZ\0", "xz, to be unpacked first"),
+    (0, b"\x28\xb5\x2f\xfd", "zstd, to be unpacked first"),
+];
+
+/// Bytes looked at in front; the embedded descriptor of a VMDK is read apart.
+const HEAD: u64 = 4096;
+/// Most bytes of a text that starts as a descriptor searched for its `createType`.
+const TEXT: u64 = 1 << 16;
+
+/// Names the format of `source` by its magics; raw only when none of them matched.
+///
+/// # Errors
+/// [`Error::Unsupported`] with the format's name when it is known and not read; what reading finds.
+pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
+    let length = source.len();
+    let head = read_vec(
+        source,
+        "head of the file",
+        0,
+        length.min(HEAD),
+        &Limits::DEFAULT,
+    )?;
+    let found = |format, subformat: &str| {
+        Ok(Detected {
+            format,
+            subformat: subformat.to_owned(),
+        })
+    };
+    let refused = |name: &str| Err(Error::unsupported(format_args!("format {name}")));
+    if head.starts_with(vmdk::MAGIC) {
+        return found(Format::Vmdk, &sparse_subformat(source, &head));
+    }
+    if head.starts_with(qcow2::MAGIC) {
+        return match be_u32(&head, 4) {
+            Some(1) => refused("qcow (version 1)"),
+            Some(version @ (2 | 3)) => found(Format::Qcow2, &format!("v{version}")),
+            Some(version) => refused(&format!("qcow2 version {version}")),
+            None => Err(Error::corrupt(format_args!("qcow2 of {length} bytes"))),
+        };
+    }
+    let hit = |(offset, magic, _): &&(usize, &[u8], &str)| {
+        drylab_block::slice_at(&head, *offset, (*magic).len()) == Some(*magic)
+    };
+    if let Some((_, _, name)) = KNOWN_HEADS.iter().find(hit) {
+        return refused(name);
+    }
+    if is_descriptor(&head) {
+        let text = read_vec(
+            source,
+            "VMDK descriptor",
+            0,
+            length.min(TEXT),
+            &Limits::DEFAULT,
+        )?;
+        let descriptor = Descriptor::parse(&text, &Limits::DEFAULT)?;
+        let kind = descriptor
+            .value("createType")
+            .unwrap_or("unknown type")
+            .to_owned();
+        return refused(&format!(
+            "VMDK descriptor ({kind}) whose extents are other files"
+        ));
+    }
+    // A fixed VHD has only a footer: 512 bytes, 511 by old Virtual PC.
+    for back in [512u64, 511] {
+        if let Some(place) = length.checked_sub(back) {
+            let tail = read_vec(source, "tail of the file", place, 8, &Limits::DEFAULT)?;
+            if tail == b"conectix" {
+                return refused("VHD (fixed, or its first footer is gone)");
+            }
+        }
+    }
+    found(Format::Raw, "")
+}
+
+/// Whether a text file starts as a VMDK descriptor does.
+fn is_descriptor(head: &[u8]) -> bool {
+    let text = head
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(head)
+        .trim_ascii_start();
+    let start = text.get(..vmdk::FIRST_LINE.len()).unwrap_or_default();
+    start.eq_ignore_ascii_case(vmdk::FIRST_LINE.as_bytes())
+}
+
+/// `createType` of the embedded descriptor, or what the flags say when it cannot be had. Never fails: that the file
+/// claims to be a VMDK is sure.
+fn sparse_subformat(source: &dyn ReadAt, head: &[u8]) -> String {
+    let embedded = || {
+        let header = Header::parse(head, 0, &Limits::DEFAULT).ok()?;
+        let (place, length) = (
+            header.descriptor_offset.checked_mul(512)?,
+            header.descriptor_size.checked_mul(512)?,
+        );
+        let text = read_vec(
+            source,
+            "VMDK descriptor",
+            place,
+            length.min(TEXT),
+            &Limits::DEFAULT,
+        )
+        .ok()?;
+        Descriptor::parse(&text, &Limits::DEFAULT)
+            .ok()?
+            .value("createType")
+            .map(str::to_owned)
+    };
+    let flags = || match le_u32(head, 8) {
+        Some(flags) if flags & (1 << 16) != 0 => "streamOptimized",
+        _ => "sparse extent",
+    };
+    embedded().unwrap_or_else(|| flags().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_known_by_magic_are_refused_by_name_and_never_taken_for_raw() {
+        for &(offset, magic, name) in KNOWN_HEADS {
+            let mut file = vec![0u8; 8192];
+            file[offset..offset + magic.len()].copy_from_slice(magic);
+            let error = detect(&file).unwrap_err();
+            assert!(
+                matches!(&error, Error::Unsupported(text) if text.contains(name)),
+                "{error}"
+            );
+        }
+        for back in [512, 511] {
+            let mut file = vec![0u8; 4096];
+            let place = file.len() - back;
+            file[place..place + 8].copy_from_slice(b"conectix");
+            assert!(detect(&file).unwrap_err().to_string().contains("VHD"));
+        }
+        assert!(
+            detect(&b"QFI\xfb\0\0\0\x01".to_vec())
+                .unwrap_err()
+                .to_string()
+                .contains("qcow (version 1)")
+        );
+        let text = b"# Disk DescriptorFile\nversion=1\ncreateType=\"vmfs\"\n".to_vec();
+        assert!(detect(&text).unwrap_err().to_string().contains("vmfs"));
+    }
+
+    #[test]
+    fn a_file_without_a_magic_is_raw_whatever_its_length() {
+        for length in [0usize, 1, 511, 512, 513, 5000] {
+            assert_eq!(detect(&vec![7u8; length]).unwrap().format, Format::Raw);
+        }
+    }
+}

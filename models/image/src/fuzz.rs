@@ -1,0 +1,93 @@
+//! What a fuzzer calls: open the bytes, walk everything within bounds, keep the laws.
+//!
+//! A panic is a bug of ours; an error is an answer.
+
+use crate::qcow2::Qcow2;
+use crate::vmdk::{Vmdk, walk_stream};
+use drylab_block::{Extents, Limits, ReadAt};
+use std::sync::Arc;
+
+/// Extents walked of one input, so that a small input cannot cost much.
+const EXTENTS: usize = 4096;
+/// Extents read of one input.
+const READS: u64 = 64;
+/// Bytes read at a place.
+const PIECE: u64 = 4096;
+
+fn limits() -> Limits {
+    let mut limits = Limits::DEFAULT;
+    limits.table_bytes_max = 4 << 20;
+    limits.text_bytes_max = 1 << 20;
+    limits
+}
+
+/// Opens `data` as a VMDK.
+pub fn vmdk(data: &[u8]) {
+    let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let _ = walk_stream(&*source, &limits());
+    if let Ok(image) = Vmdk::open(source, &limits()) {
+        drop(image.details());
+        walk(&image);
+    }
+}
+
+/// Opens `data` as a qcow2.
+pub fn qcow2(data: &[u8]) {
+    if let Ok(image) = Qcow2::open(Arc::new(data.to_vec()), &limits()) {
+        drop(image.details());
+        walk(&image);
+    }
+}
+
+/// Opens `data` as what it says it is.
+pub fn detect(data: &[u8]) {
+    let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let found = crate::detect(&*source);
+    if let Ok(image) = crate::open(source, &limits()) {
+        let known = found.is_ok_and(|found| found.format == image.format());
+        assert!(known, "what was opened must have been detected");
+        drop(image.info());
+        walk(&image);
+    }
+}
+
+/// Extents touch, cover the disk and can be read or refused.
+fn walk(disk: &dyn ReadAt) {
+    let mut end = 0u64;
+    let mut reads = 0u64;
+    let mut walked = 0usize;
+    let mut buffer = [0u8; 4096];
+    for extent in Extents::new(disk).take(EXTENTS) {
+        let said = disk.extent_at(extent.offset);
+        assert!(
+            extent.offset == end && said.length > 0,
+            "extents must touch and not be empty"
+        );
+        end = extent.offset.saturating_add(said.length);
+        assert!(end <= disk.len(), "an extent must end inside the disk");
+        walked = walked.saturating_add(1);
+        if extent.kind.has_bytes() && reads < READS {
+            reads = reads.saturating_add(1);
+            read(disk, extent.offset, extent.length, &mut buffer);
+            let last = end.saturating_sub(extent.length.min(PIECE));
+            read(disk, last, end.saturating_sub(last), &mut buffer);
+        }
+    }
+    assert!(
+        walked == EXTENTS || end == disk.len(),
+        "extents must cover the disk"
+    );
+    read(
+        disk,
+        disk.len().saturating_sub(PIECE),
+        PIECE.min(disk.len()),
+        &mut buffer,
+    );
+}
+
+fn read(disk: &dyn ReadAt, offset: u64, length: u64, buffer: &mut [u8]) {
+    let length = usize::try_from(length.min(PIECE)).unwrap_or(0);
+    if let Some(part) = buffer.get_mut(..length) {
+        let _ = disk.read_at(offset, part);
+    }
+}

@@ -1,0 +1,175 @@
+//! The descriptor: a text of `key = value` lines and extent lines.
+//!
+//! ```text
+//! # Disk DescriptorFile
+//! version=1
+//! CID=fffffffe
+//! parentCID=ffffffff
+//! createType="streamOptimized"
+//! # Extent description
+//! RDONLY 16777216 SPARSE "disk.vmdk"
+//! # The Disk Data Base
+//! ddb.adapterType = "lsilogic"
+//! ```
+//!
+//! In a file it is padded with NUL. Keys are compared without case; lines may end in CR LF; names may hold blanks.
+
+use super::VmdkOptions;
+use super::header::Geometry;
+use drylab_block::{Error, Limits, Result};
+
+/// First line of every descriptor.
+pub(crate) const FIRST_LINE: &str = "# Disk DescriptorFile";
+
+/// Bytes kept for the descriptors we write: 20 sectors, with room for the keys that other programs add.
+const ROOM: usize = 10_240;
+
+/// One extent line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExtentLine {
+    pub(crate) sectors: u64,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+}
+
+/// What a descriptor says, in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    pub(crate) values: Vec<(String, String)>,
+    pub(crate) extents: Vec<ExtentLine>,
+}
+
+impl Descriptor {
+    /// Parses the text up to its first NUL.
+    pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<Self> {
+        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        let text = String::from_utf8_lossy(text);
+        let mut descriptor = Self::default();
+        let most = crate::math::index(u64::from(limits.entries_max));
+        for (number, line) in text.lines().enumerate() {
+            if number >= most {
+                return Err(Error::unsupported(format_args!(
+                    "VMDK descriptor has more than {most} lines"
+                )));
+            }
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if let Some(extent) = extent_line(line) {
+                descriptor.extents.push(extent);
+            } else if let Some((key, value)) = line.split_once('=') {
+                let value = value.trim().trim_matches('"');
+                descriptor
+                    .values
+                    .push((key.trim().to_owned(), value.to_owned()));
+            }
+        }
+        Ok(descriptor)
+    }
+
+    /// The first value of a key, compared without case.
+    pub(crate) fn value(&self, key: &str) -> Option<&str> {
+        self.values
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(key))
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// `RW 4192256 SPARSE "name.vmdk"`; `None` when the line is no extent.
+fn extent_line(line: &str) -> Option<ExtentLine> {
+    let (access, rest) = line.split_once(char::is_whitespace)?;
+    if !["RW", "RDONLY", "NOACCESS"]
+        .iter()
+        .any(|known| access.eq_ignore_ascii_case(known))
+    {
+        return None;
+    }
+    let (sectors, rest) = rest.trim_start().split_once(char::is_whitespace)?;
+    let rest = rest.trim_start();
+    let (kind, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let name = rest.split('"').nth(1).unwrap_or_default();
+    Some(ExtentLine {
+        sectors: sectors.parse().ok()?,
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+    })
+}
+
+/// Writes the descriptor of a disk of one sparse extent.
+pub(crate) fn compose(
+    create_type: &str,
+    access: &str,
+    capacity: u64,
+    cid: u32,
+    options: &VmdkOptions,
+) -> Result<String> {
+    let name = &options.file_name;
+    if name.is_empty() || name.contains(|c: char| c.is_control() || matches!(c, '"' | '/' | '\\')) {
+        return Err(Error::unsupported(format_args!(
+            "file name {name:?} cannot stand in a VMDK descriptor"
+        )));
+    }
+    let adapter = options.adapter.name();
+    let geometry = Geometry::of(capacity, options.adapter == super::Adapter::Ide);
+    let Geometry {
+        cylinders,
+        heads,
+        sectors,
+    } = geometry;
+    let hardware = options.hardware_version;
+    let mut text = format!(
+        "{FIRST_LINE}\nversion=1\nCID={cid:08x}\nparentCID=ffffffff\ncreateType=\"{create_type}\"\n\n\
+         # Extent description\n{access} {capacity} SPARSE \"{name}\"\n\n\
+         # The Disk Data Base\n#DDB\n\n\
+         ddb.adapterType = \"{adapter}\"\n\
+         ddb.geometry.cylinders = \"{cylinders}\"\n\
+         ddb.geometry.heads = \"{heads}\"\n\
+         ddb.geometry.sectors = \"{sectors}\"\n"
+    );
+    if let Some(tools) = options.tools_version {
+        text.push_str(&format!("ddb.toolsVersion = \"{tools}\"\n"));
+    }
+    text.push_str(&format!("ddb.virtualHWVersion = \"{hardware}\"\n"));
+    if text.len() > ROOM {
+        return Err(Error::unsupported(format_args!(
+            "VMDK descriptor of {} bytes, more than {ROOM}",
+            text.len()
+        )));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_no_case_and_names_may_hold_blanks_and_lines_end_in_crlf() {
+        let text = b"# Disk DescriptorFile\r\nCreateType = \"monolithicSparse\"\r\nrw 8 SPARSE \"a b=c.vmdk\" 0\r\n\0junk=1";
+        let found = Descriptor::parse(text, &Limits::DEFAULT).unwrap();
+        assert_eq!(found.value("createtype"), Some("monolithicSparse"));
+        assert_eq!(found.value("junk"), None);
+        let line = ExtentLine {
+            sectors: 8,
+            kind: "SPARSE".into(),
+            name: "a b=c.vmdk".into(),
+        };
+        assert_eq!(found.extents, [line]);
+    }
+
+    #[test]
+    fn names_that_would_break_out_of_their_quotes_or_folder_are_refused() {
+        for name in ["", "a\"b", "../a", "a\nb", "c:\\a"] {
+            let options = VmdkOptions {
+                file_name: name.into(),
+                ..VmdkOptions::default()
+            };
+            assert!(
+                compose("monolithicSparse", "RW", 1, 1, &options).is_err(),
+                "{name:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Reading a sparse extent.
+
+use super::descriptor::Descriptor;
+use super::header::{GD_AT_END, Header, Marker, SECTOR};
+use crate::codec::{Framing, unpack};
+use crate::map::{self, Store, Units};
+use crate::math::{div_up, index, len64, rem};
+use crate::recent::Recent;
+use drylab_block::{
+    DenyAll, Error, Extent, Finding, Limits, ReadAt, Reference, Resolver, Result, Severity, le_u32,
+    le_u64, read_vec,
+};
+use std::sync::Arc;
+
+/// Where the grain directory in use was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// In front of the grains.
+    Front,
+    /// Behind them, found through the footer.
+    Footer,
+}
+
+/// An open VMDK of one sparse extent.
+pub(crate) struct Vmdk {
+    source: Arc<dyn ReadAt>,
+    header: Header,
+    layout: Layout,
+    descriptor: Descriptor,
+    directory: Vec<u32>,
+    tables: Recent<[u32]>,
+    grains: Recent<[u8]>,
+    findings: Vec<Finding>,
+}
+
+impl Vmdk {
+    /// Reads header, footer, descriptor and grain directory; grain tables and grains are read when asked for.
+    pub(crate) fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
+        let bytes = read_vec(&*source, "VMDK header", 0, SECTOR, limits)?;
+        let front = Header::parse(&bytes, 0, limits)?;
+        let descriptor = read_descriptor(&*source, &front, limits)?;
+        check_whole(&descriptor)?;
+        let mut findings = Vec::new();
+        let (header, layout) = if front.gd_offset == GD_AT_END {
+            (
+                read_footer(&*source, &front, limits, &mut findings)?,
+                Layout::Footer,
+            )
+        } else {
+            (front, Layout::Front)
+        };
+        let directory = read_directory(&*source, &header, limits)?;
+        let mut vmdk = Self {
+            source,
+            header,
+            layout,
+            descriptor,
+            directory,
+            tables: Recent::new(8),
+            grains: Recent::new(4),
+            findings,
+        };
+        vmdk.note_findings();
+        Ok(vmdk)
+    }
+
+    /// `createType` of the descriptor.
+    pub(crate) fn subformat(&self) -> &str {
+        self.descriptor.value("createType").unwrap_or_default()
+    }
+
+    /// What was noticed on opening.
+    pub(crate) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Header fields and every line of the descriptor.
+    pub(crate) fn details(&self) -> Vec<(String, String)> {
+        let layout = match (self.layout, self.header.rgd_offset) {
+            (Layout::Footer, _) => "footer",
+            (Layout::Front, 0) => "front GD",
+            (Layout::Front, _) => "front GD and RGD",
+        };
+        let mut details = vec![
+            ("header.version".to_owned(), self.header.version.to_string()),
+            (
+                "header.flags".to_owned(),
+                format!("{:#x}", self.header.flags),
+            ),
+            ("header.grainSize".to_owned(), self.header.grain.to_string()),
+            (
+                "header.overHead".to_owned(),
+                self.header.overhead.to_string(),
+            ),
+            ("layout".to_owned(), layout.to_owned()),
+        ];
+        details.extend(self.descriptor.values.iter().cloned());
+        for line in &self.descriptor.extents {
+            details.push((
+                "extent".to_owned(),
+                format!("{} {} {:?}", line.sectors, line.kind, line.name),
+            ));
+        }
+        details
+    }
+
+    fn note_findings(&mut self) {
+        let mut note = |code, severity, offset, message: String| {
+            self.findings.push(Finding {
+                code,
+                severity,
+                offset,
+                message,
+            });
+        };
+        if self.header.unclean {
+            let message = "the disk was not closed by its last writer (uncleanShutdown)".to_owned();
+            note("VMDK-UNCLEAN", Severity::Warning, 72, message);
+        }
+        if let Some(line) = self.descriptor.extents.first()
+            && line.sectors != self.header.capacity
+        {
+            let message = format!(
+                "the descriptor's extent has {} sectors, the header's capacity is {}",
+                line.sectors, self.header.capacity
+            );
+            note("VMDK-EXTENT-SIZE", Severity::Warning, 12, message);
+        }
+        if self.header.compressed() && self.layout == Layout::Front {
+            let message = "compressed grains with the grain directory in front and no footer: \
+                           a reader that goes front to back by markers may not find the end"
+                .to_owned();
+            note("VMDK-NOT-A-STREAM", Severity::Warning, 56, message);
+        }
+    }
+
+    /// Byte address of a sector address; `None` past 2^64.
+    fn place(&self, sector: u64) -> Option<u64> {
+        sector.checked_mul(SECTOR)
+    }
+
+    /// Whether `length` bytes from `start` lie in the file.
+    fn holds(&self, start: u64, length: u64) -> bool {
+        start
+            .checked_add(length)
+            .is_some_and(|end| end <= self.source.len())
+    }
+
+    /// File offset of the grain an entry points to, after checking that `needed` bytes of it can be there.
+    fn grain_place(&self, unit: u64, entry: u32, needed: u64) -> Result<u64> {
+        let place = u64::from(entry).saturating_mul(SECTOR);
+        let which = |what: std::fmt::Arguments<'_>| {
+            Error::corrupt(format_args!(
+                "grain table entry of grain {unit} points to sector {entry}, {what}"
+            ))
+        };
+        if u64::from(entry) < self.header.overhead.min(u64::from(u32::MAX)) {
+            let overhead = self.header.overhead;
+            return Err(which(format_args!(
+                "inside the metadata (the first {overhead} sectors)"
+            )));
+        }
+        if !self.holds(place, needed) {
+            return Err(which(format_args!(
+                "whose {needed} bytes end past the end ({})",
+                self.source.len()
+            )));
+        }
+        Ok(place)
+    }
+
+    fn unpack_grain(&self, unit: u64, entry: u32) -> Result<Arc<[u8]>> {
+        let place = self.grain_place(unit, entry, 1)?;
+        let within = |error: Error| error.within(format_args!("grain {unit} at offset {place}"));
+        // No sane deflate stream is twice its output; two sectors cover the marker and tiny grains.
+        let most = self.unit_bytes().saturating_mul(2).saturating_add(1024);
+        let (start, length) = if self.header.has_markers() {
+            let head = read_vec(&*self.source, "grain marker", place, 12, &Limits::DEFAULT)?;
+            let (lba, size) = (
+                le_u64(&head, 0).unwrap_or(0),
+                u64::from(le_u32(&head, 8).unwrap_or(0)),
+            );
+            let expected = unit.saturating_mul(self.header.grain);
+            if lba != expected {
+                let message = format_args!("its marker says guest sector {lba}, not {expected}");
+                return Err(within(Error::corrupt(message)));
+            }
+            if size > most {
+                let message =
+                    format_args!("its marker says {size} compressed bytes, more than {most}");
+                return Err(within(Error::corrupt(message)));
+            }
+            (place.saturating_add(12), size)
+        } else {
+            (place, most.min(self.source.len().saturating_sub(place)))
+        };
+        let packed = read_vec(
+            &*self.source,
+            "compressed grain",
+            start,
+            length,
+            &Limits::DEFAULT,
+        )
+        .map_err(within)?;
+        let bytes = unpack(&packed, Framing::Zlib, index(self.unit_bytes())).map_err(within)?;
+        if len64(&bytes) < self.bytes_needed(unit) {
+            let message = format_args!(
+                "unpacks to {} bytes, {} are needed",
+                bytes.len(),
+                self.bytes_needed(unit)
+            );
+            return Err(within(Error::corrupt(message)));
+        }
+        Ok(bytes.into())
+    }
+
+    fn entry(&self, table: &[u32], unit: u64) -> u32 {
+        table
+            .get(index(rem(unit, self.units_per_table())))
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
+impl Units for Vmdk {
+    type Table = [u32];
+
+    fn size(&self) -> u64 {
+        self.header.capacity.saturating_mul(SECTOR)
+    }
+
+    fn source(&self) -> &dyn ReadAt {
+        &*self.source
+    }
+
+    fn unit_bytes(&self) -> u64 {
+        self.header.grain.saturating_mul(SECTOR)
+    }
+
+    fn units_per_table(&self) -> u64 {
+        u64::from(self.header.table_entries)
+    }
+
+    fn next_table(&self, table: u64) -> u64 {
+        let later = self.directory.get(index(table)..).unwrap_or_default();
+        let skip = later
+            .iter()
+            .position(|entry| *entry != 0)
+            .unwrap_or(later.len());
+        table.saturating_add(u64::try_from(skip).unwrap_or(u64::MAX))
+    }
+
+    fn table(&self, table: u64) -> Result<Option<Arc<[u32]>>> {
+        let sector = self.directory.get(index(table)).copied().unwrap_or(0);
+        if sector == 0 {
+            return Ok(None);
+        }
+        self.tables
+            .get(table, || {
+                let name = format!("grain table {table} (grain directory entry {sector})");
+                let place = self.place(u64::from(sector)).unwrap_or(u64::MAX);
+                // The last table may be cut after the last grain of the disk.
+                let first = table.saturating_mul(self.units_per_table());
+                let entries = self
+                    .header
+                    .grains()
+                    .saturating_sub(first)
+                    .min(self.units_per_table());
+                let bytes = read_vec(
+                    &*self.source,
+                    &name,
+                    place,
+                    entries.saturating_mul(4),
+                    &Limits::DEFAULT,
+                )?;
+                Ok(words(&bytes).into())
+            })
+            .map(Some)
+    }
+
+    fn store(&self, table: &[u32], unit: u64) -> Result<Store> {
+        match self.entry(table, unit) {
+            0 => Ok(Store::Hole),
+            1 if self.header.has_zeroed_grains() => Ok(Store::Zero),
+            entry if self.header.compressed() => {
+                self.grain_place(unit, entry, 1).map(|_| Store::Packed)
+            }
+            entry => self
+                .grain_place(unit, entry, self.bytes_needed(unit))
+                .map(Store::At),
+        }
+    }
+
+    fn unpacked(&self, table: &[u32], unit: u64) -> Result<Arc<[u8]>> {
+        self.grains
+            .get(unit, || self.unpack_grain(unit, self.entry(table, unit)))
+    }
+}
+
+impl ReadAt for Vmdk {
+    fn len(&self) -> u64 {
+        self.size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        map::read(self, offset, buffer)
+    }
+
+    fn extent_at(&self, offset: u64) -> Extent {
+        map::extent(self, offset)
+    }
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    let (words, _) = bytes.as_chunks::<4>();
+    words.iter().map(|word| u32::from_le_bytes(*word)).collect()
+}
+
+/// The embedded descriptor; without one the file is one part of a split disk.
+fn read_descriptor(source: &dyn ReadAt, header: &Header, limits: &Limits) -> Result<Descriptor> {
+    if header.descriptor_offset == 0 || header.descriptor_size == 0 {
+        return Err(Error::unsupported(
+            "VMDK sparse extent without a descriptor: it is one part of a disk whose descriptor is another file",
+        ));
+    }
+    let place = header
+        .descriptor_offset
+        .checked_mul(SECTOR)
+        .unwrap_or(u64::MAX);
+    let length = header
+        .descriptor_size
+        .checked_mul(SECTOR)
+        .unwrap_or(u64::MAX);
+    if place
+        .checked_add(length)
+        .is_some_and(|end| end <= source.len())
+        && length > limits.text_bytes_max
+    {
+        let most = limits.text_bytes_max;
+        return Err(Error::unsupported(format_args!(
+            "VMDK descriptor of {length} bytes, more than {most}"
+        )));
+    }
+    let bytes = read_vec(source, "VMDK descriptor", place, length, limits)?;
+    Descriptor::parse(&bytes, limits)
+}
+
+/// Refuses disks that need another file.
+fn check_whole(descriptor: &Descriptor) -> Result<()> {
+    match descriptor.value("createType") {
+        Some("monolithicSparse" | "streamOptimized") => {}
+        Some(other) => {
+            return Err(Error::unsupported(format_args!(
+                "VMDK createType {other:?} in a sparse extent"
+            )));
+        }
+        None => return Err(Error::corrupt("VMDK descriptor has no createType")),
+    }
+    let parent = descriptor.value("parentCID").unwrap_or("ffffffff");
+    if !parent.eq_ignore_ascii_case("ffffffff") {
+        let name = descriptor
+            .value("parentFileNameHint")
+            .unwrap_or(parent)
+            .to_owned();
+        DenyAll.resolve(&Reference {
+            kind: "parent disk",
+            name,
+        })?;
+    }
+    if let [_, _, ..] = descriptor.extents.as_slice() {
+        return Err(Error::unsupported(format_args!(
+            "VMDK descriptor with {} extents; files named inside an input are not opened",
+            descriptor.extents.len()
+        )));
+    }
+    match descriptor.extents.first() {
+        Some(line) if !line.kind.eq_ignore_ascii_case("SPARSE") => {
+            let (kind, name) = (&line.kind, &line.name);
+            Err(Error::unsupported(format_args!(
+                "VMDK extent {name:?} of type {kind} in a sparse extent"
+            )))
+        }
+        // The name is ignored: files are renamed, and this file is the extent.
+        _ => Ok(()),
+    }
+}
+
+/// Footer marker, footer and end-of-stream marker: the last three sectors of the file.
+fn read_footer(
+    source: &dyn ReadAt,
+    front: &Header,
+    limits: &Limits,
+    findings: &mut Vec<Finding>,
+) -> Result<Header> {
+    let length = source.len();
+    let place = length.checked_sub(3 * SECTOR).filter(|_| rem(length, SECTOR) == 0).ok_or_else(|| {
+        Error::corrupt(format_args!("VMDK says its grain directory is behind the grains, but {length} bytes hold no footer"))
+    })?;
+    let bytes = read_vec(source, "VMDK footer", place, 3 * SECTOR, limits)?;
+    let (marker, rest) = bytes.split_at_checked(Header::SIZE).unwrap_or_default();
+    let (footer, end) = rest.split_at_checked(Header::SIZE).unwrap_or_default();
+    if !matches!(Marker::parse(marker, place)?, Marker::Footer { .. }) {
+        return Err(Error::corrupt(format_args!(
+            "no footer marker at offset {place}"
+        )));
+    }
+    let last = length.saturating_sub(SECTOR);
+    if Marker::parse(end, last)? != Marker::EndOfStream {
+        return Err(Error::corrupt(format_args!(
+            "no end-of-stream marker in the last sector, at offset {last}"
+        )));
+    }
+    let footer = Header::parse(footer, length.saturating_sub(2 * SECTOR), limits)?;
+    if footer.gd_offset == GD_AT_END {
+        return Err(Error::corrupt(format_args!(
+            "VMDK footer at offset {place} points to a footer again"
+        )));
+    }
+    let same = |header: &Header| {
+        (
+            header.version,
+            header.capacity,
+            header.grain,
+            header.descriptor_offset,
+        )
+    };
+    if same(&footer) != same(front) {
+        findings.push(Finding {
+            code: "VMDK-FOOTER-DIFFERS",
+            severity: Severity::Warning,
+            offset: place,
+            message: "header and footer differ in version, capacity, grain size or descriptor; the footer counts"
+                .to_owned(),
+        });
+    }
+    Ok(footer)
+}
+
+/// The grain directory: one entry for each grain table of the disk.
+fn read_directory(source: &dyn ReadAt, header: &Header, limits: &Limits) -> Result<Vec<u32>> {
+    let place = header.gd_offset.checked_mul(SECTOR).unwrap_or(u64::MAX);
+    let length = header.tables().saturating_mul(4);
+    if header.capacity > 0 && header.gd_offset == 0 {
+        return Err(Error::corrupt(
+            "VMDK header has no grain directory (gdOffset is 0)",
+        ));
+    }
+    if div_up(length, SECTOR) == 0 {
+        return Ok(Vec::new());
+    }
+    Ok(words(&read_vec(
+        source,
+        "grain directory",
+        place,
+        length,
+        limits,
+    )?))
+}
