@@ -67,7 +67,7 @@ impl Digest {
                     (
                         check.cause_id(),
                         check.found.id,
-                        check.score,
+                        check.score.map_or(Overall::Unknown, Overall::from),
                         check.weakest(),
                     )
                 })
