@@ -281,10 +281,10 @@ impl Server {
             .former
             .get(&client)
             .is_some_and(|(former, _)| *former == address);
-        let reserved = self.config.reservations.get(&packet.chaddr) == Some(&address);
-        if free
-            && (reserved || (!elsewhere && (remembered || self.config.unknown == Unknown::Adopt)))
-        {
+        let reservation = self.config.reservations.get(&packet.chaddr);
+        let reserved = reservation == Some(&address);
+        let open = reservation.is_none() && !self.config.known_clients_only && !elsewhere;
+        if free && (reserved || (open && (remembered || self.config.unknown == Unknown::Adopt))) {
             return Some(self.acknowledge(now, client, address, packet));
         }
         if !free || elsewhere {
