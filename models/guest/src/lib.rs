@@ -12,6 +12,8 @@
     )
 )]
 
+pub mod fuzz;
+pub mod modalias;
 pub mod net;
 mod tree;
 
