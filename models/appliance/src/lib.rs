@@ -1,4 +1,31 @@
-//! Appliance descriptors: OVF, OVA, manifests, libvirt domain XML.
+//! Appliance descriptors: what a virtual machine is said to be, outside any hypervisor.
+//!
+//! ```
+//! use drylab_appliance::{Limits, ovf};
+//!
+//! let text = br#"<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1"
+//!           xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1">
+//!   <References><File ovf:id="file1" ovf:href="disk.vmdk"/></References>
+//!   <DiskSection><Info/>
+//!     <Disk ovf:diskId="d" ovf:fileRef="file1" ovf:capacity="8" ovf:capacityAllocationUnits="byte * 2^30"/>
+//!   </DiskSection>
+//!   <VirtualSystem ovf:id="vm"><Info/></VirtualSystem>
+//! </Envelope>"#;
+//! let envelope = ovf::parse(text, &Limits::DEFAULT)?;
+//! assert_eq!(envelope.disks[0].capacity, Some(8 << 30));
+//! assert_eq!(envelope.disks[0].line, 5);
+//! # Ok::<(), drylab_appliance::Error>(())
+//! ```
+//!
+//! * [`ovf`]: envelopes of OVF 0.9 and 1.x into a dialect-neutral model with the line of everything; a printer and
+//!   the exporter's dialect of vSphere 5.0.
+//! * [`ova`]: the tar around it, indexed and never extracted; [`manifest`]: the digests beside it.
+//! * [`libvirt`]: domain XML as virt-manager 0.9 writes it; [`vmx`]: the configuration file of VMware.
+//! * [`units`]: the programmatic units of DSP0004; [`href`](mod@href): which names may be followed.
+//! * [`xml`]: what all XML readers share: bounds, encodings, lines.
+//!
+//! What it does not do: decide what an importer accepts (crate `drylab-hypervisor` does), open a file that a
+//! descriptor names, check certificates, read OVF 2.x.
 
 #![cfg_attr(
     not(test),
@@ -11,3 +38,17 @@
         clippy::panic
     )
 )]
+
+mod findings;
+pub mod fuzz;
+pub mod href;
+pub mod libvirt;
+pub mod manifest;
+pub mod ova;
+pub mod ovf;
+pub mod units;
+pub mod vmx;
+pub mod xml;
+
+pub use drylab_block::{Error, Finding, Limits, Result, Severity};
+pub use href::safe_href;

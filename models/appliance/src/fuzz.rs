@@ -1,0 +1,147 @@
+//! Entry points for fuzzers: each reads the bytes, walks what it got, and asserts the laws that are cheap to check.
+//!
+//! A panic in one of them is a bug of this crate, whatever the bytes.
+
+use crate::manifest::{Algorithm, Manifest};
+use crate::ova::Ova;
+use crate::units::{self, Absent};
+use crate::{Limits, libvirt, ovf, vmx};
+use drylab_block::ReadAt;
+use std::sync::Arc;
+
+/// Texts and archives of at most 1 MiB: what a fuzzer reaches.
+fn limits() -> Limits {
+    let mut limits = Limits::DEFAULT;
+    limits.text_bytes_max = 1 << 20;
+    limits.entries_max = 1 << 14;
+    limits
+}
+
+/// OVF: what is read can be printed and read again to the same content, and every href is judged.
+pub fn ovf(data: &[u8]) {
+    let Ok(envelope) = ovf::parse(data, &limits()) else {
+        return;
+    };
+    for file in &envelope.references {
+        if let Ok(name) = crate::safe_href(&file.href) {
+            assert!(
+                !name.starts_with('/') && name.split('/').all(|part| part != ".."),
+                "{name} leaves the folder"
+            );
+        }
+    }
+    for system in &envelope.systems {
+        for item in system.items() {
+            let _ = (item.memory_bytes(), item.sub_types(), item.backing());
+        }
+    }
+    // Comments with two hyphens in a row are refused by the reader already, so everything read can be printed.
+    if let Ok(printed) = ovf::print(&envelope) {
+        let again = ovf::parse(&printed, &Limits::DEFAULT);
+        let again = again.unwrap_or_else(|wrong| unreachable!("what was printed is read: {wrong}"));
+        assert_eq!(
+            again.bare(),
+            envelope.bare(),
+            "printing and reading keeps the content"
+        );
+    }
+}
+
+/// OVA: every member lies in the archive or is called truncated; descriptor and manifest inside are read too.
+pub fn ova(data: &[u8]) {
+    let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let length = source.len();
+    let limits = limits();
+    let Ok(archive) = Ova::open(source, &limits) else {
+        return;
+    };
+    for member in &archive.members {
+        let inside = member
+            .offset
+            .checked_add(member.size)
+            .is_some_and(|end| end <= length);
+        assert_eq!(inside, !member.truncated, "{member:?} in {length} bytes");
+        let _ = archive.member(&member.name);
+    }
+    let descriptor = archive
+        .descriptor()
+        .ok()
+        .and_then(|member| archive.text(&member.name, &limits).ok());
+    if let Some(Ok(envelope)) = descriptor.map(|text| ovf::parse(&text, &limits)) {
+        let _ = archive.check_references(&envelope);
+    }
+    if let Some(text) = archive
+        .manifest()
+        .and_then(|member| archive.text(&member.name, &limits).ok())
+    {
+        manifest(&text);
+    }
+}
+
+/// Manifest: what is read can be printed and read again to the same entries.
+pub fn manifest(data: &[u8]) {
+    let Ok(manifest) = Manifest::parse(data, &limits()) else {
+        return;
+    };
+    let again = Manifest::parse(manifest.print().as_bytes(), &Limits::DEFAULT);
+    let again = again.unwrap_or_else(|wrong| unreachable!("what was printed is read: {wrong}"));
+    let strip = |manifest: &Manifest| -> Vec<(Algorithm, String, String)> {
+        manifest
+            .entries
+            .iter()
+            .map(|entry| (entry.algorithm, entry.name.clone(), entry.digest.clone()))
+            .collect()
+    };
+    assert_eq!(
+        strip(&again),
+        strip(&manifest),
+        "printing and reading keeps the entries"
+    );
+    let _ = manifest.verify(&["a"], |_| Ok(Some(Vec::new())));
+}
+
+/// libvirt: what is read can be printed and read again to the same content.
+pub fn libvirt(data: &[u8]) {
+    let Ok(domain) = libvirt::parse(data, &limits()) else {
+        return;
+    };
+    if let Ok(printed) = libvirt::print(&domain) {
+        let again = libvirt::parse(&printed, &Limits::DEFAULT);
+        let again = again.unwrap_or_else(|wrong| unreachable!("what was printed is read: {wrong}"));
+        assert_eq!(
+            again.bare(),
+            domain.bare(),
+            "printing and reading keeps the content"
+        );
+    }
+}
+
+/// VMX: what is read can be printed and read again to the same keys and values.
+pub fn vmx(data: &[u8]) {
+    let Ok(read) = vmx::Vmx::parse(data, &limits()) else {
+        return;
+    };
+    let Ok(printed) = read.print() else { return };
+    let again = vmx::Vmx::parse(printed.as_bytes(), &Limits::DEFAULT);
+    let again = again.unwrap_or_else(|wrong| unreachable!("what was printed is read: {wrong}"));
+    for entry in &read.entries {
+        assert_eq!(
+            again.get(&entry.key),
+            read.get(&entry.key),
+            "printing and reading keeps {}",
+            entry.key
+        );
+    }
+}
+
+/// Units: an answer for any text; twice the value is twice the bytes.
+pub fn units(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let one = units::to_bytes(1, Some(text), Absent::Byte);
+    let two = units::to_bytes(2, Some(text), Absent::Byte);
+    if let (Ok(one), Ok(two)) = (one, two) {
+        assert_eq!(one.bytes.checked_mul(2), Some(two.bytes), "{text:?}");
+    }
+}
