@@ -1,7 +1,21 @@
 //! One door over the filesystems of guests: ext2/3/4 and NTFS; read, and edited within their allocated blocks.
 //!
-//! [`Filesystem`] is what every reader offers; [`edit`] rewrites existing files where they stand; an edit that does
-//! not fit travels as a [`FileOverlay`] beside the disk, and [`Layered`] shows disk and overlay as one.
+//! ```
+//! use drylab_block::{Limits, ReadAt};
+//! use std::sync::Arc;
+//!
+//! let volume: Arc<dyn ReadAt> = Arc::new(vec![0u8; 4096]);
+//! assert!(drylab_filesystem::open(volume, &Limits::DEFAULT)?.is_none());
+//! # Ok::<(), drylab_block::Error>(())
+//! ```
+//!
+//! * [`open`]: probes a volume; `None` when nothing known stands there.
+//! * [`Filesystem`]: what every reader offers: UUID, label, [`list`](Filesystem::list), [`read`](Filesystem::read).
+//! * [`edit`]: rewrites existing files where they stand; an edit that does not fit travels as a [`FileOverlay`] beside
+//!   the disk, and [`Layered`] shows disk and overlay as one.
+//!
+//! What it does not do: allocate blocks, create or remove names on the disk, XFS, FAT, files in the clouds of ext4's
+//! rarer features (encryption, verity, long inline data).
 
 #![cfg_attr(
     not(test),
@@ -15,9 +29,20 @@
     )
 )]
 
+mod door;
+pub mod edit;
+pub mod ext;
+pub mod fuzz;
 pub mod ntfs;
+mod overlay;
+pub mod swap;
 
-use drylab_block::{Limits, Result};
+pub use door::open;
+pub use drylab_volume::WindowMut;
+pub use overlay::{FileOverlay, Layered, OverlayView};
+
+
+use drylab_block::{Finding, Limits, Result};
 use std::fmt;
 
 /// Kinds of filesystem.
@@ -66,6 +91,15 @@ pub struct Entry {
     pub size: u64,
 }
 
+/// What to do with a symbolic link at the end of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// Go where it points, as opening a file does.
+    Follow,
+    /// Stay, as removing a name does.
+    Keep,
+}
+
 /// A filesystem, opened. Paths are absolute with `/`; NTFS compares names without case.
 pub trait Filesystem: Send + Sync {
     /// Kind.
@@ -84,4 +118,41 @@ pub trait Filesystem: Send + Sync {
     /// # Errors
     /// When the structures on the way are damaged, or the file is larger than `limits.file_bytes_max`.
     fn read(&self, path: &str, limits: &Limits) -> Result<Option<Vec<u8>>>;
+
+    /// What the symbolic link at `path` says; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the structures on the way are damaged.
+    fn read_link(&self, path: &str, limits: &Limits) -> Result<Option<String>> {
+        let _ = (path, limits);
+        Ok(None)
+    }
+
+    /// What `path` names, a symbolic link at its end not followed; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// When the structures on the way are damaged.
+    fn stat(&self, path: &str, limits: &Limits) -> Result<Option<Entry>> {
+        let path = overlay::plain(path);
+        let Some((directory, name)) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty()) else {
+            let root = self.list("/", limits)?;
+            return Ok(root.map(|_| Entry { name: String::new(), file_type: FileType::Directory, size: 0 }));
+        };
+        let entries = self.list(if directory.is_empty() { "/" } else { directory }, limits)?;
+        Ok(entries.into_iter().flatten().find(|entry| overlay::same_name(self.kind(), &entry.name, name)))
+    }
+
+    /// `path` without symbolic links, dots and double slashes, as far as it exists; the rest as written.
+    ///
+    /// # Errors
+    /// When the structures on the way are damaged, or links lead in a circle.
+    fn resolve(&self, path: &str, last: Last, limits: &Limits) -> Result<String> {
+        let _ = (last, limits);
+        Ok(overlay::plain(path))
+    }
+
+    /// What was noticed on opening.
+    fn findings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 }
