@@ -12,9 +12,12 @@
     )
 )]
 
+pub mod boot;
 pub mod fuzz;
+pub mod inspect;
 pub mod modalias;
 pub mod net;
+pub mod os;
 mod tree;
 
 pub use tree::Tree;

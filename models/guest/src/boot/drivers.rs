@@ -1,0 +1,231 @@
+//! Which driver takes a controller: its modalias against what the initramfs (or, later, the root) holds.
+
+use crate::inspect::{Initramfs, ModuleTree};
+use crate::modalias::{Blacklist, fnmatch, virtio_child};
+use crate::os::linux_drivers::{BUS_DRIVERS, Naming, declines, naming};
+use drylab_catalog::Witness;
+use drylab_catalog::device::Device;
+use std::collections::BTreeSet;
+
+/// Modules that can be loaded at one time of the boot.
+pub(super) struct Pool<'a> {
+    /// The kernel's own modules tree: what is linked in, and what the root would offer.
+    pub(super) tree: &'a ModuleTree,
+    /// The initramfs, where its content counts.
+    pub(super) initramfs: Option<&'a Initramfs>,
+    /// Whether modules of the root can be loaded too.
+    pub(super) with_root: bool,
+    /// Modules the configuration forbids to load by alias.
+    pub(super) blacklist: Blacklist,
+    /// `all_generic_ide` on the kernel command line.
+    pub(super) all_generic_ide: bool,
+}
+
+/// A controller with its driver.
+#[derive(Clone, Debug)]
+pub(super) struct Attached {
+    pub(super) naming: Naming,
+    pub(super) witnesses: Vec<Witness>,
+}
+
+/// A module that says it takes a device, and where it says so.
+struct Candidate {
+    module: String,
+    witness: Witness,
+    linked_in: bool,
+}
+
+impl Pool<'_> {
+    fn tree_file(&self, name: &str) -> String {
+        format!("{}/{name}", self.tree.path)
+    }
+
+    /// Modules whose alias matches, linked-in ones first, then in the order of the alias file.
+    fn candidates(&self, modalias: &str) -> Vec<Candidate> {
+        let mut found = Vec::new();
+        for (module, line) in self.tree.builtin.modules_for(modalias) {
+            let witness = Witness::file(
+                self.tree_file("modules.builtin"),
+                line,
+                format!("{module} is linked in and takes {modalias}"),
+            );
+            found.push(Candidate {
+                module: module.to_owned(),
+                witness,
+                linked_in: true,
+            });
+        }
+        if let Some(initramfs) = self.initramfs {
+            let mut add = |pattern: &str, module: &str, place: String| {
+                if fnmatch(pattern, modalias) {
+                    let witness = Witness::file(place, 0, format!("alias {pattern} {module}"));
+                    found.push(Candidate {
+                        module: module.to_owned(),
+                        witness,
+                        linked_in: false,
+                    });
+                }
+            };
+            for (pattern, module) in &initramfs.aliases {
+                add(
+                    pattern,
+                    module,
+                    format!("{} (modules.alias)", initramfs.path),
+                );
+            }
+            if initramfs.aliases.is_empty() {
+                for (name, module) in &initramfs.modules {
+                    for pattern in &module.aliases {
+                        add(
+                            pattern,
+                            name,
+                            format!("{} ({})", initramfs.path, module.path),
+                        );
+                    }
+                }
+            }
+        }
+        if self.with_root {
+            for (pattern, module, line) in &self.tree.aliases {
+                if fnmatch(pattern, modalias) {
+                    let witness = Witness::file(
+                        self.tree_file("modules.alias"),
+                        *line,
+                        format!("alias {pattern} {module}"),
+                    );
+                    found.push(Candidate {
+                        module: module.clone(),
+                        witness,
+                        linked_in: false,
+                    });
+                }
+            }
+        }
+        found.retain(|candidate| candidate.linked_in || !self.blacklist.holds(&candidate.module));
+        found
+    }
+
+    /// Whether a module and all it needs can be loaded; where it is, or what is missing.
+    pub(super) fn loads(&self, module: &str) -> Result<Witness, Witness> {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![module.to_owned()];
+        let mut first = None;
+        while let Some(name) = open.pop() {
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            let (place, needs) = self.find(&name).map_err(|witness| {
+                if name == module {
+                    witness
+                } else {
+                    Witness {
+                        says: format!("{module} needs {name}: {}", witness.says),
+                        ..witness
+                    }
+                }
+            })?;
+            first.get_or_insert(place);
+            open.extend(needs);
+        }
+        first.ok_or_else(|| Witness::file(&self.tree.path, 0, format!("no module {module}")))
+    }
+
+    /// A module's place and what it needs itself.
+    fn find(&self, name: &str) -> Result<(Witness, Vec<String>), Witness> {
+        if let Some(line) = self.tree.builtin.line(name) {
+            return Ok((
+                Witness::file(
+                    self.tree_file("modules.builtin"),
+                    line,
+                    format!("{name} is linked into the kernel"),
+                ),
+                Vec::new(),
+            ));
+        }
+        if let Some(initramfs) = self.initramfs
+            && let Some(module) = initramfs.modules.get(name)
+        {
+            return match &module.damaged {
+                Some(why) => Err(Witness::file(
+                    format!("{} ({})", initramfs.path, module.path),
+                    0,
+                    format!("{name} cannot be loaded: {why}"),
+                )),
+                None => Ok((
+                    Witness::file(&initramfs.path, 0, format!("holds {}", module.path)),
+                    module.depends.clone(),
+                )),
+            };
+        }
+        if self.with_root
+            && let Some(needs) = self.tree.depends.get(name)
+        {
+            return Ok((
+                Witness::file(self.tree_file("modules.dep"), 0, format!("lists {name}")),
+                needs.clone(),
+            ));
+        }
+        let place = self.initramfs.map_or_else(
+            || self.tree_file("modules.builtin"),
+            |initramfs| initramfs.path.clone(),
+        );
+        Err(Witness::file(place, 0, format!("no module {name}")))
+    }
+}
+
+/// Attaches a driver to a controller model, or says why none does.
+pub(super) fn attach(
+    device: &Device,
+    model: &str,
+    pool: &Pool<'_>,
+) -> Result<Attached, Vec<Witness>> {
+    let modalias = device.modalias();
+    let (driver, mut witnesses) = take(&modalias, model, pool)?;
+    let driver = if BUS_DRIVERS.contains(&driver.as_str()) {
+        let child = virtio_child(&modalias).unwrap_or_default();
+        let (driver, more) =
+            take(&child, model, pool).map_err(|why| [witnesses.clone(), why].concat())?;
+        witnesses.extend(more);
+        driver
+    } else {
+        driver
+    };
+    let naming = naming(&driver);
+    if naming.scsi {
+        let disks = pool
+            .loads("sd_mod")
+            .map_err(|why| [witnesses.clone(), vec![why]].concat())?;
+        witnesses.push(disks);
+    }
+    witnesses.push(Witness::quirk(naming.quirk));
+    Ok(Attached { naming, witnesses })
+}
+
+/// First driver that matches, can be loaded and does not decline.
+fn take(
+    modalias: &str,
+    model: &str,
+    pool: &Pool<'_>,
+) -> Result<(String, Vec<Witness>), Vec<Witness>> {
+    let mut why = Vec::new();
+    for candidate in pool.candidates(modalias) {
+        if let Some(quirk) = declines(&candidate.module, pool.all_generic_ide) {
+            why.extend([candidate.witness, Witness::quirk(quirk)]);
+            continue;
+        }
+        match pool.loads(&candidate.module) {
+            Ok(place) => return Ok((candidate.module, vec![candidate.witness, place])),
+            Err(missing) => why.extend([candidate.witness, missing]),
+        }
+    }
+    let place = pool.initramfs.map_or_else(
+        || pool.tree_file("modules.builtin"),
+        |initramfs| initramfs.path.clone(),
+    );
+    why.push(Witness::file(
+        place,
+        0,
+        format!("no driver in it takes {model}: {modalias}"),
+    ));
+    Err(why)
+}

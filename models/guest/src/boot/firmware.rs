@@ -1,0 +1,90 @@
+//! What the firmware starts.
+
+use super::{BootReport, Stop};
+use crate::inspect::{BootCode, Guest, VolumeKind};
+use drylab_catalog::{Firmware, Machine, Witness};
+
+/// Type byte of an EFI system partition.
+const EFI_SYSTEM: u8 = 0xef;
+
+/// Finds the disk the firmware starts from and what it runs there; index of the disk.
+pub(super) fn start(
+    guest: &Guest,
+    machine: &Machine,
+    report: &mut BootReport,
+) -> Result<usize, Stop> {
+    let Some(disk) = machine.disks.first() else {
+        let says = format!("machine {} has no disk to boot from", machine.name);
+        return Err(report.fail("firmware", vec![Witness::descriptor("disks", says)]));
+    };
+    let Some(controller) = machine.controller_of(disk) else {
+        let says = format!(
+            "its controller {} is not among the machine's {}",
+            disk.controller,
+            machine.controllers.len()
+        );
+        return Err(report.fail("firmware", vec![Witness::descriptor("disk 0", says)]));
+    };
+    let on = Witness::descriptor(
+        "disk 0",
+        format!(
+            "first boot disk, on {} at {}",
+            controller.model, controller.slot
+        ),
+    );
+    let Some(fact) = guest.disks.first() else {
+        return Err(report.fail(
+            "firmware",
+            vec![on, Witness::disk("disk 0", "the guest has no disk")],
+        ));
+    };
+    if machine.firmware == Firmware::Efi {
+        let system = guest.layout.iter().any(|volume| {
+            matches!(
+                volume.kind,
+                VolumeKind::Partition {
+                    disk: 0,
+                    type_byte: EFI_SYSTEM,
+                    ..
+                }
+            )
+        });
+        let found = if system {
+            "an EFI system partition"
+        } else {
+            "no EFI system partition"
+        };
+        let table = Witness::disk("disk 0 partition table", found);
+        if !system {
+            return Err(report.fail("firmware", vec![on, table, Witness::quirk("DQ300")]));
+        }
+        report.unassessed.push(Witness::disk(
+            "disk 0 EFI system partition",
+            "loaders on FAT are not read",
+        ));
+    }
+    if machine.firmware == Firmware::Bios {
+        let record = if !fact.boot_signature {
+            Some("sector 0 does not end in 55 AA")
+        } else if fact.boot_code == BootCode::None {
+            Some("sector 0 has no boot code: no boot loader was installed there")
+        } else {
+            None
+        };
+        if let Some(says) = record {
+            let witnesses = vec![
+                on,
+                Witness::disk("disk 0 sector 0", says),
+                Witness::quirk("GQ40"),
+            ];
+            return Err(report.fail("firmware", witnesses));
+        }
+    }
+    let code = match fact.boot_code {
+        BootCode::Grub => "GRUB's first stage",
+        BootCode::Chain => "code that starts the active partition",
+        BootCode::None => "nothing a BIOS would run",
+    };
+    report.pass("firmware", vec![on, Witness::disk("disk 0 sector 0", code)]);
+    Ok(0)
+}

@@ -1,0 +1,469 @@
+//! Linux from the boot loader to the mounted root.
+
+use super::drivers::Pool;
+use super::names::{Disks, Resolved};
+use super::{BootReport, Stop, mounts, on_machine};
+use crate::inspect::{
+    BootCode, FstabEntry, Guest, Initramfs, LinuxSystem, LoaderKind, Param, Sourced, VolumeKind,
+};
+use crate::modalias::Blacklist;
+use drylab_catalog::{Machine, Witness};
+use drylab_filesystem::Kind;
+
+/// Boots from disk `disk`.
+pub(super) fn boot(
+    guest: &Guest,
+    system: &LinuxSystem,
+    machine: &Machine,
+    disk: usize,
+    report: &mut BootReport,
+) -> Result<(), Stop> {
+    boot_loader(guest, system, machine, disk, report)?;
+    kernel(system, report)?;
+    initramfs(system, report)?;
+    let mut pool = pool(guest, system);
+    let disks = Disks::scan(guest, machine, &pool);
+    root(guest, system, &disks, &pool, report)?;
+    // From here modules of the root can be loaded: disks on other controllers appear.
+    pool.with_root = true;
+    let disks = Disks::scan(guest, machine, &pool);
+    report.disk_names = disks
+        .names
+        .iter()
+        .map(|(index, name)| (*index, name.clone()))
+        .collect();
+    mounts::mount(guest, system, &disks, report)?;
+    notes(guest, system, report);
+    Ok(())
+}
+
+/// What can be loaded before the root is there.
+fn pool<'a>(guest: &'a Guest, system: &'a LinuxSystem) -> Pool<'a> {
+    let unread = system
+        .initramfs
+        .as_ref()
+        .is_some_and(|initramfs| initramfs.unread.is_some());
+    Pool {
+        tree: &system.modules,
+        initramfs: system.initramfs.as_ref(),
+        // An initramfs that cannot be read is taken to hold all the modules there are: the best case.
+        with_root: unread,
+        blacklist: Blacklist::of(&guest.tree),
+        all_generic_ide: params(system, "all_generic_ide").next().is_some(),
+    }
+}
+
+/// Words of the command line with this key.
+fn params<'a>(system: &'a LinuxSystem, key: &'a str) -> impl Iterator<Item = &'a Sourced<Param>> {
+    system
+        .cmdline
+        .iter()
+        .filter(move |param| param.value.key == key)
+}
+
+/// The loader's menu is found, and its default entry names a kernel on a disk the firmware can read.
+fn boot_loader(
+    guest: &Guest,
+    system: &LinuxSystem,
+    machine: &Machine,
+    disk: usize,
+    report: &mut BootReport,
+) -> Result<(), Stop> {
+    const STAGE: &str = "boot-loader";
+    let code = guest.disks.get(disk).map(|fact| fact.boot_code);
+    if code == Some(BootCode::Chain) {
+        let active = guest.layout.iter().find(|volume| {
+            matches!(volume.kind, VolumeKind::Partition { disk: on, active: true, .. } if on == disk)
+        });
+        let boots = active.is_some_and(|volume| {
+            matches!(
+                volume.kind,
+                VolumeKind::Partition {
+                    boot_sector: true,
+                    ..
+                }
+            )
+        });
+        if !boots {
+            let place = active.map_or_else(
+                || {
+                    Witness::disk(
+                        format!("disk {disk} partition table"),
+                        "no active partition",
+                    )
+                },
+                |volume| Witness {
+                    says: "the active partition has no boot sector".to_owned(),
+                    ..volume.witness.clone()
+                },
+            );
+            return Err(report.fail(STAGE, vec![place]));
+        }
+    }
+    let Some(loader) = &system.loader else {
+        let place = Witness::file(
+            "/boot/grub",
+            0,
+            "no grub.conf, menu.lst or grub.cfg on any volume",
+        );
+        return Err(report.fail(STAGE, vec![place]));
+    };
+    let place = Witness::file(
+        &loader.path,
+        0,
+        match loader.kind {
+            LoaderKind::GrubLegacy => "menu of GRUB legacy",
+            LoaderKind::Grub2 => "configuration of GRUB 2",
+        },
+    );
+    let Some(entry) = loader.default_entry() else {
+        let says = format!("there are {} entries", loader.entries.len());
+        return Err(report.fail(
+            STAGE,
+            vec![loader.default.witness.clone(), Witness { says, ..place }],
+        ));
+    };
+    let Some(wanted) = &entry.kernel else {
+        let says = format!("entry {:?} names no kernel", entry.title);
+        return Err(report.fail(
+            STAGE,
+            vec![loader.default.witness.clone(), Witness { says, ..place }],
+        ));
+    };
+    let mut witnesses = vec![place, loader.default.witness.clone()];
+    witnesses.extend(entry.root.iter().map(|root| root.witness.clone()));
+    for volume in [
+        Some(loader.volume),
+        system.kernel.as_ref().map(|kernel| kernel.volume),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        let Some(fact) = guest.layout.get(volume) else {
+            continue;
+        };
+        if !on_machine(&fact.disks(), machine) {
+            witnesses.extend([
+                fact.witness.clone(),
+                Witness::descriptor("disks", "its disk is not on this machine"),
+            ]);
+            return Err(report.fail(STAGE, witnesses));
+        }
+        if let Some(broken) = &fact.broken {
+            report.notes.push(broken.clone());
+        }
+    }
+    witnesses.push(wanted.witness.clone());
+    report.pass(STAGE, witnesses);
+    Ok(())
+}
+
+/// The kernel file is there.
+fn kernel(system: &LinuxSystem, report: &mut BootReport) -> Result<(), Stop> {
+    let wanted = system
+        .loader
+        .as_ref()
+        .and_then(|loader| loader.default_entry())
+        .and_then(|entry| entry.kernel.as_ref());
+    let line = wanted.map(|wanted| wanted.witness.clone());
+    match &system.kernel {
+        Some(kernel) if kernel.bytes > 0 => {
+            let says = format!("{} bytes, version {}", kernel.bytes, kernel.version.value);
+            report.pass("kernel", vec![Witness::file(&kernel.path, 0, says)]);
+            Ok(())
+        }
+        _ => {
+            let path = wanted.map_or("/boot", |wanted| wanted.value.as_str());
+            let missing = Witness::file(
+                path,
+                0,
+                "the kernel the entry names is not on the volume it names",
+            );
+            Err(report.fail("kernel", line.into_iter().chain([missing]).collect()))
+        }
+    }
+}
+
+/// The initramfs, where the entry names one, is there and can be unpacked.
+fn initramfs(system: &LinuxSystem, report: &mut BootReport) -> Result<(), Stop> {
+    let wanted = system
+        .loader
+        .as_ref()
+        .and_then(|loader| loader.default_entry())
+        .and_then(|entry| entry.initrd.as_ref());
+    let Some(wanted) = wanted else {
+        report.pass(
+            "initramfs",
+            vec![Witness::file(
+                "/boot",
+                0,
+                "the entry names no initramfs: only linked-in drivers count",
+            )],
+        );
+        return Ok(());
+    };
+    let Some(found) = &system.initramfs else {
+        let missing = Witness::file(
+            &wanted.value,
+            0,
+            "the initramfs the entry names is not on the volume it names",
+        );
+        return Err(report.fail("initramfs", vec![wanted.witness.clone(), missing]));
+    };
+    if let Some(why) = &found.damaged {
+        return Err(report.fail(
+            "initramfs",
+            vec![wanted.witness.clone(), Witness::file(&found.path, 0, why)],
+        ));
+    }
+    if let Some(why) = &found.unread {
+        report.unassessed.push(Witness::file(&found.path, 0, why));
+    }
+    let says = format!(
+        "{} archives, {} files, {} modules",
+        found.archives.len(),
+        found.files.len(),
+        found.modules.len()
+    );
+    report.pass(
+        "initramfs",
+        vec![wanted.witness.clone(), Witness::file(&found.path, 0, says)],
+    );
+    Ok(())
+}
+
+/// The root device appears and can be mounted.
+fn root(
+    guest: &Guest,
+    system: &LinuxSystem,
+    disks: &Disks,
+    pool: &Pool<'_>,
+    report: &mut BootReport,
+) -> Result<(), Stop> {
+    let Some((param, device)) = params(system, "root")
+        .last()
+        .and_then(|param| Some((param, param.value.value.as_ref()?)))
+    else {
+        return Err(report.fail(
+            "root",
+            vec![Witness::file(
+                "/boot",
+                0,
+                "no root= on the kernel command line",
+            )],
+        ));
+    };
+    let asked = param.witness.clone();
+    let (index, node) = match disks.resolve(device, guest) {
+        Resolved::Volume { index, node } => (index, node),
+        Resolved::Unknown(says) => {
+            report.unassessed.push(Witness {
+                says,
+                ..asked.clone()
+            });
+            report.pass("root", vec![asked]);
+            return Ok(());
+        }
+        Resolved::Missing(why) => {
+            let mut witnesses = vec![asked];
+            witnesses.extend(why);
+            witnesses.extend(explain(guest, system, disks, device));
+            let stage = if disks.names.is_empty() {
+                "drivers"
+            } else {
+                "root"
+            };
+            return Err(report.fail(stage, witnesses));
+        }
+    };
+    let Some(fact) = guest.layout.get(index) else {
+        return Err(report.fail("root", vec![asked]));
+    };
+    let drivers: Vec<Witness> = fact
+        .disks()
+        .iter()
+        .filter_map(|disk| disks.attached.get(disk))
+        .flat_map(|attached| attached.witnesses.clone())
+        .chain(generic(guest, system))
+        .collect();
+    report.pass("drivers", drivers);
+    if let VolumeKind::Logical { group, name, .. } = &fact.kind {
+        logical_volume(system, pool, group, name, &asked, report)?;
+    }
+    let mut witnesses = vec![asked, fact.witness.clone()];
+    if index != guest.root {
+        witnesses.push(Witness {
+            says: format!("{} is mounted as root, it holds no system", fact.name()),
+            ..fact.witness.clone()
+        });
+        return Err(report.fail("root", witnesses));
+    }
+    match filesystem(fact.filesystem.as_ref().map(|found| found.kind), pool) {
+        Ok(driver) => witnesses.push(driver),
+        Err(why) => {
+            witnesses.push(why);
+            return Err(report.fail("root", witnesses));
+        }
+    }
+    report.root_device = Some(node);
+    report.pass("root", witnesses);
+    Ok(())
+}
+
+/// The driver of the root's filesystem.
+fn filesystem(kind: Option<Kind>, pool: &Pool<'_>) -> Result<Witness, Witness> {
+    match kind {
+        Some(Kind::Ext) => {
+            let later = |missing: Witness| {
+                pool.loads("ext3")
+                    .or_else(|_| pool.loads("ext2"))
+                    .map_err(|_| missing)
+            };
+            pool.loads("ext4").or_else(later)
+        }
+        Some(kind) => Err(Witness::disk(
+            "root",
+            format!("{kind} is no filesystem Linux boots from here"),
+        )),
+        None => Err(Witness::disk("root", "no known filesystem")),
+    }
+}
+
+/// The initramfs activates the logical volume: it has device mapper, and its command line does not leave it out.
+fn logical_volume(
+    system: &LinuxSystem,
+    pool: &Pool<'_>,
+    group: &str,
+    name: &str,
+    asked: &Witness,
+    report: &mut BootReport,
+) -> Result<(), Stop> {
+    if let Err(why) = pool.loads("dm_mod") {
+        return Err(report.fail("root", vec![asked.clone(), why]));
+    }
+    if let Some(refused) = params(system, "rd_NO_LVM")
+        .chain(params(system, "rd.lvm=0"))
+        .next()
+    {
+        return Err(report.fail(
+            "root",
+            vec![
+                asked.clone(),
+                refused.witness.clone(),
+                Witness::quirk("DQ306"),
+            ],
+        ));
+    }
+    let volumes = params(system, "rd_LVM_LV").chain(params(system, "rd.lvm.lv"));
+    let groups = params(system, "rd_LVM_VG").chain(params(system, "rd.lvm.vg"));
+    let full = format!("{group}/{name}");
+    let listed: Vec<(&Sourced<Param>, bool)> = volumes
+        .map(|param| (param, param.value.value.as_deref() == Some(full.as_str())))
+        .chain(groups.map(|param| (param, param.value.value.as_deref() == Some(group))))
+        .collect();
+    if !listed.is_empty() && !listed.iter().any(|(_, here)| *here) {
+        let witnesses: Vec<Witness> = std::iter::once(asked.clone())
+            .chain(listed.iter().map(|(param, _)| param.witness.clone()))
+            .chain([Witness::quirk("DQ306")])
+            .collect();
+        return Err(report.fail("root", witnesses));
+    }
+    Ok(())
+}
+
+/// That the initramfs was made for any machine: worth saying where it is why the boot goes on.
+fn generic(guest: &Guest, system: &LinuxSystem) -> Option<Witness> {
+    let red_hat = matches!(
+        guest.os.name.value.as_str(),
+        "centos" | "rhel" | "oracle" | "scientific"
+    );
+    let generic = red_hat && guest.os.version.value.starts_with("6.") && system.initramfs.is_some();
+    generic.then(|| Witness::quirk("GQ34"))
+}
+
+/// Quirks that explain a root that was not found.
+fn explain(guest: &Guest, system: &LinuxSystem, disks: &Disks, device: &str) -> Vec<Witness> {
+    let mut witnesses = Vec::new();
+    if disks.missing.is_empty() {
+        // All disks are there: the name is wrong for this driver.
+        let bare = ["/dev/sd", "/dev/hd", "/dev/vd", "/dev/xvd"]
+            .iter()
+            .any(|prefix| device.starts_with(prefix));
+        if bare {
+            witnesses.extend(
+                disks
+                    .attached
+                    .values()
+                    .map(|attached| Witness::quirk(attached.naming.quirk)),
+            );
+            witnesses.push(Witness::quirk("GQ37"));
+            witnesses.dedup();
+        }
+        return witnesses;
+    }
+    let text = |needle: &str| {
+        disks
+            .missing
+            .values()
+            .flatten()
+            .any(|witness| witness.says.contains(needle))
+    };
+    if text("buslogic") {
+        witnesses.push(Witness::quirk("GQ29"));
+    } else if let Some(initramfs) = &system.initramfs {
+        witnesses.extend(host_only(guest, initramfs));
+    }
+    witnesses
+}
+
+/// Which policy made an initramfs without the driver.
+fn host_only(guest: &Guest, initramfs: &Initramfs) -> Option<Witness> {
+    let conf = guest.tree.text("/etc/initramfs-tools/initramfs.conf");
+    let dep = initramfs.policy.as_deref() == Some("dep")
+        || conf.is_some_and(|text| text.lines().any(|line| line.trim() == "MODULES=dep"));
+    let debian = initramfs.path.contains("initrd.img") || initramfs.policy.is_some();
+    match (debian, dep) {
+        (true, _) => Some(Witness::quirk("GQ36")),
+        (false, _) => Some(Witness::quirk("GQ35")),
+    }
+}
+
+/// What is worth knowing of a boot that went on.
+fn notes(guest: &Guest, system: &LinuxSystem, report: &mut BootReport) {
+    for param in params(system, "console") {
+        let console = param.value.value.as_deref().unwrap_or_default();
+        if console.starts_with("hvc") || console.starts_with("xvc") {
+            report
+                .notes
+                .extend([param.witness.clone(), Witness::quirk("GQ42")]);
+        }
+    }
+    for volume in &guest.layout {
+        let VolumeKind::Logical { physical, .. } = &volume.kind else {
+            continue;
+        };
+        for part in physical
+            .iter()
+            .filter(|part| part.bytes_claimed > part.bytes_present)
+        {
+            let says = format!(
+                "claims {} bytes, the device has {}",
+                part.bytes_claimed, part.bytes_present
+            );
+            let witness = Witness::disk(format!("LVM physical volume on disk {}", part.disk), says);
+            if !report.notes.contains(&witness) {
+                report.notes.extend([witness, Witness::quirk("GQ46")]);
+            }
+        }
+    }
+}
+
+/// Whether init is Ubuntu's `mountall`, which waits for every device of `fstab`.
+pub(super) fn has_mountall(guest: &Guest) -> bool {
+    guest.tree.read("/etc/init/mountall.conf").is_some() || guest.os.name.value == "ubuntu"
+}
+
+/// Entry of `fstab` in words.
+pub(super) fn entry_name(entry: &FstabEntry) -> String {
+    format!("{} on {}", entry.device, entry.mount)
+}

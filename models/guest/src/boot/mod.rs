@@ -1,0 +1,92 @@
+//! Does this guest come up on that machine, and if not, why: firmware → boot loader → kernel and initramfs →
+//! driver of the disk's controller → root → `fstab`; for Windows the boot manager's store and the boot-start
+//! drivers. Every step looks at the guest's bytes as [`crate::inspect`] found them; nothing is known of products.
+//!
+//! Disk `i` of the guest is disk `i` of the machine.
+
+mod drivers;
+mod firmware;
+mod linux;
+mod mounts;
+mod names;
+mod windows;
+
+use crate::inspect::{Guest, System};
+use drylab_catalog::{Machine, Witness};
+
+/// How a boot went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BootReport {
+    /// Whether the system came up as far as starting its services.
+    pub reached: bool,
+    /// Stages, in order, up to the one that failed.
+    pub stages: Vec<Stage>,
+    /// Root device as the guest calls it: `/dev/sda1`, `/dev/mapper/vg-root`; Windows: `disk 0 partition 2`.
+    pub root_device: Option<String>,
+    /// What the guest calls its disks: index and name.
+    pub disk_names: Vec<(usize, String)>,
+    /// Why it was not reached, from the place that decided to what it met.
+    pub cause: Vec<Witness>,
+    /// What is worth knowing of a boot that goes on.
+    pub notes: Vec<Witness>,
+    /// What could not be assessed, with the reason; a boot reached with one of these is reached as far as is known.
+    pub unassessed: Vec<Witness>,
+}
+
+/// One stage of a boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// `firmware`, `boot-loader`, `kernel`, `initramfs`, `drivers`, `root`, `fstab`.
+    pub name: &'static str,
+    /// Whether it went well.
+    pub ok: bool,
+    /// Why.
+    pub witnesses: Vec<Witness>,
+}
+
+/// A stage failed; the report already says why.
+struct Stop;
+
+impl BootReport {
+    fn pass(&mut self, name: &'static str, witnesses: Vec<Witness>) {
+        self.stages.push(Stage {
+            name,
+            ok: true,
+            witnesses,
+        });
+    }
+
+    fn fail(&mut self, name: &'static str, witnesses: Vec<Witness>) -> Stop {
+        self.cause.clone_from(&witnesses);
+        self.stages.push(Stage {
+            name,
+            ok: false,
+            witnesses,
+        });
+        Stop
+    }
+
+    /// The stage with this name.
+    #[must_use]
+    pub fn stage(&self, name: &str) -> Option<&Stage> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+}
+
+/// Boots the guest on the machine.
+#[must_use]
+pub fn boot(guest: &Guest, machine: &Machine) -> BootReport {
+    let mut report = BootReport::default();
+    let outcome =
+        firmware::start(guest, machine, &mut report).and_then(|disk| match &guest.system {
+            System::Linux(system) => linux::boot(guest, system, machine, disk, &mut report),
+            System::Windows(system) => windows::boot(guest, system, machine, disk, &mut report),
+        });
+    report.reached = outcome.is_ok();
+    report
+}
+
+/// Whether the machine has this disk at all.
+fn on_machine(disks: &[usize], machine: &Machine) -> bool {
+    disks.iter().all(|disk| *disk < machine.disks.len())
+}

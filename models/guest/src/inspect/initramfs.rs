@@ -1,0 +1,128 @@
+//! What an initial RAM filesystem brings: files, kernel modules, their aliases and dependencies.
+//!
+//! Module files are read for their own `.modinfo`; `modules.alias` and `modules.dep` beside them are what the
+//! `modprobe` in there really uses, so they win where they exist: a module file missing from the tables is not
+//! found by udev, a module in the tables without a file cannot be loaded.
+
+use super::model::{Initramfs, Module};
+use super::{cpio, elf};
+use drylab_block::{Error, Finding, Limits, Result, Severity};
+
+/// Regular file, in the format bits of a file mode.
+const REGULAR: u32 = 0o100_000;
+
+/// Reads an initramfs.
+///
+/// # Errors
+/// [`Error::Corrupt`] when no archive could be read at all, [`Error::Unsupported`] when it is too large.
+pub fn read(bytes: &[u8], limits: &Limits, findings: &mut Vec<Finding>) -> Result<Initramfs> {
+    let mut found = Initramfs::default();
+    let mut depends = String::new();
+    let members = cpio::walk(bytes, limits, &mut |entry| {
+        if entry.mode & 0o170_000 == REGULAR {
+            if let Some(name) = module_name(&entry.name) {
+                found.modules.insert(name, module(&entry));
+            } else if entry.name.ends_with("/modules.alias") {
+                found.aliases.extend(
+                    aliases(&String::from_utf8_lossy(entry.data))
+                        .map(|(pattern, name, _)| (pattern, name)),
+                );
+            } else if entry.name.ends_with("/modules.dep") {
+                depends = String::from_utf8_lossy(entry.data).into_owned();
+            } else if entry.name.ends_with("initramfs.conf") {
+                found.policy =
+                    policy(&String::from_utf8_lossy(entry.data)).or_else(|| found.policy.take());
+            }
+        }
+        found.files.insert(entry.name);
+    })?;
+    found.archives = members
+        .iter()
+        .map(|member| match member {
+            cpio::Member::Plain => "none",
+            cpio::Member::Gzip => "gzip",
+            cpio::Member::Other(name) => name,
+        })
+        .collect();
+    if let Some(cpio::Member::Other(name)) = members.last() {
+        found.unread = Some(format!(
+            "an archive in it is compressed with {name}, which is not unpacked here"
+        ));
+        findings.push(Finding {
+            code: "INITRAMFS-COMPRESSION",
+            severity: Severity::Warning,
+            offset: 0,
+            message: format!("the initramfs is compressed with {name}: its modules are not known"),
+        });
+    }
+    if members.is_empty() {
+        return Err(Error::corrupt("the initramfs holds no archive"));
+    }
+    // Dependencies as depmod wrote them, where it did.
+    for (name, needs) in dependencies(&depends) {
+        if let Some(module) = found.modules.get_mut(&name) {
+            module.depends = needs;
+        }
+    }
+    Ok(found)
+}
+
+/// Reads one module file.
+fn module(entry: &cpio::Entry<'_>) -> Module {
+    let read = if entry.name.ends_with(".ko") {
+        elf::modinfo(entry.data)
+    } else {
+        Err(Error::unsupported("compressed module"))
+    };
+    match read {
+        Ok(module) => Module {
+            path: entry.name.clone(),
+            ..module
+        },
+        Err(error) => Module {
+            path: entry.name.clone(),
+            damaged: Some(error.to_string()),
+            ..Module::default()
+        },
+    }
+}
+
+/// Module name of a path: `lib/modules/…/ata_piix.ko` is `ata_piix`, dashes become underscores.
+#[must_use]
+pub fn module_name(path: &str) -> Option<String> {
+    let file = path.rsplit('/').next()?;
+    let stem = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"]
+        .iter()
+        .find_map(|suffix| file.strip_suffix(suffix))?;
+    Some(stem.replace('-', "_"))
+}
+
+/// Lines of `modules.alias`: pattern, module (with `_`), line from 1.
+pub fn aliases(text: &str) -> impl Iterator<Item = (String, String, u32)> {
+    super::fstab::numbered(text).filter_map(|(line, content)| {
+        let mut words = content.split_whitespace();
+        let pattern = words
+            .next()
+            .filter(|word| *word == "alias")
+            .and_then(|_| words.next())?;
+        Some((pattern.to_owned(), words.next()?.replace('-', "_"), line))
+    })
+}
+
+/// Lines of `modules.dep`: module and the modules it needs, nearest first.
+pub fn dependencies(text: &str) -> impl Iterator<Item = (String, Vec<String>)> {
+    text.lines().filter_map(|line| {
+        let (path, needs) = line.split_once(':')?;
+        Some((
+            module_name(path.trim())?,
+            needs.split_whitespace().filter_map(module_name).collect(),
+        ))
+    })
+}
+
+/// Value of the `MODULES=` line of `initramfs.conf`.
+fn policy(text: &str) -> Option<String> {
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix("MODULES="))
+        .map(|value| value.trim().to_owned())
+}
