@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 pub struct HiveEditor {
     pub(crate) heap: Heap,
     root: u32,
-    edited: bool,
+    pub(crate) edited: bool,
 }
 
 impl HiveEditor {
@@ -329,9 +329,11 @@ impl HiveEditor {
         if data.len() <= SEGMENT || self.heap.view().minor <= 3 {
             return Ok((length, self.heap.alloc(data)?.to_le_bytes()));
         }
+        // Windows leaves 4 bytes behind each segment, and hivex counts on them.
+        let segment = |part: &[u8]| self.heap.alloc(&[part, &[0; 4]].concat());
         let segments = data
             .chunks(SEGMENT)
-            .map(|part| self.heap.alloc(part))
+            .map(segment)
             .collect::<Result<Vec<u32>>>()?;
         let too_many = |_| Error::unsupported(format_args!("value of {length} bytes"));
         let count = u16::try_from(segments.len()).map_err(too_many)?;

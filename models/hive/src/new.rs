@@ -35,7 +35,10 @@ impl HiveEditor {
         bytes.extend_from_slice(&security_cell);
         bytes.extend_from_slice(&word(SIZE.saturating_sub(taken)).to_le_bytes());
         bytes.resize(SIZE.saturating_mul(2), 0);
-        Self::open(bytes, limits)
+        let mut editor = Self::open(bytes, limits)?;
+        // The base block above is not sealed yet.
+        editor.edited = true;
+        Ok(editor)
     }
 }
 
