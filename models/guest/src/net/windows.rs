@@ -166,7 +166,10 @@ pub fn serial_instance(mac: Mac) -> String {
 /// the bridge at 0x88. `None` for serial numbers.
 #[must_use]
 pub fn instance_slot(instance: &str) -> Option<(u8, u8)> {
-    let path = instance.rsplit('&').next().filter(|_| instance.contains('&'))?;
+    let path = instance
+        .rsplit('&')
+        .next()
+        .filter(|_| instance.contains('&'))?;
     let code = u8::from_str_radix(path.get(..2)?, 16).ok()?;
     Some((code >> 3, code & 7))
 }
@@ -178,7 +181,10 @@ mod tests {
 
     #[test]
     fn instance_ids_are_spelled_as_in_listings_of_real_guests() {
-        assert_eq!(serial_instance(Mac([0x00, 0x50, 0x56, 0x95, 0x08, 0xbb])), "FF565000BB0895FE00");
+        assert_eq!(
+            serial_instance(Mac([0x00, 0x50, 0x56, 0x95, 0x08, 0xbb])),
+            "FF565000BB0895FE00"
+        );
         assert_eq!(instance_slot("4&3AD87E0A&0&0888"), Some((1, 0)));
         assert_eq!(instance_slot("3&267A616A&0&18"), Some((3, 0)));
         assert_eq!(instance_slot("FF565000BB0895FE00"), None);

@@ -259,6 +259,7 @@ impl Loop<'_> {
     }
 
     fn host_receives(&mut self, now: u64, index: usize, frame: &Frame) {
+        let way = self.has_way_back(index, frame);
         let Some(host) = self.lan.hosts.get_mut(index) else {
             return;
         };
@@ -292,17 +293,12 @@ impl Loop<'_> {
             Payload::ArpRequest { target, .. } if *target == address => {
                 Payload::ArpReply { address }
             }
-            Payload::Echo { source, target, .. } if *target == address => Payload::EchoReply {
+            Payload::Echo { source, target, .. } if *target == address && way => Payload::EchoReply {
                 source: *target,
                 target: *source,
                 ttl: 64,
             },
-            Payload::Query {
-                source,
-                target,
-                name,
-                ..
-            } if *target == address => {
+            Payload::Query { source, target, name, .. } if *target == address && way => {
                 let Some(names) = &host.dns else { return };
                 let answer = names.get(&name.to_ascii_lowercase()).copied();
                 Payload::Response {
@@ -329,6 +325,18 @@ impl Loop<'_> {
                 },
             ),
         );
+    }
+
+    /// Whether a host knows where to send an answer: the asker is in its subnet, or was brought by a router.
+    fn has_way_back(&self, index: usize, frame: &Frame) -> bool {
+        let Some((source, ..)) = frame.payload.route() else {
+            return true;
+        };
+        let Some(host) = self.lan.hosts.get(index) else {
+            return false;
+        };
+        let mut near = self.lan.hosts.iter().filter(|near| near.segment == host.segment && near.router.is_some());
+        host.subnet.contains(source) || near.any(|near| near.mac == frame.from)
     }
 
     /// A router passes a packet on to the interface whose subnet holds its destination. An interface that translates
