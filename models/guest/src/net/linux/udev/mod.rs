@@ -174,7 +174,7 @@ impl<'a> Event<'a> {
             match term.key {
                 Key::Env => self.assign_env(term),
                 Key::Name => self.assign_name(rule, term),
-                Key::Goto => goto = Some(term.value.as_str()),
+                Key::Goto => goto = goto.or(Some(term.value.as_str())),
                 _ => {}
             }
         }
@@ -334,7 +334,7 @@ impl<'a> Event<'a> {
             return;
         }
         self.name_is_final = term.op == Op::AssignFinal;
-        let name = self.substitute(&term.value).replace('/', "_");
+        let name: String = self.substitute(&term.value).chars().map(allowed).collect();
         self.step(rule, Effect::Named(name.clone()));
         self.outcome.name = Some(name).filter(|name| !name.is_empty());
     }
@@ -443,6 +443,12 @@ const VARIABLES: &[(&str, char)] = &[
     ("sys", 'S'),
     ("id", 'b'),
 ];
+
+/// Characters that udev leaves in a name; others become an underscore.
+fn allowed(c: char) -> char {
+    let keeps = c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c) || !c.is_ascii();
+    if keeps { c } else { '_' }
+}
 
 /// `%c`, `%c{2}`, `%c{2+}`.
 fn part(result: &str, which: &str) -> String {

@@ -165,16 +165,18 @@ fn terms(line: &str) -> Option<Vec<Term>> {
         terms.push(term);
         rest = after.trim_start_matches([' ', '\t', ',', '\r']);
     }
-    // A stable sort: comparisons first, each kind in the order of `Key`, as udev sorts its tokens.
+    // A stable sort, as udev sorts its tokens: comparisons by kind, then properties, then the name.
     terms.sort_by_key(|term| {
-        (
-            !evaluated_first(term),
-            if evaluated_first(term) {
-                Some(term.key)
-            } else {
-                None
-            },
-        )
+        let assigned = match term.key {
+            Key::Env => 0,
+            Key::Name => 1,
+            _ => 2,
+        };
+        if evaluated_first(term) {
+            (0, Some(term.key), 0)
+        } else {
+            (1, None, assigned)
+        }
     });
     Some(terms)
 }

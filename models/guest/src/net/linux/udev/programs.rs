@@ -12,8 +12,12 @@
 //!
 //! # Which writer
 //! Red Hat's writer also regards a name as taken when an ifcfg file with `HWADDR=` has it as `DEVICE=`. The image has
-//! that writer when its `/lib/udev/write_net_rules` reads the ifcfg files (the script's text names `ifcfg`); where
-//! the script's text is not in the tree, when some rule calls `rename_device`, which only Red Hat's family has.
+//! that writer when the text of its `/lib/udev/write_net_rules` speaks of `ifcfg`, or when some rule calls
+//! `rename_device`: that program comes with Red Hat's initscripts, in the same releases as the patched writer.
+//!
+//! # Programs that are not there
+//! A tree that shows any program in `/lib/udev` shows all of them, so one that is missing fails. A tree that shows
+//! none was made from configuration files alone, and the programs are taken to be there.
 
 use super::Rules;
 use super::device::NetDevice;
@@ -23,6 +27,7 @@ use std::collections::BTreeMap;
 
 /// The file the writer appends to.
 pub const PERSISTENT: &str = "/etc/udev/rules.d/70-persistent-net.rules";
+const PROGRAMS: &str = "/lib/udev";
 const WRITER: &str = "/lib/udev/write_net_rules";
 
 /// What begins a new file of rules.
@@ -87,7 +92,11 @@ pub fn run(
     device: &NetDevice,
     tree: &mut Tree,
 ) -> Option<Run> {
-    match base_name(command) {
+    let name = base_name(command);
+    if matches!(name, "write_net_rules" | "rename_device") && missing(tree, name) {
+        return None;
+    }
+    match name {
         "write_net_rules" => Some(write_net_rules(env, tree)),
         "rename_device" => {
             let interface = env.get("INTERFACE").map_or("", String::as_str);
@@ -209,10 +218,15 @@ fn name_assigned(line: &str) -> Option<&str> {
 
 /// Whether the image has Red Hat's writer.
 fn reads_ifcfg(tree: &Tree) -> bool {
-    match tree.text(WRITER) {
-        Some(script) => script.contains("ifcfg"),
-        None => Rules::of(tree).call("rename_device"),
-    }
+    let says_so = tree
+        .text(WRITER)
+        .is_some_and(|script| script.contains("ifcfg"));
+    says_so || Rules::of(tree).call("rename_device")
+}
+
+/// Whether a program of `/lib/udev` is known not to be there.
+fn missing(tree: &Tree, name: &str) -> bool {
+    tree.names_in(PROGRAMS).next().is_some() && tree.read(&format!("{PROGRAMS}/{name}")).is_none()
 }
 
 fn rule(env: &BTreeMap<String, String>, name: &str) -> String {

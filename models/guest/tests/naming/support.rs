@@ -78,7 +78,7 @@ pub(crate) fn table(name: &str) -> Option<Vec<Row>> {
 
 /// Rows known to disagree: table, row, reason.
 pub(crate) fn listed() -> Vec<(&'static str, &'static str, &'static str)> {
-    include_str!("../naming_listed.tsv")
+    include_str!("listed.tsv")
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(|line| {

@@ -1,16 +1,13 @@
 //! The measured tables of the original udev and initscripts against the models: every row agrees or is listed in
-//! `naming_listed.tsv` with its reason.
+//! `listed.tsv` with its reason.
 
-#[path = "naming_support/mod.rs"]
-mod support;
-
+use crate::support::{Row, RuleSet, adapter, compare, persistent_line, rules_shown, table};
 use drylab_guest::Tree;
 use drylab_guest::net::linux::initscripts::{self, Device};
 use drylab_guest::net::linux::udev::programs::PERSISTENT;
 use drylab_guest::net::linux::{
     Action, Bus, Events, LinuxBootNet, LinuxNetPlan, NicView, ifcfg, plan,
 };
-use support::{Row, RuleSet, adapter, compare, persistent_line, rules_shown, table};
 
 fn boot(addr_assign_type: &str, events: Events) -> LinuxBootNet {
     let kernel = "2.6.32-279.el6.x86_64".to_owned();
@@ -377,7 +374,7 @@ fn rename_device_and_ifup_do_what_the_original_scripts_did() {
 
 #[test]
 fn every_listed_row_is_a_row_of_its_table() {
-    for (name, row_id, _) in support::listed() {
+    for (name, row_id, _) in crate::support::listed() {
         if let Some(rows) = table(name) {
             assert!(
                 rows.iter().any(|row| row.get("row_id") == row_id),
