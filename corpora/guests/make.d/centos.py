@@ -238,7 +238,8 @@ def root_tree(modules, source):
                  "sbin/udevd", "bin/bash", "etc/rc.d/init.d/network", "etc/rc.d/init.d/iptables",
                  "lib/udev/rename_device", "lib/udev/write_net_rules"):
         tree.file(path, tool(path), 0o755)
-    tree.file("bin/rpm", tool("bin/rpm"), 0o755)
+    for path in ("bin/rpm", "usr/bin/test"):
+        tree.file(path, tool(path), 0o755)
     tree.link("bin/sh", "bash")
     tree.link("etc/grub.conf", "../boot/grub/grub.conf")
     tree.link("etc/rc.d/rc3.d/S10network", "../init.d/network")

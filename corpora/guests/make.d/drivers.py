@@ -14,10 +14,16 @@ CLASSES = {
     "USB": "{36FC9E60-C465-11CF-8056-444553540000}", "Processor": "{50127DC3-0F36-415E-A6CC-4CB3BE910B65}",
 }
 
+# All that a real CriticalDeviceDatabase gives to intelide.
+INTEL_IDE = (
+    "1222 1230 2411 2421 244A 244B 248A 248B 24C1 24CA 24CB 24D1 24DB 25A2 25A3 2651&CC_0101 2652&CC_0101 "
+    "2653&CC_0101 266F 27C0 27C4 27DF 2820 2825 2828 2850 7010 7111 7199 7601"
+).split()
+
 # INF, class, maker, and per service: name, binary, start, error, hardware ids.
 PACKAGES = [
     ("mshdc.inf", "hdc", "Intel", [
-        ("intelide", "intelide.sys", 0, 3, ["PCI\\VEN_8086&DEV_7010", "PCI\\VEN_8086&DEV_7111", "PCI\\VEN_8086&DEV_7199"]),
+        ("intelide", "intelide.sys", 0, 3, [f"PCI\\VEN_8086&DEV_{device}" for device in INTEL_IDE]),
         ("pciide", "pciide.sys", 0, 3, ["PCI\\CC_0101"]),
         ("msahci", "msahci.sys", 0, 3, ["PCI\\CC_010601"]),
         ("atapi", "atapi.sys", 0, 3, ["Primary_IDE_Channel", "Secondary_IDE_Channel", "Internal_IDE_Channel"]),
@@ -25,9 +31,11 @@ PACKAGES = [
     ("lsi_sas.inf", "SCSIAdapter", "LSI", [("LSI_SAS", "lsi_sas.sys", 0, 1, [
         f"PCI\\VEN_1000&DEV_{device}" for device in ("0050", "0054", "0056", "0058", "0062")])]),
     ("lsi_scsi.inf", "SCSIAdapter", "LSI", [("LSI_SCSI", "lsi_scsi.sys", 0, 1, ["PCI\\VEN_1000&DEV_0030"])]),
-    ("lsi_sas2.inf", "SCSIAdapter", "LSI", [("LSI_SAS2", "lsi_sas2.sys", 0, 1, ["PCI\\VEN_1000&DEV_0072"])]),
+    ("lsi_sas2.inf", "SCSIAdapter", "LSI", [("LSI_SAS2", "lsi_sas2.sys", 0, 1, [
+        f"PCI\\VEN_1000&DEV_{device}" for device in ("0064", "0065", "0070", "0072", "0074", "0076", "0077")])]),
     ("megasas.inf", "SCSIAdapter", "LSI", [("megasas", "megasas.sys", 0, 1, [
-        "PCI\\VEN_1000&DEV_0411", "PCI\\VEN_1000&DEV_0413", "PCI\\VEN_1000&DEV_0060"])]),
+        "PCI\\VEN_1000&DEV_0078", "PCI\\VEN_1000&DEV_0079", "PCI\\VEN_1000&DEV_0411&SUBSYS_10011000",
+        "PCI\\VEN_1000&DEV_0413&SUBSYS_10051000"])]),
     ("disk.inf", "DiskDrive", "(Standard disk drives)", [("disk", "disk.sys", 0, 1, ["GenDisk"])]),
     ("cdrom.inf", "CDROM", "(Standard CD-ROM drives)", [("cdrom", "cdrom.sys", 1, 1, ["GenCdRom"])]),
     ("volume.inf", "Volume", "Microsoft", [("volsnap", "volsnap.sys", 0, 3, ["STORAGE\\Volume"])]),

@@ -14,6 +14,7 @@
 #include <ntfs-3g/attrib.h>
 #include <ntfs-3g/dir.h>
 #include <ntfs-3g/inode.h>
+#include <ntfs-3g/logging.h>
 #include <ntfs-3g/unistr.h>
 #include <ntfs-3g/volume.h>
 
@@ -103,6 +104,7 @@ int main(int argc, char **argv)
     ntfs_volume *vol;
     if (argc != 2)
         return 2;
+    ntfs_log_set_handler(ntfs_log_handler_stderr);
     ntfs_set_char_encoding("C.UTF-8");
     vol = ntfs_mount(argv[1], 0);
     if (!vol)

@@ -6,6 +6,9 @@ import subprocess
 import tools
 
 LOGFILE = 2 << 20
+# Windows gives every long name an 8.3 twin; libntfs-3g can do so only in folders whose index has grown out of the
+# MFT record, which here is the root. Other names stand alone, in the POSIX namespace.
+SHORT_NAMES = {"Program Files": "PROGRA~1", "ProgramData": "PROGRA~2"}
 
 
 def fill_program(shop):
@@ -16,7 +19,7 @@ def fill_program(shop):
 
 
 def build(shop, name, start_sector, sectors, label, serial_clock, files):
-    """files: (path, bytes, short name or None) in the order of layout; folders are added sorted.
+    """files: (path, bytes) in the order of layout; folders are added sorted.
 
     mkntfs draws the volume's serial number from the clock, so each volume has its own.
     """
@@ -31,13 +34,14 @@ def build(shop, name, start_sector, sectors, label, serial_clock, files):
     for path, *_ in files:
         parts = path.split("/")[:-1]
         folders |= {"/".join(parts[:count]) for count in range(1, len(parts) + 1)}
-    orders += [f"D\t{folder}" for folder in sorted(folders)]
-    for number, (path, data, short) in enumerate(files):
+    for folder in sorted(folders):
+        orders.append(f"D\t{folder}")
+        if folder in SHORT_NAMES:
+            orders.append(f"S\t{folder}\t{SHORT_NAMES[folder]}")
+    for number, (path, data) in enumerate(files):
         source = payload / str(number)
         source.write_bytes(data)
         orders.append(f"F\t{path}\t{source}")
-        if short:
-            orders.append(f"S\t{path}\t{short}")
     shop.run(fill_program(shop), image, stdin="\n".join(orders).encode() + b"\n")
     clear_free_clusters(shop, image)
     return image

@@ -15,6 +15,7 @@ SECTOR = 512
 
 NEEDED = [
     ("cc", "gcc"), ("mke2fs", "e2fsprogs"), ("debugfs", "e2fsprogs"), ("mkntfs", "ntfs-3g"),
+    ("ntfscat", "ntfs-3g"),
     ("hivexregedit", "libwin-hivex-perl"), ("qemu-img", "qemu-utils"),
 ]
 
@@ -23,6 +24,8 @@ def check_tools():
     """Stops with the Debian packages that are missing."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     missing = sorted({package for tool, package in NEEDED if not shutil.which(tool)})
+    if not Path("/usr/include/ntfs-3g/volume.h").exists():
+        missing.append("ntfs-3g-dev")
     if missing:
         raise SystemExit("missing tools; install the Debian packages: " + " ".join(missing))
 

@@ -218,7 +218,7 @@ end script
     "start on net-device-added\ninstance $INTERFACE\nexec ifup --allow auto $INTERFACE\n",
     "etc/udev/udev.conf": 'udev_log="err"\n',
     "etc/dhcp/dhclient.conf": "# Ask for what the network can tell.\nsend host-name \"ubuntu1204\";\n"
-    "request subnet-mask, broadcast-address, routers, domain-name, domain-name-servers, domain-search, host-name;\ntimeout 60;\nretry 60;\n",
+    "request subnet-mask, broadcast-address, routers, domain-name, domain-name-servers, domain-search, host-name;\n",
     "etc/passwd": "root:x:0:0:root:/root:/bin/bash\n",
     "etc/group": "root:x:0:\n",
     "etc/nsswitch.conf": "passwd: compat\nhosts: files dns\n",
@@ -242,7 +242,7 @@ def root_tree(modules, source):
     for path, content in sorted(TEXTS.items()):
         tree.file(path, content)
     for path in ("sbin/init", "sbin/ifup", "sbin/dhclient", "sbin/dhclient-script", "sbin/udevd", "sbin/resolvconf",
-                 "bin/bash", "bin/dash", "lib/udev/write_net_rules", "usr/bin/dpkg", "usr/sbin/ufw"):
+                 "bin/bash", "bin/dash", "lib/udev/write_net_rules", "usr/bin/dpkg", "usr/bin/test", "usr/sbin/ufw"):
         tree.file(path, tool(path), 0o755)
     tree.link("bin/sh", "dash")
     tree.link("etc/resolv.conf", "/run/resolvconf/resolv.conf")

@@ -36,24 +36,24 @@ def program(subsystem, text):
 def system_files(shop, name, source):
     infs = drivers.all_infs()
     files = [
-        (f"Windows/System32/{leaf}", program(kind, leaf), None)
+        (f"Windows/System32/{leaf}", program(kind, leaf))
         for leaf, kind in (("cmd.exe", 3), ("ntoskrnl.exe", 1), ("hal.dll", 1), ("winload.exe", 16),
                            ("winresume.exe", 16), ("smss.exe", 1), ("services.exe", 3), ("svchost.exe", 3),
                            ("clfs.sys", 1))
     ]
     binaries = {row[6].split("\\")[-1].lower(): row[6].split("\\")[-1] for row in winreg_common.service_rows()
                 if row[6].lower().endswith(".sys") and "drivers" in row[6].lower()}
-    files += [(f"Windows/System32/drivers/{leaf}", program(1, leaf), None) for _, leaf in sorted(binaries.items())]
-    files += [("Windows/System32/drivers/etc/hosts", b"# Names are resolved by DNS.\r\n", None)]
-    files += [(f"Windows/inf/{inf}", text, None) for inf, text in sorted(infs.items())]
+    files += [(f"Windows/System32/drivers/{leaf}", program(1, leaf)) for _, leaf in sorted(binaries.items())]
+    files += [("Windows/System32/drivers/etc/hosts", b"# Names are resolved by DNS.\r\n")]
+    files += [(f"Windows/inf/{inf}", text) for inf, text in sorted(infs.items())]
     for inf, _, _, services in drivers.PACKAGES:
         folder = f"Windows/System32/DriverStore/FileRepository/{drivers.package_id(inf, infs)}"
-        files.append((f"{folder}/{inf}", infs[inf], None))
-        files += [(f"{folder}/{binary}", program(1, binary), None) for _, binary, *_ in services]
+        files.append((f"{folder}/{inf}", infs[inf]))
+        files += [(f"{folder}/{binary}", program(1, binary)) for _, binary, *_ in services]
     files += [
-        ("Program Files/desktop.ini", b"[.ShellClassInfo]\r\n", None),
-        ("ProgramData/readme.txt", b"Golden guest.\r\n", None),
-        ("Users/Public/desktop.ini", b"[.ShellClassInfo]\r\n", None),
+        ("Program Files/desktop.ini", b"[.ShellClassInfo]\r\n"),
+        ("ProgramData/readme.txt", b"Golden guest.\r\n"),
+        ("Users/Public/desktop.ini", b"[.ShellClassInfo]\r\n"),
     ]
     system, software = [winreg_common.system(infs)], [winreg_common.software()]
     if source:
@@ -62,15 +62,15 @@ def system_files(shop, name, source):
     config = "Windows/System32/config"
     files += [
         (f"{config}/SYSTEM", hive.build(shop, f"{name}.SYSTEM", "SYSTEM", "CMI-CreateHive{2A7FB991-7BBE-4F9D-B91E-7CB51D4737F5}",
-                                        system, SYSTEM_HIVE), None),
+                                        system, SYSTEM_HIVE)),
         (f"{config}/SOFTWARE", hive.build(shop, f"{name}.SOFTWARE", "emRoot\\System32\\Config\\SOFTWARE",
                                           "CMI-CreateHive{199DAFC2-6F16-4946-BF90-5A3FC3A60902}", software,
-                                          SOFTWARE_HIVE), None),
+                                          SOFTWARE_HIVE)),
     ]
     if source:
         # Last, so that what was laid out before is the same on every source.
         leaf = winreg_source.NIC_SERVICES[source["nic"]().service][0]
-        files.append((f"Windows/System32/drivers/{leaf}", program(1, leaf), None))
+        files.append((f"Windows/System32/drivers/{leaf}", program(1, leaf)))
     return files
 
 
@@ -82,10 +82,10 @@ def make(shop, name, source):
         tools.entry(True, 0x07, RESERVED_START, RESERVED_COUNT), tools.entry(False, 0x07, SYSTEM_START, SYSTEM_COUNT)]))
     bcd = hive.build(shop, f"{name}.BCD", "\\Device\\HarddiskVolume1\\Boot\\BCD", "NewStoreRoot", [winreg_common.bcd()], BCD_HIVE)
     boot_files = [
-        ("bootmgr", b"Golden guest: stands for bootmgr, which the model acts out.\r\n".ljust(4096, b"\0"), None),
-        ("BOOTSECT.BAK", b"Golden guest: stands for the former boot sector.\r\n", None),
-        ("Boot/memtest.exe", program(16, "memtest.exe"), None),
-        ("Boot/BCD", bcd, None),
+        ("bootmgr", b"Golden guest: stands for bootmgr, which the model acts out.\r\n".ljust(4096, b"\0")),
+        ("BOOTSECT.BAK", b"Golden guest: stands for the former boot sector.\r\n"),
+        ("Boot/memtest.exe", program(16, "memtest.exe")),
+        ("Boot/BCD", bcd),
     ]
     reserved = ntfs.build(shop, f"{name}.reserved", RESERVED_START, RESERVED_COUNT, "System Reserved",
                           tools.EPOCH, boot_files)
