@@ -37,7 +37,14 @@ pub(crate) fn probe(source: &dyn ReadAt) -> Result<Probed> {
 /// there and the rest cannot be read.
 pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Option<Box<dyn Filesystem>>> {
     Ok(match probe(source.as_ref())? {
-        Probed::Ext => Some(Box::new(Ext::open(source, limits)?)),
+        Probed::Ext => match Ext::open(source.clone(), limits) {
+            Ok(ext) => Some(Box::new(ext)),
+            // A swap area made over an old filesystem leaves the old magic; blkid looks on, too.
+            Err(error) => match Swap::open(source.as_ref())? {
+                Some(swap) => Some(Box::new(swap)),
+                None => return Err(error),
+            },
+        },
         Probed::Ntfs => Some(Box::new(Ntfs::open(source, limits)?)),
         Probed::Other => match Swap::open(source.as_ref())? {
             Some(swap) => Some(Box::new(swap)),

@@ -62,7 +62,12 @@ pub enum Applied {
 /// # Errors
 /// Damage on the way; [`drylab_block::Error::Unsupported`] when the path names something other than a file, or the
 /// volume must not be written (a hibernated Windows).
-pub fn write_in_place(volume: &Arc<dyn WriteAt>, path: &str, bytes: &[u8], limits: &Limits) -> Result<Placed> {
+pub fn write_in_place(
+    volume: &Arc<dyn WriteAt>,
+    path: &str,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Placed> {
     let need = u64::try_from(bytes.len()).map_err(drylab_block::Error::io)?;
     let readable: Arc<dyn ReadAt> = volume.clone();
     match probe(readable.as_ref())? {
@@ -78,7 +83,11 @@ pub fn write_in_place(volume: &Arc<dyn WriteAt>, path: &str, bytes: &[u8], limit
             }
             Ok(Placed::InPlace { bytes: need })
         }
-        Probed::Other => Ok(Placed::DoesNotFit { have: 0, need, why: "no filesystem known here stands on the volume" }),
+        Probed::Other => Ok(Placed::DoesNotFit {
+            have: 0,
+            need,
+            why: "no filesystem known here stands on the volume",
+        }),
     }
 }
 
@@ -97,7 +106,11 @@ pub fn apply(
     overlay: &mut FileOverlay,
     limits: &Limits,
 ) -> Result<Applied> {
-    let last = if change == Change::Remove { Last::Keep } else { Last::Follow };
+    let last = if change == Change::Remove {
+        Last::Keep
+    } else {
+        Last::Follow
+    };
     let filesystem = open(volume.clone(), limits)?;
     let kind = filesystem.as_ref().map(|filesystem| filesystem.kind());
     let path = match &filesystem {
@@ -114,7 +127,9 @@ pub fn apply(
             };
             let why = match placed {
                 Some(Placed::InPlace { bytes }) => return Ok(Applied::InPlace { path, bytes }),
-                Some(Placed::DoesNotFit { have, need, why }) => format!("{need} bytes where {have} are at hand: {why}"),
+                Some(Placed::DoesNotFit { have, need, why }) => {
+                    format!("{need} bytes where {have} are at hand: {why}")
+                }
                 None => "an earlier change of the file went beside the disk".into(),
             };
             overlay.insert(kind, key, &path, Some(bytes.into()));

@@ -28,7 +28,9 @@ fn walk(filesystem: &dyn Filesystem) {
         if seen > DIRECTORIES_MAX {
             return;
         }
-        let Ok(Some(entries)) = filesystem.list(&directory, &limits) else { continue };
+        let Ok(Some(entries)) = filesystem.list(&directory, &limits) else {
+            continue;
+        };
         for entry in entries.into_iter().take(256) {
             let path = format!("{}/{}", directory.trim_end_matches('/'), entry.name);
             match entry.file_type {
@@ -37,7 +39,10 @@ fn walk(filesystem: &dyn Filesystem) {
                     let _ = filesystem.read(&path, &limits);
                 }
                 FileType::Symlink => {
-                    let _ = (filesystem.read_link(&path, &limits), filesystem.read(&path, &limits));
+                    let _ = (
+                        filesystem.read_link(&path, &limits),
+                        filesystem.read(&path, &limits),
+                    );
                 }
                 FileType::Special => {
                     let _ = filesystem.stat(&path, &limits);
@@ -54,24 +59,32 @@ pub fn door(data: &[u8]) {
     }
 }
 
-/// `data` as an ext filesystem: its magic is put in place first; then every file is read and one edited.
+/// `data` as an ext filesystem: its magic and checksum are set right first; then every file is read and one edited.
 pub fn ext(data: &[u8]) {
     let mut bytes = data.to_vec();
-    if let Some(magic) = bytes.get_mut(1080..1082) {
-        magic.copy_from_slice(&[0x53, 0xef]);
-    }
+    crate::ext::mend(&mut bytes);
     door(&bytes);
     let base: Arc<dyn ReadAt> = Arc::new(bytes);
-    let Ok(Some(filesystem)) = open(base.clone(), &limits()) else { return };
-    let Ok(Some(entries)) = filesystem.list("/", &limits()) else { return };
-    let Some(file) = entries.iter().find(|entry| entry.file_type == FileType::File) else { return };
+    let Ok(Some(filesystem)) = open(base.clone(), &limits()) else {
+        return;
+    };
+    let Ok(Some(entries)) = filesystem.list("/", &limits()) else {
+        return;
+    };
+    let Some(file) = entries
+        .iter()
+        .find(|entry| entry.file_type == FileType::File)
+    else {
+        return;
+    };
     let path = format!("/{}", file.name);
     let disk: Arc<dyn WriteAt> = Arc::new(Overlay::new(base));
     let content = b"changed by a fuzzer\n";
     let placed = edit::write_in_place(&disk, &path, content, &limits());
     if matches!(placed, Ok(edit::Placed::InPlace { .. })) {
         // On a damaged volume the file's block may be its own inode table: then anything may follow, but no panic.
-        let _ = open(disk, &limits()).map(|filesystem| filesystem.map(|filesystem| filesystem.read(&path, &limits())));
+        let _ = open(disk, &limits())
+            .map(|filesystem| filesystem.map(|filesystem| filesystem.read(&path, &limits())));
     }
     let _ = filesystem.resolve(&path, Last::Follow, &limits());
 }

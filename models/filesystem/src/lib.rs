@@ -41,7 +41,6 @@ pub use door::open;
 pub use drylab_volume::WindowMut;
 pub use overlay::{FileOverlay, Layered, OverlayView};
 
-
 use drylab_block::{Finding, Limits, Result};
 use std::fmt;
 
@@ -134,12 +133,20 @@ pub trait Filesystem: Send + Sync {
     /// When the structures on the way are damaged.
     fn stat(&self, path: &str, limits: &Limits) -> Result<Option<Entry>> {
         let path = overlay::plain(path);
-        let Some((directory, name)) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty()) else {
+        let Some((directory, name)) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty())
+        else {
             let root = self.list("/", limits)?;
-            return Ok(root.map(|_| Entry { name: String::new(), file_type: FileType::Directory, size: 0 }));
+            return Ok(root.map(|_| Entry {
+                name: String::new(),
+                file_type: FileType::Directory,
+                size: 0,
+            }));
         };
         let entries = self.list(if directory.is_empty() { "/" } else { directory }, limits)?;
-        Ok(entries.into_iter().flatten().find(|entry| overlay::same_name(self.kind(), &entry.name, name)))
+        Ok(entries
+            .into_iter()
+            .flatten()
+            .find(|entry| overlay::same_name(self.kind(), &entry.name, name)))
     }
 
     /// `path` without symbolic links, dots and double slashes, as far as it exists; the rest as written.

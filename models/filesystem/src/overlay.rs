@@ -38,9 +38,17 @@ impl FileOverlay {
     }
 
     /// Says something of a path, instead of what it said before.
-    pub fn insert(&mut self, kind: Option<Kind>, volume: &str, path: &str, content: Option<Arc<[u8]>>) {
-        self.files.retain(|(on, at), _| on != volume || !same_path(kind, at, path));
-        self.files.insert((volume.to_owned(), path.to_owned()), content);
+    pub fn insert(
+        &mut self,
+        kind: Option<Kind>,
+        volume: &str,
+        path: &str,
+        content: Option<Arc<[u8]>>,
+    ) {
+        self.files
+            .retain(|(on, at), _| on != volume || !same_path(kind, at, path));
+        self.files
+            .insert((volume.to_owned(), path.to_owned()), content);
     }
 
     /// What it says of one volume.
@@ -72,7 +80,10 @@ pub(crate) fn plain(path: &str) -> String {
 /// Whether two names are the same on such a filesystem: NTFS compares without case.
 pub(crate) fn same_name(kind: Kind, a: &str, b: &str) -> bool {
     match kind {
-        Kind::Ntfs => a.chars().flat_map(char::to_uppercase).eq(b.chars().flat_map(char::to_uppercase)),
+        Kind::Ntfs => a
+            .chars()
+            .flat_map(char::to_uppercase)
+            .eq(b.chars().flat_map(char::to_uppercase)),
         _ => a == b,
     }
 }
@@ -99,7 +110,12 @@ pub struct Layered {
 
 impl std::fmt::Debug for Layered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Layered({} with {} files in front)", self.filesystem.kind(), self.overlay.len())
+        write!(
+            f,
+            "Layered({} with {} files in front)",
+            self.filesystem.kind(),
+            self.overlay.len()
+        )
     }
 }
 
@@ -107,7 +123,10 @@ impl Layered {
     /// Puts `overlay` in front of `filesystem`.
     #[must_use]
     pub fn new(filesystem: Arc<dyn Filesystem>, overlay: OverlayView) -> Self {
-        Self { filesystem, overlay }
+        Self {
+            filesystem,
+            overlay,
+        }
     }
 
     /// Whether what is read at `path` comes from beside the disk.
@@ -126,7 +145,10 @@ impl Layered {
         let exact = self.overlay.get(path);
         exact.or_else(|| {
             let kind = self.kind_here();
-            self.overlay.iter().find(|(at, _)| same_name(kind, at, path)).map(|(_, content)| content)
+            self.overlay
+                .iter()
+                .find(|(at, _)| same_name(kind, at, path))
+                .map(|(_, content)| content)
         })
     }
 
@@ -169,13 +191,19 @@ impl Filesystem for Layered {
         let mut touched = false;
         let mut directories: BTreeSet<&str> = BTreeSet::new();
         for (at, content) in &self.overlay {
-            let Some(rest) = below(kind, at, &directory) else { continue };
+            let Some(rest) = below(kind, at, &directory) else {
+                continue;
+            };
             match (rest.split_once('/'), content) {
                 (None, _) => {
                     merged.retain(|entry| !same_name(kind, &entry.name, rest));
                     if let Some(bytes) = content {
                         let size = u64::try_from(bytes.len()).map_err(Error::io)?;
-                        merged.push(Entry { name: rest.to_owned(), file_type: FileType::File, size });
+                        merged.push(Entry {
+                            name: rest.to_owned(),
+                            file_type: FileType::File,
+                            size,
+                        });
                         touched = true;
                     }
                 }
@@ -187,8 +215,15 @@ impl Filesystem for Layered {
         }
         for name in directories {
             touched = true;
-            if !merged.iter().any(|entry| same_name(kind, &entry.name, name)) {
-                merged.push(Entry { name: name.to_owned(), file_type: FileType::Directory, size: 0 });
+            if !merged
+                .iter()
+                .any(|entry| same_name(kind, &entry.name, name))
+            {
+                merged.push(Entry {
+                    name: name.to_owned(),
+                    file_type: FileType::Directory,
+                    size: 0,
+                });
             }
         }
         merged.sort();

@@ -5,7 +5,11 @@ pub(super) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(seed, |mut crc, byte| {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                (crc >> 1) ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            };
         }
         crc
     })

@@ -33,7 +33,10 @@ impl View<'_> {
         let mut found = Vec::new();
         for (index, block) in content.chunks(block_size).enumerate() {
             let wrong = |at: usize, what: &str| {
-                Error::corrupt(format_args!("directory inode {}, block {index}, byte {at}: {what}", directory.number))
+                Error::corrupt(format_args!(
+                    "directory inode {}, block {index}, byte {at}: {what}",
+                    directory.number
+                ))
             };
             let mut at = 0usize;
             // A hole in a directory reads as zeros and holds nothing.
@@ -41,21 +44,32 @@ impl View<'_> {
                 continue;
             }
             while at < block.len() {
-                let (Some(inode), Some(raw)) = (le_u32(block, at), le_u16(block, at.saturating_add(4))) else {
+                let (Some(inode), Some(raw)) =
+                    (le_u32(block, at), le_u16(block, at.saturating_add(4)))
+                else {
                     return Err(wrong(at, "an entry is cut off"));
                 };
                 let length = match usize::from(raw) {
                     0 | 65535 if block_size >= 65536 => block_size,
                     length => length,
                 };
-                let end = at.checked_add(length).filter(|end| length >= 8 && *end <= block.len());
+                let end = at
+                    .checked_add(length)
+                    .filter(|end| length >= 8 && *end <= block.len());
                 let end = end.ok_or_else(|| wrong(at, "its record length leaves the block"))?;
-                let name_length = block.get(at.saturating_add(6)).copied().map_or(0, usize::from);
+                let name_length = block
+                    .get(at.saturating_add(6))
+                    .copied()
+                    .map_or(0, usize::from);
                 if inode != 0 && name_length > 0 {
-                    let name = slice_at(block, at.saturating_add(8), name_length).filter(|_| name_length.saturating_add(8) <= length);
+                    let name = slice_at(block, at.saturating_add(8), name_length)
+                        .filter(|_| name_length.saturating_add(8) <= length);
                     let name = name.ok_or_else(|| wrong(at, "its name leaves its record"))?;
                     if !matches!(name, b"." | b"..") {
-                        found.push(Found { name: String::from_utf8_lossy(name).into_owned(), inode });
+                        found.push(Found {
+                            name: String::from_utf8_lossy(name).into_owned(),
+                            inode,
+                        });
                     }
                     if u32::try_from(found.len()).unwrap_or(u32::MAX) > self.limits.entries_max {
                         return Err(wrong(at, "there are more entries than allowed"));
@@ -70,7 +84,10 @@ impl View<'_> {
     /// What a symbolic link says.
     pub(super) fn target(&self, link: &Inode) -> Result<String> {
         if link.size > 4096 {
-            return Err(Error::corrupt(format_args!("symbolic link inode {} has {} bytes (at most 4096)", link.number, link.size)));
+            return Err(Error::corrupt(format_args!(
+                "symbolic link inode {} has {} bytes (at most 4096)",
+                link.number, link.size
+            )));
         }
         let length = usize::try_from(link.size).unwrap_or(0);
         let bytes = match link.root.get(..length) {
@@ -90,7 +107,9 @@ impl View<'_> {
         while let Some(name) = todo.pop_front() {
             steps = steps.saturating_add(1);
             if steps > COMPONENTS_MAX {
-                return Err(Error::corrupt(format_args!("{path} has more than {COMPONENTS_MAX} parts")));
+                return Err(Error::corrupt(format_args!(
+                    "{path} has more than {COMPONENTS_MAX} parts"
+                )));
             }
             if name == ".." {
                 names.pop();
@@ -101,19 +120,27 @@ impl View<'_> {
             }
             let here = inodes.last().filter(|inode| inode.is_directory());
             let child = match here {
-                Some(directory) => self.entries(directory)?.into_iter().find(|entry| entry.name == name),
+                Some(directory) => self
+                    .entries(directory)?
+                    .into_iter()
+                    .find(|entry| entry.name == name),
                 None => None,
             };
             let Some(child) = child else {
                 names.push(name);
                 names.extend(todo);
-                return Ok(Destination { path: joined(&names), inode: None });
+                return Ok(Destination {
+                    path: joined(&names),
+                    inode: None,
+                });
             };
             let inode = self.inode(child.inode)?;
             if inode.is_symlink() && (last == Last::Follow || !todo.is_empty()) {
                 links = links.saturating_add(1);
                 if links > LINKS_MAX {
-                    return Err(Error::corrupt(format_args!("{path} leads through more than {LINKS_MAX} symbolic links")));
+                    return Err(Error::corrupt(format_args!(
+                        "{path} leads through more than {LINKS_MAX} symbolic links"
+                    )));
                 }
                 let target = self.target(&inode)?;
                 if target.starts_with('/') {
@@ -128,12 +155,17 @@ impl View<'_> {
             names.push(name);
             inodes.push(inode);
         }
-        Ok(Destination { path: joined(&names), inode: inodes.pop() })
+        Ok(Destination {
+            path: joined(&names),
+            inode: inodes.pop(),
+        })
     }
 }
 
 fn split(path: &str) -> impl Iterator<Item = String> {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned)
+    path.split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .map(str::to_owned)
 }
 
 fn joined(names: &[String]) -> String {

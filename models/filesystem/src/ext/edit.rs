@@ -11,28 +11,51 @@ use drylab_block::{Error, Limits, Result, WriteAt, le_u16, slice_at};
 ///
 /// Blocks past the new end become unwritten extents (what `fallocate --keep-size` leaves), since a checker takes
 /// written blocks past the end for damage; where the map cannot say that, the edit does not fit.
-pub(crate) fn write_in_place(volume: &dyn WriteAt, path: &str, bytes: &[u8], limits: &Limits) -> Result<Placed> {
+pub(crate) fn write_in_place(
+    volume: &dyn WriteAt,
+    path: &str,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Placed> {
     let need = u64::try_from(bytes.len()).map_err(Error::io)?;
     let refuse = |have, why| Ok(Placed::DoesNotFit { have, need, why });
     let sb = Superblock::read(volume)?;
     if !read_replay(volume, &sb, limits)?.is_empty() {
-        return refuse(0, "the journal holds changes that a mount would write over it");
+        return refuse(
+            0,
+            "the journal holds changes that a mount would write over it",
+        );
     }
-    let view = View { source: volume, sb: &sb, replay: None, limits };
+    let view = View {
+        source: volume,
+        sb: &sb,
+        replay: None,
+        limits,
+    };
     let Some(mut inode) = view.find(path, Last::Follow)?.inode else {
         return refuse(0, "there is no such file yet");
     };
     if !inode.is_file() {
-        return Err(Error::unsupported(format_args!("{path} is not a regular file (mode {:#o})", inode.mode)));
+        return Err(Error::unsupported(format_args!(
+            "{path} is not a regular file (mode {:#o})",
+            inode.mode
+        )));
     }
     if let Some(why) = inode.odd() {
         return refuse(0, why);
     }
     let block_size = u64::from(sb.block_size);
     let runs = view.runs(&inode, u64::MAX)?;
-    let solid = runs.iter().take_while(|run| run.written).try_fold(0u64, |end, run| {
-        if run.logical == end { Ok(run.end()) } else { Err(end) }
-    });
+    let solid = runs
+        .iter()
+        .take_while(|run| run.written)
+        .try_fold(0u64, |end, run| {
+            if run.logical == end {
+                Ok(run.end())
+            } else {
+                Err(end)
+            }
+        });
     let have = solid.unwrap_or_else(|end| end).saturating_mul(block_size);
     if have < need {
         return refuse(have, "its blocks are too few");
@@ -60,9 +83,19 @@ fn put(raw: &mut [u8], at: usize, value: &[u8], part: std::ops::Range<usize>) {
 }
 
 /// Writes the content and zeros behind it, to the end of the blocks below `kept`.
-fn write_blocks(volume: &dyn WriteAt, runs: &[Run], kept: u64, bytes: &[u8], block_size: u64) -> Result<()> {
+fn write_blocks(
+    volume: &dyn WriteAt,
+    runs: &[Run],
+    kept: u64,
+    bytes: &[u8],
+    block_size: u64,
+) -> Result<()> {
     for run in runs.iter().filter(|run| run.written && run.logical < kept) {
-        let length = run.end().min(kept).saturating_sub(run.logical).saturating_mul(block_size);
+        let length = run
+            .end()
+            .min(kept)
+            .saturating_sub(run.logical)
+            .saturating_mul(block_size);
         let mut part = vec![0u8; usize::try_from(length).map_err(Error::io)?];
         let start = usize::try_from(run.logical.saturating_mul(block_size)).unwrap_or(usize::MAX);
         for (target, byte) in part.iter_mut().zip(bytes.iter().skip(start)) {
@@ -79,7 +112,9 @@ fn trim(inode: &mut Inode, kept: u64) -> bool {
     if inode.flags & EXTENTS == 0 || depth != 0 {
         return false;
     }
-    let Some(extents) = trimmed(&inode.root, kept) else { return false };
+    let Some(extents) = trimmed(&inode.root, kept) else {
+        return false;
+    };
     let room = usize::from(le_u16(&inode.root, 4).unwrap_or(0)).min(4);
     if extents.len() > room {
         return false;
@@ -87,7 +122,10 @@ fn trim(inode: &mut Inode, kept: u64) -> bool {
     let count = u16::try_from(extents.len()).unwrap_or(0);
     put(&mut inode.raw, 0x28 + 2, &count.to_le_bytes(), 0..2);
     for (index, extent) in extents.iter().enumerate() {
-        let at = index.saturating_add(1).saturating_mul(12).saturating_add(0x28);
+        let at = index
+            .saturating_add(1)
+            .saturating_mul(12)
+            .saturating_add(0x28);
         put(&mut inode.raw, at, extent, 0..12);
     }
     true
@@ -98,7 +136,9 @@ fn trimmed(root: &[u8; 60], kept: u64) -> Option<Vec<[u8; 12]>> {
     const LONGEST_UNWRITTEN: u32 = 32767;
     let mut out = Vec::new();
     for index in 0..usize::from(le_u16(root, 2)?) {
-        let entry: [u8; 12] = slice_at(root, index.checked_add(1)?.checked_mul(12)?, 12)?.try_into().ok()?;
+        let entry: [u8; 12] = slice_at(root, index.checked_add(1)?.checked_mul(12)?, 12)?
+            .try_into()
+            .ok()?;
         let logical = drylab_block::le_u32(&entry, 0)?;
         let length = u32::from(le_u16(&entry, 4)?);
         let end = logical.checked_add(length)?;
@@ -124,8 +164,14 @@ fn trimmed(root: &[u8; 60], kept: u64) -> Option<Vec<[u8; 12]>> {
 fn extent(entry: &[u8; 12], skip: u32, length: u32, unwritten: bool) -> Option<[u8; 12]> {
     let logical = drylab_block::le_u32(entry, 0)?.checked_add(skip)?;
     let high = u64::from(le_u16(entry, 6)?);
-    let physical = (high.checked_shl(32)? | u64::from(drylab_block::le_u32(entry, 8)?)).checked_add(u64::from(skip))?;
-    let length = u16::try_from(if unwritten { length.checked_add(32768)? } else { length }).ok()?;
+    let physical = (high.checked_shl(32)? | u64::from(drylab_block::le_u32(entry, 8)?))
+        .checked_add(u64::from(skip))?;
+    let length = u16::try_from(if unwritten {
+        length.checked_add(32768)?
+    } else {
+        length
+    })
+    .ok()?;
     let mut out = [0u8; 12];
     put(&mut out, 0, &logical.to_le_bytes(), 0..4);
     put(&mut out, 4, &length.to_le_bytes(), 0..2);

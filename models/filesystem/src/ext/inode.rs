@@ -88,7 +88,8 @@ impl Inode {
         if let (Some(field), Some(value)) = (self.raw.get_mut(0x7c..0x7e), crc.get(..2)) {
             field.copy_from_slice(value);
         }
-        if let (true, Some(field), Some(value)) = (high, self.raw.get_mut(0x82..0x84), crc.get(2..)) {
+        if let (true, Some(field), Some(value)) = (high, self.raw.get_mut(0x82..0x84), crc.get(2..))
+        {
             field.copy_from_slice(value);
         }
     }
@@ -103,7 +104,10 @@ impl View<'_> {
         let sb = self.sb;
         let lost = || Error::corrupt(format_args!("inode {number} lies outside the volume"));
         if number == 0 || number > sb.inodes {
-            return Err(Error::corrupt(format_args!("inode {number} is not one of the {} there are", sb.inodes)));
+            return Err(Error::corrupt(format_args!(
+                "inode {number} is not one of the {} there are",
+                sb.inodes
+            )));
         }
         let index = number.saturating_sub(1);
         let group = u64::from(index.checked_div(sb.inodes_per_group).ok_or_else(lost)?);
@@ -114,9 +118,16 @@ impl View<'_> {
         let high = u64::from(le_u32(&descriptor, 0x28).unwrap_or(0));
         let table = low | high.checked_shl(32).unwrap_or(0);
         let size = u64::from(sb.inode_size);
-        let start = table.checked_mul(u64::from(sb.block_size)).ok_or_else(lost)?;
-        let place = index.checked_mul(size).and_then(|within| within.checked_add(start)).ok_or_else(lost)?;
-        let raw = self.bytes("inode", place, size).map_err(|error| error.within(format_args!("inode {number}")))?;
+        let start = table
+            .checked_mul(u64::from(sb.block_size))
+            .ok_or_else(lost)?;
+        let place = index
+            .checked_mul(size)
+            .and_then(|within| within.checked_add(start))
+            .ok_or_else(lost)?;
+        let raw = self
+            .bytes("inode", place, size)
+            .map_err(|error| error.within(format_args!("inode {number}")))?;
         let mode = le_u16(&raw, 0).unwrap_or(0);
         let mut inode = Inode {
             number,
@@ -137,7 +148,13 @@ impl View<'_> {
 
     /// Runs of the file's blocks below `wanted`, in order; what no run covers is a hole.
     pub(super) fn runs(&self, inode: &Inode, wanted: u64) -> Result<Vec<Run>> {
-        let mut walk = Walk { view: self, inode: inode.number, runs: Vec::new(), wanted, nodes: 0 };
+        let mut walk = Walk {
+            view: self,
+            inode: inode.number,
+            runs: Vec::new(),
+            wanted,
+            nodes: 0,
+        };
         if inode.flags & EXTENTS != 0 {
             walk.extents(&inode.root, None)?;
         } else {
@@ -160,7 +177,9 @@ impl View<'_> {
             return Ok(inode.root.get(..length).unwrap_or_default().to_vec());
         }
         if let Some(why) = inode.odd() {
-            return Err(Error::unsupported(format_args!("inode {number} is not read: {why}")));
+            return Err(Error::unsupported(format_args!(
+                "inode {number} is not read: {why}"
+            )));
         }
         let block_size = u64::from(self.sb.block_size);
         let runs = self.runs(inode, inode.size.div_ceil(block_size))?;
@@ -168,10 +187,15 @@ impl View<'_> {
         for run in runs.iter().filter(|run| run.written) {
             let start = run.logical.saturating_mul(block_size);
             let end = run.end().saturating_mul(block_size).min(inode.size);
-            let range = usize::try_from(start).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
-            let Some(target) = content.get_mut(range) else { continue };
+            let range = usize::try_from(start).unwrap_or(usize::MAX)
+                ..usize::try_from(end).unwrap_or(usize::MAX);
+            let Some(target) = content.get_mut(range) else {
+                continue;
+            };
             let at = run.physical.saturating_mul(block_size);
-            self.fill(at, target).map_err(|error| error.within(format_args!("inode {number}, block {}", run.logical)))?;
+            self.fill(at, target).map_err(|error| {
+                error.within(format_args!("inode {number}, block {}", run.logical))
+            })?;
         }
         Ok(content)
     }
@@ -192,24 +216,36 @@ impl Walk<'_, '_> {
 
     fn add(&mut self, run: Run) -> Result<()> {
         let blocks = self.view.sb.blocks;
-        if run.physical.checked_add(run.length).is_none_or(|end| end > blocks) || run.physical == 0 {
+        if run
+            .physical
+            .checked_add(run.length)
+            .is_none_or(|end| end > blocks)
+            || run.physical == 0
+        {
             return Err(self.wrong(format_args!(
                 "block {} stands at {}+{} of a volume of {blocks} blocks",
                 run.logical, run.physical, run.length
             )));
         }
         let joins = |last: &Run| {
-            last.end() == run.logical && last.physical.saturating_add(last.length) == run.physical && last.written == run.written
+            last.end() == run.logical
+                && last.physical.saturating_add(last.length) == run.physical
+                && last.written == run.written
         };
         match self.runs.last_mut() {
             Some(last) if joins(last) => last.length = last.length.saturating_add(run.length),
             Some(last) if last.end() > run.logical => {
                 let end = last.end();
-                return Err(self.wrong(format_args!("block {} is mapped twice or out of order (mapped up to {end})", run.logical)));
+                return Err(self.wrong(format_args!(
+                    "block {} is mapped twice or out of order (mapped up to {end})",
+                    run.logical
+                )));
             }
             _ => self.runs.push(run),
         }
-        if u64::try_from(self.runs.len()).unwrap_or(u64::MAX) > u64::from(self.view.limits.entries_max) {
+        if u64::try_from(self.runs.len()).unwrap_or(u64::MAX)
+            > u64::from(self.view.limits.entries_max)
+        {
             return Err(self.wrong("it is in more pieces than allowed"));
         }
         Ok(())
@@ -217,11 +253,18 @@ impl Walk<'_, '_> {
 
     fn node(&mut self, block: u64) -> Result<Vec<u8>> {
         self.nodes = self.nodes.saturating_add(1);
-        let allowed = self.view.limits.table_bytes_max.checked_div(u64::from(self.view.sb.block_size)).unwrap_or(0);
+        let allowed = self
+            .view
+            .limits
+            .table_bytes_max
+            .checked_div(u64::from(self.view.sb.block_size))
+            .unwrap_or(0);
         if self.nodes > allowed {
             return Err(self.wrong(format_args!("its map has more than {allowed} blocks")));
         }
-        self.view.block(block).map_err(|error| error.within(format_args!("inode {}, map", self.inode)))
+        self.view
+            .block(block)
+            .map_err(|error| error.within(format_args!("inode {}, map", self.inode)))
     }
 
     /// One node of the extent tree: header of 12 bytes, then entries of 12.
@@ -229,19 +272,29 @@ impl Walk<'_, '_> {
         let half = |offset| le_u16(node, offset).unwrap_or(0);
         let (magic, entries, here) = (half(0), half(2), half(6));
         if magic != EXTENT_MAGIC || here > 5 || depth.is_some_and(|depth| depth != here) {
-            return Err(self.wrong(format_args!("extent node has magic {magic:#06x} and depth {here}")));
+            return Err(self.wrong(format_args!(
+                "extent node has magic {magic:#06x} and depth {here}"
+            )));
         }
         for index in 0..usize::from(entries) {
-            let entry = index.checked_add(1).and_then(|index| index.checked_mul(12)).and_then(|at| slice_at(node, at, 12));
+            let entry = index
+                .checked_add(1)
+                .and_then(|index| index.checked_mul(12))
+                .and_then(|at| slice_at(node, at, 12));
             let Some(entry) = entry else {
-                return Err(self.wrong(format_args!("extent node claims {entries} entries in {} bytes", node.len())));
+                return Err(self.wrong(format_args!(
+                    "extent node claims {entries} entries in {} bytes",
+                    node.len()
+                )));
             };
             let logical = u64::from(le_u32(entry, 0).unwrap_or(0));
             if logical >= self.wanted {
                 break;
             }
             if here == 0 {
-                let high = u64::from(le_u16(entry, 6).unwrap_or(0)).checked_shl(32).unwrap_or(0);
+                let high = u64::from(le_u16(entry, 6).unwrap_or(0))
+                    .checked_shl(32)
+                    .unwrap_or(0);
                 let raw = le_u16(entry, 4).unwrap_or(0);
                 let written = raw <= UNWRITTEN;
                 let length = if written { raw } else { raw & !UNWRITTEN };
@@ -249,9 +302,16 @@ impl Walk<'_, '_> {
                 if length == 0 {
                     return Err(self.wrong(format_args!("extent at block {logical} has no length")));
                 }
-                self.add(Run { logical, physical, length: u64::from(length), written })?;
+                self.add(Run {
+                    logical,
+                    physical,
+                    length: u64::from(length),
+                    written,
+                })?;
             } else {
-                let high = u64::from(le_u16(entry, 8).unwrap_or(0)).checked_shl(32).unwrap_or(0);
+                let high = u64::from(le_u16(entry, 8).unwrap_or(0))
+                    .checked_shl(32)
+                    .unwrap_or(0);
                 let child = self.node(high | u64::from(le_u32(entry, 4).unwrap_or(0)))?;
                 self.extents(&child, here.checked_sub(1))?;
             }
@@ -265,7 +325,10 @@ impl Walk<'_, '_> {
         let mut logical = 0u64;
         for slot in 0..15usize {
             let levels = u32::try_from(slot.saturating_sub(11)).unwrap_or(0);
-            let block = slot.checked_mul(4).and_then(|at| le_u32(&inode.root, at)).unwrap_or(0);
+            let block = slot
+                .checked_mul(4)
+                .and_then(|at| le_u32(&inode.root, at))
+                .unwrap_or(0);
             self.indirect(block, levels, logical)?;
             logical = logical.saturating_add(per_node.saturating_pow(levels));
             if logical >= self.wanted {
@@ -280,7 +343,12 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         let Some(below) = levels.checked_sub(1) else {
-            return self.add(Run { logical, physical: u64::from(block), length: 1, written: true });
+            return self.add(Run {
+                logical,
+                physical: u64::from(block),
+                length: 1,
+                written: true,
+            });
         };
         let node = self.node(u64::from(block))?;
         let span = u64::from(self.view.sb.block_size / 4).saturating_pow(below);

@@ -47,21 +47,36 @@ impl Replay {
     /// Reads the journal of a volume that needs recovery. `view` must be one without replay.
     pub(super) fn read(view: &View<'_>) -> Result<Self> {
         let inode = view.inode(view.sb.journal_inode)?;
-        let blocks = inode.size.checked_div(u64::from(view.sb.block_size)).unwrap_or(0);
+        let blocks = inode
+            .size
+            .checked_div(u64::from(view.sb.block_size))
+            .unwrap_or(0);
         let runs = view.runs(&inode, blocks)?;
-        let first = Log::block_of(&runs, 0).ok_or_else(|| Error::corrupt("the journal has no first block"))?;
+        let first = Log::block_of(&runs, 0)
+            .ok_or_else(|| Error::corrupt("the journal has no first block"))?;
         let head = view.block(first)?;
         let word = |offset| be_u32(&head, offset).unwrap_or(0);
         if word(0) != MAGIC || !matches!(word(4), 3 | 4) {
-            return Err(Error::corrupt(format_args!("the journal's superblock has magic {:#010x}, type {}", word(0), word(4))));
+            return Err(Error::corrupt(format_args!(
+                "the journal's superblock has magic {:#010x}, type {}",
+                word(0),
+                word(4)
+            )));
         }
         let features = if word(4) == 4 { word(0x28) } else { 0 };
         if features & !KNOWN != 0 {
-            return Err(Error::unsupported(format_args!("journal features {:#x}", features & !KNOWN)));
+            return Err(Error::unsupported(format_args!(
+                "journal features {:#x}",
+                features & !KNOWN
+            )));
         }
         let length = u64::from(word(0x10)).min(blocks);
         // Fast commits stand behind the log, in blocks that are not part of its ring.
-        let fast = if features & FAST_COMMIT != 0 { u64::from(word(0x54)).max(256) } else { 0 };
+        let fast = if features & FAST_COMMIT != 0 {
+            u64::from(word(0x54)).max(256)
+        } else {
+            0
+        };
         let mut log = Log {
             view,
             runs,
@@ -76,7 +91,10 @@ impl Replay {
         if start == 0 {
             return Ok(Self::default());
         }
-        if u64::from(word(0xc)) != u64::from(view.sb.block_size) || log.first == 0 || log.first >= log.end {
+        if u64::from(word(0xc)) != u64::from(view.sb.block_size)
+            || log.first == 0
+            || log.first >= log.end
+        {
             return Err(Error::corrupt(format_args!(
                 "the journal has blocks of {} bytes, its log is {}..{}",
                 word(0xc),
@@ -87,8 +105,18 @@ impl Replay {
         log.replay(start, word(0x18))?;
         let revoked = log.revoked;
         // A revoked block keeps only what transactions after the revocation wrote.
-        log.copies.retain(|block, (_, _, sequence)| revoked.get(block).is_none_or(|at| sequence.wrapping_sub(*at).cast_signed() > 0));
-        Ok(Self { blocks: log.copies.into_iter().map(|(block, (at, escaped, _))| (block, (at, escaped))).collect() })
+        log.copies.retain(|block, (_, _, sequence)| {
+            revoked
+                .get(block)
+                .is_none_or(|at| sequence.wrapping_sub(*at).cast_signed() > 0)
+        });
+        Ok(Self {
+            blocks: log
+                .copies
+                .into_iter()
+                .map(|(block, (at, escaped, _))| (block, (at, escaped)))
+                .collect(),
+        })
     }
 }
 
@@ -112,7 +140,9 @@ struct Pending {
 
 impl Log<'_, '_> {
     fn block_of(runs: &[Run], logical: u64) -> Option<u64> {
-        let run = runs.iter().find(|run| run.logical <= logical && logical < run.end())?;
+        let run = runs
+            .iter()
+            .find(|run| run.logical <= logical && logical < run.end())?;
         run.physical.checked_add(logical.checked_sub(run.logical)?)
     }
 
@@ -128,7 +158,9 @@ impl Log<'_, '_> {
         let mut left = self.end.saturating_sub(self.first);
         while let Some(less) = left.checked_sub(1) {
             left = less;
-            let Some(place) = Self::block_of(&self.runs, at) else { break };
+            let Some(place) = Self::block_of(&self.runs, at) else {
+                break;
+            };
             let bytes = self.view.block(place)?;
             let word = |offset| be_u32(&bytes, offset).unwrap_or(0);
             if word(0) != MAGIC || word(8) != sequence {
@@ -138,17 +170,26 @@ impl Log<'_, '_> {
             match word(4) {
                 1 if self.tail_is_right(&bytes) => {
                     for (block, escaped) in self.tags(&bytes) {
-                        let Some(place) = Self::block_of(&self.runs, at) else { return Ok(()) };
+                        let Some(place) = Self::block_of(&self.runs, at) else {
+                            return Ok(());
+                        };
                         pending.copies.push((block, place, escaped));
                         at = self.next(at);
-                        let Some(less) = left.checked_sub(1) else { return Ok(()) };
+                        let Some(less) = left.checked_sub(1) else {
+                            return Ok(());
+                        };
                         left = less;
                     }
                 }
                 2 if self.commit_is_right(&bytes) => {
                     let done = std::mem::take(&mut pending);
-                    self.copies.extend(done.copies.into_iter().map(|(block, place, escaped)| (block, (place, escaped, sequence))));
-                    self.revoked.extend(done.revoked.into_iter().map(|block| (block, sequence)));
+                    self.copies.extend(
+                        done.copies
+                            .into_iter()
+                            .map(|(block, place, escaped)| (block, (place, escaped, sequence))),
+                    );
+                    self.revoked
+                        .extend(done.revoked.into_iter().map(|block| (block, sequence)));
                     sequence = sequence.wrapping_add(1);
                 }
                 5 if self.tail_is_right(&bytes) => pending.revoked.extend(self.revocations(&bytes)),
@@ -164,7 +205,9 @@ impl Log<'_, '_> {
 
     /// The last four bytes of descriptors and revocations, where the journal has checksums.
     fn tail_is_right(&self, bytes: &[u8]) -> bool {
-        let Some(at) = bytes.len().checked_sub(4) else { return false };
+        let Some(at) = bytes.len().checked_sub(4) else {
+            return false;
+        };
         !self.has_checksums() || self.right_with_zero_at(bytes, at)
     }
 
@@ -184,7 +227,9 @@ impl Log<'_, '_> {
         let mut tags = Vec::new();
         let mut at = 12usize;
         let wide = self.features & WIDE != 0;
-        let room = bytes.len().saturating_sub(if self.has_checksums() { 4 } else { 0 });
+        let room = bytes
+            .len()
+            .saturating_sub(if self.has_checksums() { 4 } else { 0 });
         loop {
             let third = self.features & CHECKSUM_3 != 0;
             let size = match (third, wide) {
@@ -192,10 +237,18 @@ impl Log<'_, '_> {
                 (false, true) => 12,
                 (false, false) => 8,
             };
-            let Some(tag) = slice_at(bytes, at, size).filter(|_| at.saturating_add(size) <= room) else { return tags };
-            let flags = if third { be_u32(tag, 4).unwrap_or(0) } else { u32::from(be_u16(tag, 6).unwrap_or(0)) };
+            let Some(tag) = slice_at(bytes, at, size).filter(|_| at.saturating_add(size) <= room)
+            else {
+                return tags;
+            };
+            let flags = if third {
+                be_u32(tag, 4).unwrap_or(0)
+            } else {
+                u32::from(be_u16(tag, 6).unwrap_or(0))
+            };
             let high = if wide { be_u32(tag, 8).unwrap_or(0) } else { 0 };
-            let block = u64::from(be_u32(tag, 0).unwrap_or(0)) | u64::from(high).checked_shl(32).unwrap_or(0);
+            let block = u64::from(be_u32(tag, 0).unwrap_or(0))
+                | u64::from(high).checked_shl(32).unwrap_or(0);
             tags.push((block, flags & 1 != 0));
             // Without "same uuid" 16 bytes of UUID follow the tag.
             let uuid = if flags & 2 == 0 { 16 } else { 0 };
@@ -207,9 +260,17 @@ impl Log<'_, '_> {
     }
 
     fn revocations(&self, bytes: &[u8]) -> Vec<u64> {
-        let used = usize::try_from(be_u32(bytes, 12).unwrap_or(0)).unwrap_or(0).min(bytes.len());
+        let used = usize::try_from(be_u32(bytes, 12).unwrap_or(0))
+            .unwrap_or(0)
+            .min(bytes.len());
         let width = if self.features & WIDE != 0 { 8 } else { 4 };
         let list = bytes.get(16..used).unwrap_or_default();
-        list.chunks_exact(width).map(|entry| entry.iter().fold(0u64, |block, byte| (block << 8) | u64::from(*byte))).collect()
+        list.chunks_exact(width)
+            .map(|entry| {
+                entry
+                    .iter()
+                    .fold(0u64, |block, byte| (block << 8) | u64::from(*byte))
+            })
+            .collect()
     }
 }

@@ -43,7 +43,13 @@ pub struct Ext {
 
 impl std::fmt::Debug for Ext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ext({}, {} blocks of {} bytes)", self.sb.uuid_text(), self.sb.blocks, self.sb.block_size)
+        write!(
+            f,
+            "Ext({}, {} blocks of {} bytes)",
+            self.sb.uuid_text(),
+            self.sb.blocks,
+            self.sb.block_size
+        )
     }
 }
 
@@ -64,6 +70,11 @@ pub(crate) fn is_there(source: &dyn ReadAt) -> Result<bool> {
     superblock::is_there(source)
 }
 
+/// Sets magic and checksum of the superblock in an image.
+pub(crate) fn mend(image: &mut [u8]) {
+    superblock::mend(image);
+}
+
 impl Ext {
     /// Opens the filesystem. A volume that was not unmounted is read as its journal would leave it.
     ///
@@ -78,7 +89,10 @@ impl Ext {
                 code: "EXT-JOURNAL-NOT-EMPTY",
                 severity: Severity::Note,
                 offset: 1024,
-                message: format!("{} blocks have their newest content in the journal: not unmounted", replay.len()),
+                message: format!(
+                    "{} blocks have their newest content in the journal: not unmounted",
+                    replay.len()
+                ),
             });
         }
         if sb.bytes() > source.len() {
@@ -86,14 +100,28 @@ impl Ext {
                 code: "EXT-BIGGER-THAN-VOLUME",
                 severity: Severity::Error,
                 offset: 1024,
-                message: format!("the filesystem has {} bytes and its volume {}", sb.bytes(), source.len()),
+                message: format!(
+                    "the filesystem has {} bytes and its volume {}",
+                    sb.bytes(),
+                    source.len()
+                ),
             });
         }
-        Ok(Self { source, sb, replay, findings })
+        Ok(Self {
+            source,
+            sb,
+            replay,
+            findings,
+        })
     }
 
     fn view<'a>(&'a self, limits: &'a Limits) -> View<'a> {
-        View { source: self.source.as_ref(), sb: &self.sb, replay: Some(&self.replay), limits }
+        View {
+            source: self.source.as_ref(),
+            sb: &self.sb,
+            replay: Some(&self.replay),
+            limits,
+        }
     }
 
     /// Bytes of a block.
@@ -105,7 +133,13 @@ impl Ext {
 
 fn read_replay(source: &dyn ReadAt, sb: &Superblock, limits: &Limits) -> Result<Replay> {
     if sb.needs_recovery() && sb.journal_inode != 0 {
-        return Replay::read(&View { source, sb, replay: None, limits }).map_err(|error| error.within("journal"));
+        return Replay::read(&View {
+            source,
+            sb,
+            replay: None,
+            limits,
+        })
+        .map_err(|error| error.within("journal"));
     }
     Ok(Replay::default())
 }
@@ -125,12 +159,22 @@ impl Filesystem for Ext {
 
     fn list(&self, path: &str, limits: &Limits) -> Result<Option<Vec<Entry>>> {
         let view = self.view(limits);
-        let Some(directory) = view.find(path, Last::Follow)?.inode.filter(Inode::is_directory) else { return Ok(None) };
+        let Some(directory) = view
+            .find(path, Last::Follow)?
+            .inode
+            .filter(Inode::is_directory)
+        else {
+            return Ok(None);
+        };
         let mut entries = Vec::new();
         for found in view.entries(&directory)? {
             let inode = view.inode(found.inode)?;
             let size = if inode.is_file() { inode.size } else { 0 };
-            entries.push(Entry { name: found.name, file_type: file_type(&inode), size });
+            entries.push(Entry {
+                name: found.name,
+                file_type: file_type(&inode),
+                size,
+            });
         }
         entries.sort();
         Ok(Some(entries))
@@ -138,8 +182,12 @@ impl Filesystem for Ext {
 
     fn read(&self, path: &str, limits: &Limits) -> Result<Option<Vec<u8>>> {
         let view = self.view(limits);
-        let Some(file) = view.find(path, Last::Follow)?.inode.filter(Inode::is_file) else { return Ok(None) };
-        view.content(&file).map(Some).map_err(|error| error.within(path))
+        let Some(file) = view.find(path, Last::Follow)?.inode.filter(Inode::is_file) else {
+            return Ok(None);
+        };
+        view.content(&file)
+            .map(Some)
+            .map_err(|error| error.within(path))
     }
 
     fn read_link(&self, path: &str, limits: &Limits) -> Result<Option<String>> {
@@ -153,7 +201,11 @@ impl Filesystem for Ext {
         let name = found.path.rsplit('/').next().unwrap_or_default().to_owned();
         Ok(found.inode.map(|inode| {
             let size = if inode.is_file() { inode.size } else { 0 };
-            Entry { name, file_type: file_type(&inode), size }
+            Entry {
+                name,
+                file_type: file_type(&inode),
+                size,
+            }
         }))
     }
 
@@ -187,7 +239,10 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     /// `length` bytes at byte `at`, which must not cross a block's end when there is something to replay.
     fn bytes(&self, place: &str, at: u64, length: u64) -> Result<Vec<u8>> {
-        if at.checked_add(length).is_none_or(|end| end > self.source.len()) {
+        if at
+            .checked_add(length)
+            .is_none_or(|end| end > self.source.len())
+        {
             return Err(Error::corrupt(format_args!(
                 "{place} of {length} bytes at byte {at} ends past the end of the volume ({})",
                 self.source.len()
@@ -218,18 +273,28 @@ impl View<'_> {
         let mut done = 0usize;
         while done < buffer.len() {
             let here = at.saturating_add(u64::try_from(done).map_err(Error::io)?);
-            let (block, within) = (here.checked_div(size).unwrap_or(0), here.checked_rem(size).unwrap_or(0));
+            let (block, within) = (
+                here.checked_div(size).unwrap_or(0),
+                here.checked_rem(size).unwrap_or(0),
+            );
             let room = usize::try_from(size.saturating_sub(within)).unwrap_or(usize::MAX);
             let take = room.min(buffer.len().saturating_sub(done));
             let end = done.saturating_add(take);
-            let Some(part) = buffer.get_mut(done..end) else { break };
+            let Some(part) = buffer.get_mut(done..end) else {
+                break;
+            };
             let (place, escaped) = replay.place(block).unwrap_or((block, false));
-            self.source.read_at(place.saturating_mul(size).saturating_add(within), part)?;
+            self.source
+                .read_at(place.saturating_mul(size).saturating_add(within), part)?;
             if escaped {
                 // A block that begins with the journal's magic stands there with zeros in its place.
                 for (offset, byte) in (within..4).zip(part.iter_mut()) {
                     let magic = [0xc0, 0x3b, 0x39, 0x98];
-                    *byte = usize::try_from(offset).ok().and_then(|offset| magic.get(offset)).copied().unwrap_or(*byte);
+                    *byte = usize::try_from(offset)
+                        .ok()
+                        .and_then(|offset| magic.get(offset))
+                        .copied()
+                        .unwrap_or(*byte);
                 }
             }
             done = end;

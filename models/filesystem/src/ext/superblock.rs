@@ -13,7 +13,19 @@ const WIDE: u32 = 0x80;
 const CHECKSUM_SEED: u32 = 0x2000;
 const LARGE_DIRECTORY: u32 = 0x4000;
 /// filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, ea_inode, csum_seed, largedir, inline_data, encrypt, casefold
-const KNOWN: u32 = 0x2 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000 | 0x1_0000 | 0x2_0000;
+const KNOWN: u32 = 0x2
+    | 0x4
+    | 0x10
+    | 0x40
+    | 0x80
+    | 0x100
+    | 0x200
+    | 0x400
+    | 0x2000
+    | 0x4000
+    | 0x8000
+    | 0x1_0000
+    | 0x2_0000;
 /// `compat`: there is a journal.
 const HAS_JOURNAL: u32 = 0x4;
 /// `ro_compat`: superblock copies only in groups 0, 1 and powers of 3, 5, 7.
@@ -52,7 +64,9 @@ pub(super) fn is_there(source: &dyn ReadAt) -> Result<bool> {
 }
 
 fn bad(field: &str, value: impl std::fmt::Display, bound: impl std::fmt::Display) -> Error {
-    Error::corrupt(format_args!("superblock at 1024: {field} is {value} ({bound})"))
+    Error::corrupt(format_args!(
+        "superblock at 1024: {field} is {value} ({bound})"
+    ))
 }
 
 impl Superblock {
@@ -72,7 +86,10 @@ impl Superblock {
         let feature = |offset| if dynamic { word(offset) } else { 0 };
         let (compat, incompat, ro_compat) = (feature(0x5c), feature(0x60), feature(0x64));
         if incompat & !KNOWN != 0 {
-            return Err(Error::unsupported(format_args!("ext features {:#x} (known: {KNOWN:#x})", incompat & !KNOWN)));
+            return Err(Error::unsupported(format_args!(
+                "ext features {:#x} (known: {KNOWN:#x})",
+                incompat & !KNOWN
+            )));
         }
         let log = word(0x18);
         if log > 6 {
@@ -95,22 +112,46 @@ impl Superblock {
             ro_compat,
             uuid,
             label: text(&array_at::<16>(bytes, 0x78).unwrap_or_default()),
-            journal_inode: if compat & HAS_JOURNAL != 0 { word(0xe0) } else { 0 },
+            journal_inode: if compat & HAS_JOURNAL != 0 {
+                word(0xe0)
+            } else {
+                0
+            },
             first_meta_group: word(0x104),
-            seed: if incompat & CHECKSUM_SEED != 0 { word(0x270) } else { super::checksum::crc32c(u32::MAX, &uuid) },
+            seed: if incompat & CHECKSUM_SEED != 0 {
+                word(0x270)
+            } else {
+                super::checksum::crc32c(u32::MAX, &uuid)
+            },
         };
         found.check()?;
+        // As Linux and blkid: a superblock that fails its own checksum is none.
+        if found.checksum_seed().is_some() && word(0x3fc) != checksum(bytes) {
+            return Err(bad(
+                "checksum",
+                word(0x3fc),
+                format_args!("its bytes give {}", checksum(bytes)),
+            ));
+        }
         Ok(found)
     }
 
     fn check(&self) -> Result<()> {
         let inode_size = u32::from(self.inode_size);
         if !inode_size.is_power_of_two() || inode_size < 128 || inode_size > self.block_size {
-            return Err(bad("inode size", inode_size, format_args!("power of two from 128 to {}", self.block_size)));
+            return Err(bad(
+                "inode size",
+                inode_size,
+                format_args!("power of two from 128 to {}", self.block_size),
+            ));
         }
         let descriptor = self.descriptor_size;
         if !descriptor.is_power_of_two() || !(32..=1024).contains(&descriptor) {
-            return Err(bad("group descriptor size", descriptor, "power of two from 32 to 1024"));
+            return Err(bad(
+                "group descriptor size",
+                descriptor,
+                "power of two from 32 to 1024",
+            ));
         }
         if self.blocks <= self.first_data_block || self.first_data_block > 1 {
             let bound = format_args!("first data block {}", self.first_data_block).to_string();
@@ -118,12 +159,21 @@ impl Superblock {
         }
         let bits = self.block_size.saturating_mul(8);
         if self.inodes_per_group == 0 || self.inodes_per_group > bits {
-            return Err(bad("inodes per group", self.inodes_per_group, format_args!("1 to {bits}")));
+            return Err(bad(
+                "inodes per group",
+                self.inodes_per_group,
+                format_args!("1 to {bits}"),
+            ));
         }
         if self.blocks_per_group == 0 {
             return Err(bad("blocks per group", 0, "at least 1"));
         }
-        if self.inodes == 0 || u64::from(self.inodes) > self.groups().saturating_mul(u64::from(self.inodes_per_group)) {
+        if self.inodes == 0
+            || u64::from(self.inodes)
+                > self
+                    .groups()
+                    .saturating_mul(u64::from(self.inodes_per_group))
+        {
             let bound = format!("{} groups of {}", self.groups(), self.inodes_per_group);
             return Err(bad("number of inodes", self.inodes, bound));
         }
@@ -131,7 +181,9 @@ impl Superblock {
     }
 
     pub(super) fn groups(&self) -> u64 {
-        self.blocks.saturating_sub(self.first_data_block).div_ceil(u64::from(self.blocks_per_group))
+        self.blocks
+            .saturating_sub(self.first_data_block)
+            .div_ceil(u64::from(self.blocks_per_group))
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -158,15 +210,22 @@ impl Superblock {
         let per_block = block_size.checked_div(size)?;
         let table_block = group.checked_div(per_block)?;
         let within = group.checked_rem(per_block)?.checked_mul(size)?;
-        let block = if self.incompat & META_BG != 0 && table_block >= u64::from(self.first_meta_group) {
-            // The first group of each meta group holds the one block of its descriptors, behind its superblock copy.
-            let first = table_block.checked_mul(per_block)?;
-            let start = first.checked_mul(u64::from(self.blocks_per_group))?.checked_add(self.first_data_block)?;
-            let copy = u64::from(self.has_superblock(first));
-            start.checked_add(copy)?
-        } else {
-            self.first_data_block.checked_add(1)?.checked_add(table_block)?
-        };
+        let block =
+            if self.incompat & META_BG != 0 && table_block >= u64::from(self.first_meta_group) {
+                // The first group of each meta group holds the one block of its descriptors, behind its superblock copy.
+                let first = table_block.checked_mul(per_block)?;
+                let start = first
+                    .checked_mul(u64::from(self.blocks_per_group))?
+                    .checked_add(self.first_data_block)?;
+                let copy = u64::from(self.has_superblock(first));
+                // Blocks of 1 KiB counted from 0, as bigalloc does: block 0 is the boot block, the superblock block 1.
+                let boot =
+                    u64::from(first == 0 && self.first_data_block == 0 && self.block_size == 1024);
+                start.checked_add(copy)?.checked_add(boot)?
+            } else {
+                let superblock = PLACE.checked_div(block_size)?;
+                superblock.checked_add(1)?.checked_add(table_block)?
+            };
         block.checked_mul(block_size)?.checked_add(within)
     }
 
@@ -178,7 +237,11 @@ impl Superblock {
             }
             power == group
         };
-        group <= 1 || self.ro_compat & SPARSE_SUPER == 0 || power_of(3) || power_of(5) || power_of(7)
+        group <= 1
+            || self.ro_compat & SPARSE_SUPER == 0
+            || power_of(3)
+            || power_of(5)
+            || power_of(7)
     }
 
     /// UUID in lower case with dashes.
@@ -187,8 +250,29 @@ impl Superblock {
     }
 }
 
+fn checksum(bytes: &[u8; 1024]) -> u32 {
+    super::checksum::crc32c(u32::MAX, bytes.get(..0x3fc).unwrap_or_default())
+}
+
+/// Sets magic and checksum of the superblock in an image, so that damage behind them is reached.
+pub(super) fn mend(image: &mut [u8]) {
+    let Some(bytes) = image.get_mut(1024..2048) else {
+        return;
+    };
+    if let Some(magic) = bytes.get_mut(0x38..0x3a) {
+        magic.copy_from_slice(&MAGIC.to_le_bytes());
+    }
+    let crc = array_at::<1024>(bytes, 0).map(|bytes| checksum(&bytes));
+    if let (Some(crc), Some(field)) = (crc, bytes.get_mut(0x3fc..0x400)) {
+        field.copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
 /// Text up to the first NUL.
 fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }

@@ -1,0 +1,84 @@
+//! Images for the tests, made once per run.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+/// The UUID every image is given.
+pub(crate) const UUID: &str = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
+
+/// Name, path and bytes of an image.
+pub(crate) type Image = (&'static str, PathBuf, Arc<Vec<u8>>);
+
+/// Says that an oracle is missing; fails where it must be there.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test asks whether its oracles must be there"
+)]
+pub(crate) fn skipped(what: &str) {
+    assert!(
+        !std::env::var("DRYLAB_REQUIRE_ORACLES").is_ok_and(|value| value == "1"),
+        "{what} is missing"
+    );
+    eprintln!("SKIPPED: {what} is missing");
+}
+
+/// Runs a tool that must succeed; gives its output.
+pub(crate) fn run(tool: &str, arguments: &[&OsStr]) -> String {
+    let out = Command::new(tool)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{tool}: {error}"));
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(
+        out.status.success(),
+        "{tool} {arguments:?}: {said}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    said
+}
+
+/// Whether all these tools are there.
+pub(crate) fn have(tools: &[&str]) -> bool {
+    tools
+        .iter()
+        .all(|tool| Command::new(tool).arg("-V").output().is_ok())
+}
+
+/// Makes an image with the files of `directory/root`.
+pub(crate) fn make(directory: &Path, name: &'static str, size: &str, arguments: &[&str]) -> Image {
+    let path = directory.join(format!("{name}.img"));
+    let root = directory.join("root");
+    let mut all: Vec<&OsStr> = vec![
+        "-q".as_ref(),
+        "-F".as_ref(),
+        "-L".as_ref(),
+        "lab".as_ref(),
+        "-U".as_ref(),
+        UUID.as_ref(),
+    ];
+    all.extend(["-d".as_ref(), root.as_os_str()]);
+    all.extend(arguments.iter().map(|argument| OsStr::new(*argument)));
+    all.extend([path.as_os_str(), size.as_ref()]);
+    run("mke2fs", &all);
+    let bytes = std::fs::read(&path).unwrap();
+    (name, path, Arc::new(bytes))
+}
+
+/// A small image with a few files, for damage.
+pub(crate) fn small(arguments: &[&str]) -> Option<Vec<u8>> {
+    if !have(&["mke2fs"]) {
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    std::fs::create_dir_all(root.join("etc/deep/er")).unwrap();
+    std::fs::write(root.join("a"), b"first file, the one a fuzz target edits\n").unwrap();
+    std::fs::write(root.join("etc/hosts"), b"127.0.0.1 localhost\n").unwrap();
+    std::fs::write(root.join("etc/deep/er/blocks"), vec![7; 40_000]).unwrap();
+    std::os::unix::fs::symlink("../a", root.join("etc/link")).unwrap();
+    let all: Vec<&str> = [arguments, &["-b", "1024"]].concat();
+    let (_, path, _) = make(directory.path(), "small", "256K", &all);
+    std::fs::read(path).ok()
+}
