@@ -46,9 +46,12 @@ pub mod libvirt;
 pub mod manifest;
 pub mod ova;
 pub mod ovf;
+mod package;
 pub mod units;
+pub mod virt_image;
 pub mod vmx;
 pub mod xml;
 
 pub use drylab_block::{Error, Finding, Limits, Result, Severity};
 pub use href::safe_href;
+pub use package::Package;

@@ -1,0 +1,5 @@
+//! Laws of the readers and printers, and what they make of files that others wrote.
+
+mod foreign;
+mod laws;
+mod support;

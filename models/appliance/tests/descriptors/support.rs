@@ -1,0 +1,82 @@
+//! Where the foreign files are, which tools must be there, and values to test laws with.
+
+pub(crate) mod samples;
+pub(crate) mod strategies;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
+const FOREIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/foreign");
+
+/// One row of the manifest of foreign files.
+pub(crate) struct Row {
+    /// Path below the folder of foreign files.
+    pub(crate) file: String,
+    /// Kind of file, such as `ovf`.
+    pub(crate) kind: String,
+    /// Kind within the kind.
+    pub(crate) subformat: String,
+    /// Whether an independent tool calls it well formed.
+    pub(crate) wellformed: String,
+    /// What that tool read from it.
+    pub(crate) oracle: serde_json::Value,
+}
+
+/// The folder of foreign files, unpacked on first use, and the rows of some kinds. `None`, said on stderr, without them.
+pub(crate) fn foreign(kinds: &[&str]) -> Option<(PathBuf, Vec<Row>)> {
+    let Ok(manifest) = std::fs::read_to_string(Path::new(SHARED).join("data/MANIFEST.tsv")) else {
+        eprintln!("SKIPPED: the shared data is not here");
+        return None;
+    };
+    if !Path::new(FOREIGN).join(".complete").exists() {
+        let script = Path::new(SHARED).join("data/unpack.sh");
+        let done = Command::new("sh")
+            .arg(script)
+            .arg(FOREIGN)
+            .output()
+            .expect("sh runs");
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+    let rows = manifest.lines().skip(1).map(|line| {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let column = |at: usize| columns.get(at).copied().unwrap_or("").to_owned();
+        let oracle = serde_json::from_str(&column(8)).unwrap_or_default();
+        Row {
+            file: column(0),
+            kind: column(1),
+            subformat: column(2),
+            wellformed: column(7),
+            oracle,
+        }
+    });
+    Some((
+        FOREIGN.into(),
+        rows.filter(|row| kinds.contains(&row.kind.as_str()))
+            .collect(),
+    ))
+}
+
+/// Runs a tool, or says that the test is skipped; a missing tool fails where oracles are required.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whether oracles are required is said by the environment of the test run"
+)]
+pub(crate) fn run(command: &mut Command) -> Option<std::process::Output> {
+    match command.output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            let tool = command.get_program().to_string_lossy().into_owned();
+            assert!(
+                std::env::var("DRYLAB_REQUIRE_ORACLES").is_err(),
+                "{tool} is required: {error}"
+            );
+            eprintln!("SKIPPED: {tool} is not here ({error})");
+            None
+        }
+    }
+}
