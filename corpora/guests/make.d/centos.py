@@ -292,6 +292,23 @@ proc                    /proc                   proc    defaults        0 0
 }
 
 
+# First match wins: the targeted policy's types for the paths that are here.
+CONTEXTS = [
+    ("/boot/", "boot_t"), ("/lib/modules/", "modules_object_t"), ("/lib/udev/", "udev_helper_exec_t"), ("/lib", "lib_t"),
+    ("/sbin/init", "init_exec_t"), ("/bin/", "bin_t"), ("/sbin/", "bin_t"), ("/usr/bin", "bin_t"),
+    ("/etc/resolv.conf", "net_conf_t"), ("/etc/sysconfig/network-scripts/ifcfg-", "net_conf_t"),
+    ("/etc/udev/rules.d/", "udev_rules_t"), ("/etc/selinux/", "selinux_config_t"), ("/etc/rc.d/init.d/", "initrc_exec_t"),
+    ("/etc/sysconfig/iptables", "system_conf_t"), ("/etc", "etc_t"), ("/var/lib/dhclient", "dhcpc_state_t"),
+    ("/var/log", "var_log_t"), ("/var/run", "var_run_t"), ("/var", "var_t"), ("/root", "admin_home_t"), ("/tmp", "tmp_t"),
+    ("/usr", "usr_t"), ("/home", "home_root_t"), ("/", "root_t"),
+]
+
+
+def label(path):
+    kind = next(kind for start, kind in CONTEXTS if path.startswith(start))
+    return f"system_u:object_r:{kind}:s0"
+
+
 def make(shop, name, source):
     """One disk, as installed on `source` (None: the neutral base)."""
     disk = shop.sparse(name, DISK)
@@ -304,12 +321,12 @@ def make(shop, name, source):
     tools.write_at(disk, 0, tools.boot_sector(code, SIGNATURE, [
         tools.entry(True, 0x83, BOOT_START, BOOT_COUNT), tools.entry(False, 0x8E, PV_START, PV_COUNT)]))
     tools.write_at(disk, 512, b"GRUB loading stage2 (golden guest: stands for e2fs_stage1_5)".ljust(512, b"\0"))
-    boot = build(shop, f"{name}.boot", BOOT_COUNT * 512, BOOT_UUID, boot_tree(modules, drive))
+    boot = build(shop, f"{name}.boot", BOOT_COUNT * 512, BOOT_UUID, boot_tree(modules, drive), lambda _: label("/boot/"))
     tools.paste(disk, BOOT_START * 512, boot)
     pv = PV_START * 512
     tools.write_at(disk, pv, lvm.physical_volume(group, VOLUMES, tools.EPOCH, HOST))
     data, extent = pv + lvm.DATA_START * 512, lvm.PE_SECTORS * 512
-    root = build(shop, f"{name}.root", ROOT_EXTENTS * extent, ROOT_UUID, root_tree(modules, source))
+    root = build(shop, f"{name}.root", ROOT_EXTENTS * extent, ROOT_UUID, root_tree(modules, source), label)
     tools.paste(disk, data, root)
     swap = tools.swap_header(SWAP_EXTENTS * extent, uuid.UUID(SWAP_UUID))
     tools.write_at(disk, data + ROOT_EXTENTS * extent, swap)

@@ -36,8 +36,22 @@ def split(path):
     return "/" + parent, name
 
 
-def build(shop, name, length, uuid, tree, label=None):
+def labels(payload, tree, context):
+    """Orders that set the SELinux context of the root, each folder and each file."""
+    orders = []
+    paths = ["", *(path for path, _ in tree.directories()), *(path for path, kind, *_ in tree.items if kind == "file")]
+    for path in paths:
+        text = context("/" + path)
+        source = payload / text.replace(":", "-")
+        source.write_bytes(text.encode() + b"\0")
+        orders.append(f"ea_set -f {source} /{path} security.selinux")
+    return orders
+
+
+def build(shop, name, length, uuid, tree, context=None):
     """Makes the filesystem image and returns its path.
+
+    `context` gives the SELinux context of a path, stored as the extended attribute security.selinux.
 
     Features and inode size are those of e2fsprogs 1.41/1.42, the era's.
     """
@@ -46,15 +60,13 @@ def build(shop, name, length, uuid, tree, label=None):
         "mke2fs", "-q", "-F", "-t", "ext4", "-O", ERA_FEATURES, "-b", "4096", "-I", "256", "-i", "16384",
         "-U", uuid, "-E", f"hash_seed={uuid},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0",
     ]
-    if label:
-        command += ["-L", label]
     shop.run(*command, image, length // 4096)
+    payload = shop.scratch / (name + ".payload")
+    payload.mkdir(exist_ok=True)
     script = []
     for path, mode in tree.directories():
         parent, leaf = split(path)
         script += [f"cd {parent}", f"mkdir {leaf}", f"sif {leaf} mode 0{0o40000 | mode:o}"]
-    payload = shop.scratch / (name + ".payload")
-    payload.mkdir(exist_ok=True)
     for number, (path, kind, data, mode) in enumerate(tree.items):
         parent, leaf = split(path)
         if kind == "file":
@@ -64,6 +76,7 @@ def build(shop, name, length, uuid, tree, label=None):
                        f"sif {leaf} uid 0", f"sif {leaf} gid 0"]
         elif kind == "link":
             script += [f"cd {parent}", f"symlink {leaf} {data}"]
+    script += labels(payload, tree, context) if context else []
     commands = payload / "script"
     commands.write_text("\n".join(script) + "\n")
     output = shop.run("debugfs", "-w", "-f", commands, image)

@@ -216,6 +216,15 @@ end script
     "etc/init/networking.conf": "# Golden guest: bring up the interfaces marked auto.\nstart on (local-filesystems and stopped udevtrigger)\ntask\nexec ifup -a\n",
     "etc/init/network-interface.conf": "# Golden guest: bring up an interface when the kernel announces it.\n"
     "start on net-device-added\ninstance $INTERFACE\nexec ifup --allow auto $INTERFACE\n",
+    "etc/init/mountall.conf": "# Golden guest: mount what fstab names; wait for devices that are not there yet.\n"
+    "start on startup\nstop on starting rcS\nexpect daemon\ntask\nexec mountall --daemon\n",
+    "etc/init/rc-sysinit.conf": "# Golden guest: the runlevel follows the network, or failsafe.\n"
+    "start on (filesystem and static-network-up) or failsafe-boot\ntask\nexec telinit 2\n",
+    "etc/init/ufw.conf": "# Golden guest: load the firewall, where it is enabled.\nstart on (starting network-interface or starting networking)\n"
+    "stop on runlevel [!023456]\npre-start exec /lib/ufw/ufw-init start quiet\n",
+    "etc/default/ufw": 'IPV6=yes\nDEFAULT_INPUT_POLICY="DROP"\nDEFAULT_OUTPUT_POLICY="ACCEPT"\nDEFAULT_FORWARD_POLICY="DROP"\n'
+    'MANAGE_BUILTINS=no\n',
+    "etc/modules": "# Modules to load at boot.\nloop\nlp\nrtc\n",
     "etc/udev/udev.conf": 'udev_log="err"\n',
     "etc/dhcp/dhclient.conf": "# Ask for what the network can tell.\nsend host-name \"ubuntu1204\";\n"
     "request subnet-mask, broadcast-address, routers, domain-name, domain-name-servers, domain-search, host-name;\n",
