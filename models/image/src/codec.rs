@@ -6,6 +6,8 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 
 /// A compressor that is reused from unit to unit.
 pub(crate) struct Packer {
+    framing: Framing,
+    level: Compression,
     deflate: Compress,
     packed: Vec<u8>,
 }
@@ -13,30 +15,38 @@ pub(crate) struct Packer {
 impl Packer {
     /// zlib header and checksum, window of 32 KiB; `level` 0 to 9.
     pub(crate) fn zlib(level: u32) -> Self {
-        Self {
-            deflate: Compress::new(Compression::new(level.min(9)), true),
-            packed: Vec::new(),
-        }
+        Self::new(Framing::Zlib, Compression::new(level.min(9)))
     }
 
     /// No header, window of 4 KiB: all that qcow2 readers are sure to have.
     pub(crate) fn raw_4k(level: u32) -> Self {
-        let level = Compression::new(level.clamp(1, 9));
+        Self::new(Framing::Raw, Compression::new(level.clamp(1, 9)))
+    }
+
+    fn new(framing: Framing, level: Compression) -> Self {
         Self {
-            deflate: Compress::new_with_window_bits(level, false, 12),
+            framing,
+            level,
+            deflate: deflate(framing, level),
             packed: Vec::new(),
         }
     }
 
     /// The packed bytes, or `None` when they would be more than `most`.
     pub(crate) fn pack(&mut self, bytes: &[u8], most: usize) -> Result<Option<&[u8]>> {
-        self.deflate.reset();
         self.packed.clear();
         self.packed.reserve(most);
         let status = self
             .deflate
             .compress_vec(bytes, &mut self.packed, FlushCompress::Finish)
             .map_err(|error| Error::io(format_args!("cannot compress: {error}")))?;
+        if status == Status::StreamEnd {
+            self.deflate.reset();
+        } else {
+            // zlib-rs 0.6.8 does not forget its pending output on reset when a stream was left unfinished, and panics
+            // some units later ("buf.len() must fit in remaining()"), so an unfinished compressor is thrown away.
+            self.deflate = deflate(self.framing, self.level);
+        }
         Ok((status == Status::StreamEnd && self.packed.len() <= most).then_some(&self.packed))
     }
 
@@ -49,6 +59,13 @@ impl Packer {
             store(bytes, &mut self.packed);
         }
         Ok(&self.packed)
+    }
+}
+
+fn deflate(framing: Framing, level: Compression) -> Compress {
+    match framing {
+        Framing::Zlib => Compress::new(level, true),
+        Framing::Raw => Compress::new_with_window_bits(level, false, 12),
     }
 }
 
@@ -138,6 +155,22 @@ mod tests {
             }
         }
         assert_eq!(adler32(b"Wikipedia"), 0x11e6_0398);
+    }
+
+    #[test]
+    fn units_that_do_not_get_shorter_leave_nothing_behind_for_the_next() {
+        let mut state = 1u64;
+        let mut unit = vec![0u8; 4096];
+        let mut packer = Packer::raw_4k(6);
+        for round in 0..200 {
+            unit.fill_with(|| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            });
+            assert_eq!(packer.pack(&unit, unit.len() - 1).unwrap(), None, "{round}");
+        }
+        let packed = packer.pack(&[7; 4096], 4095).unwrap().unwrap().to_vec();
+        assert_eq!(unpack(&packed, Framing::Raw, 4096).unwrap(), [7; 4096]);
     }
 
     #[test]

@@ -1,0 +1,247 @@
+//! Disks to test with, and the tools beside us.
+#![allow(dead_code, reason = "each test binary uses its own part of this module")]
+
+use drylab_block::{Extents, Limits, ReadAt, Result, SparseBytes, WriteAt};
+use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VmdkOptions};
+use proptest::prelude::*;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+/// One written range of a test disk.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    pub offset: u64,
+    pub length: usize,
+    pub kind: Kind,
+}
+
+/// What a range is filled with.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Incompressible.
+    Noise(u64),
+    /// Compresses well.
+    Text(u8),
+    /// Written zeros.
+    Zeros,
+}
+
+/// A sparse disk, as data that proptest can shrink.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub size: u64,
+    pub pieces: Vec<Piece>,
+}
+
+pub fn fill(kind: Kind, length: usize) -> Vec<u8> {
+    match kind {
+        Kind::Zeros => vec![0; length],
+        Kind::Text(seed) => (0..length).map(|i| seed.wrapping_add((i / 97) as u8)).collect(),
+        Kind::Noise(seed) => {
+            let mut state = seed | 1;
+            std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 32) as u8
+            })
+            .take(length)
+            .collect()
+        }
+    }
+}
+
+impl Plan {
+    pub fn disk(&self) -> SparseBytes {
+        let disk = SparseBytes::new(self.size);
+        for piece in &self.pieces {
+            let bytes = fill(piece.kind, piece.length);
+            let inside = (self.size.saturating_sub(piece.offset)).min(bytes.len() as u64) as usize;
+            disk.write_at(piece.offset.min(self.size), &bytes[..inside]).unwrap();
+        }
+        disk
+    }
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        3 => any::<u64>().prop_map(Kind::Noise),
+        3 => any::<u8>().prop_map(Kind::Text),
+        1 => Just(Kind::Zeros),
+    ]
+}
+
+/// Sparse disks of up to `largest` bytes with a few ranges, many of them at borders of grains, tables and the disk.
+pub fn plans(largest: u64) -> impl Strategy<Value = Plan> {
+    let size = prop_oneof![
+        2 => 1..=largest,
+        2 => (1..=largest / 512).prop_map(|sectors| sectors * 512),
+        1 => (1..=(largest / 65536).max(1)).prop_map(|grains| grains * 65536),
+        1 => 1..=200_000u64,
+    ];
+    (size, any::<bool>()).prop_flat_map(|(size, aligned)| {
+        let size = if aligned { size.next_multiple_of(512) } else { size };
+        let borders = vec![512u64, 4096, 32768, 65536, 1 << 21, 1 << 25, 1 << 29];
+        let offset = prop_oneof![
+            2 => 0..size,
+            3 => (prop::sample::select(borders), any::<u64>(), 0..3000u64).prop_map(move |(border, n, back)| {
+                let count = size / border + 1;
+                ((n % count) * border).saturating_sub(back).min(size - 1)
+            }),
+            1 => (0..5000u64).prop_map(move |back| size.saturating_sub(back + 1)),
+        ];
+        let piece = (offset, 1..200_000usize, kind()).prop_map(|(offset, length, kind)| Piece { offset, length, kind });
+        prop::collection::vec(piece, 0..6).prop_map(move |pieces| Plan { size, pieces })
+    })
+}
+
+/// Every target, with options that change the file.
+pub fn targets() -> impl Strategy<Value = Target> {
+    let vmdk = (prop::bool::ANY, 0..=9u32, prop::option::of(any::<u32>())).prop_map(|(ide, level, content_id)| {
+        let adapter = if ide { Adapter::Ide } else { Adapter::LsiLogic };
+        VmdkOptions { adapter, level, content_id, ..VmdkOptions::default() }
+    });
+    let qcow2 = (any::<bool>(), prop::sample::select(vec![9u32, 12, 16, 21]), any::<bool>()).prop_map(
+        |(v2, cluster_bits, compress)| Qcow2Options {
+            version: if v2 { Qcow2Version::V2 } else { Qcow2Version::V3 },
+            cluster_bits,
+            compress,
+            ..Qcow2Options::default()
+        },
+    );
+    prop_oneof![
+        1 => Just(Target::Raw),
+        2 => vmdk.clone().prop_map(Target::VmdkSparse),
+        2 => vmdk.prop_map(Target::VmdkStream),
+        3 => qcow2.prop_map(Target::Qcow2),
+    ]
+}
+
+/// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens.
+pub fn fits(plan: &Plan, target: &Target) -> bool {
+    !matches!(target, Target::Qcow2(options) if options.cluster_bits == 9 && plan.size > 1 << 30)
+}
+
+pub fn packed(disk: &dyn ReadAt, target: &Target) -> Arc<SparseBytes> {
+    let file = SparseBytes::default();
+    let written = drylab_image::write(disk, target, &file).unwrap();
+    assert_eq!(written.file_bytes, file.len());
+    Arc::new(file)
+}
+
+pub fn opened(file: Arc<dyn ReadAt>) -> Image {
+    drylab_image::open(file, &Limits::DEFAULT).unwrap()
+}
+
+/// Equal bytes, both maps total, and nothing but zeros behind the end of the shorter one.
+pub fn assert_same(left: &dyn ReadAt, right: &dyn ReadAt) {
+    assert!(left.len().next_multiple_of(512) == right.len().next_multiple_of(512), "{} {}", left.len(), right.len());
+    one_way(left, right);
+    one_way(right, left);
+}
+
+fn one_way(left: &dyn ReadAt, right: &dyn ReadAt) {
+    let mut end = 0;
+    for extent in Extents::new(left) {
+        assert_eq!(extent.offset, end);
+        end += extent.length;
+        if extent.kind.has_bytes() {
+            let mut at = extent.offset;
+            while at < end {
+                let take = (end - at).min(1 << 18);
+                assert!(read(left, at, take) == read(right, at, take), "differ in {take} bytes from {at}");
+                at += take;
+            }
+        }
+    }
+    assert_eq!(end, left.len());
+}
+
+/// Reads with zeros past the end.
+fn read(disk: &dyn ReadAt, at: u64, length: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length as usize];
+    let inside = disk.len().saturating_sub(at).min(length) as usize;
+    disk.read_at(at.min(disk.len()), &mut bytes[..inside]).unwrap();
+    bytes
+}
+
+/// A disk that does not say where its holes are.
+pub struct Dense<'a>(pub &'a dyn ReadAt);
+
+impl ReadAt for Dense<'_> {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.0.read_at(offset, buffer)
+    }
+}
+
+/// A file of this machine.
+pub struct OnDisk(std::fs::File);
+
+impl OnDisk {
+    pub fn open(path: &Path) -> Self {
+        Self(std::fs::File::open(path).unwrap())
+    }
+    pub fn create(path: &Path) -> Self {
+        let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path);
+        Self(file.unwrap())
+    }
+}
+
+impl ReadAt for OnDisk {
+    fn len(&self) -> u64 {
+        self.0.metadata().unwrap().len()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.0.read_exact_at(buffer, offset).map_err(drylab_block::Error::io)
+    }
+}
+
+impl WriteAt for OnDisk {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.0.write_all_at(bytes, offset).map_err(drylab_block::Error::io)
+    }
+    fn set_len(&self, length: u64) -> Result<()> {
+        self.0.set_len(length).map_err(drylab_block::Error::io)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test asks whether oracles are demanded")]
+fn demanded() -> bool {
+    std::env::var("DRYLAB_REQUIRE_ORACLES").is_ok_and(|value| value == "1")
+}
+
+/// Says aloud that a test was skipped, or fails where that is not allowed.
+pub fn skip(why: &str) {
+    assert!(!demanded(), "an oracle is missing and DRYLAB_REQUIRE_ORACLES=1: {why}");
+    eprintln!("SKIPPED: {why}");
+}
+
+/// Whether qemu-img is there.
+pub fn have_qemu_img() -> bool {
+    let found = Command::new("qemu-img").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        skip("qemu-img is not installed");
+    }
+    found
+}
+
+pub fn try_qemu_img(arguments: &[&str]) -> Output {
+    Command::new("qemu-img").args(arguments).output().unwrap()
+}
+
+pub fn qemu_img(arguments: &[&str]) -> String {
+    let output = try_qemu_img(arguments);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "qemu-img {arguments:?}: {text}");
+    text
+}
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
