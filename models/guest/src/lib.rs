@@ -13,6 +13,7 @@
 )]
 
 pub mod boot;
+pub mod edit;
 pub mod fuzz;
 pub mod inspect;
 pub mod modalias;
