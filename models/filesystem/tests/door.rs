@@ -1,12 +1,15 @@
 //! The door: what is found on volumes of every kind, foreign ones included, and edits through the layers below.
 
 mod common;
+#[path = "common/small.rs"]
+mod small;
 
-use common::{run, skipped, small};
+use common::{run, skipped};
 use drylab_block::{Error, Limits, Overlay, ReadAt, SparseBytes, WriteAt};
 use drylab_filesystem::edit::{self, Applied, Change, Placed};
 use drylab_filesystem::{FileOverlay, FileType, Filesystem, Kind, Layered, WindowMut, open};
 use drylab_volume::scan_all;
+use small::small;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;

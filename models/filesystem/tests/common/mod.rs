@@ -8,9 +8,6 @@ use std::sync::Arc;
 /// The UUID every image is given.
 pub(crate) const UUID: &str = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
 
-/// Name, path and bytes of an image.
-pub(crate) type Image = (&'static str, PathBuf, Arc<Vec<u8>>);
-
 /// Says that an oracle is missing; fails where it must be there.
 #[expect(
     clippy::disallowed_methods,
@@ -47,7 +44,12 @@ pub(crate) fn have(tools: &[&str]) -> bool {
 }
 
 /// Makes an image with the files of `directory/root`.
-pub(crate) fn make(directory: &Path, name: &'static str, size: &str, arguments: &[&str]) -> Image {
+pub(crate) fn make(
+    directory: &Path,
+    name: &'static str,
+    size: &str,
+    arguments: &[&str],
+) -> (&'static str, PathBuf, Arc<Vec<u8>>) {
     let path = directory.join(format!("{name}.img"));
     let root = directory.join("root");
     let mut all: Vec<&OsStr> = vec![
@@ -64,21 +66,4 @@ pub(crate) fn make(directory: &Path, name: &'static str, size: &str, arguments: 
     run("mke2fs", &all);
     let bytes = std::fs::read(&path).unwrap();
     (name, path, Arc::new(bytes))
-}
-
-/// A small image with a few files, for damage.
-pub(crate) fn small(arguments: &[&str]) -> Option<Vec<u8>> {
-    if !have(&["mke2fs"]) {
-        return None;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let root = directory.path().join("root");
-    std::fs::create_dir_all(root.join("etc/deep/er")).unwrap();
-    std::fs::write(root.join("a"), b"first file, the one a fuzz target edits\n").unwrap();
-    std::fs::write(root.join("etc/hosts"), b"127.0.0.1 localhost\n").unwrap();
-    std::fs::write(root.join("etc/deep/er/blocks"), vec![7; 40_000]).unwrap();
-    std::os::unix::fs::symlink("../a", root.join("etc/link")).unwrap();
-    let all: Vec<&str> = [arguments, &["-b", "1024"]].concat();
-    let (_, path, _) = make(directory.path(), "small", "256K", &all);
-    std::fs::read(path).ok()
 }
