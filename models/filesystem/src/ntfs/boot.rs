@@ -11,7 +11,7 @@ pub(crate) struct Boot {
     pub(crate) clusters: u64,
     /// First cluster of $MFT.
     pub(crate) mft_lcn: u64,
-    /// Bytes per file record: a power of two, 512 bytes to 64 KiB.
+    /// Bytes per file record: a power of two, 512 to 4096 (Windows makes 1024, or 4096 on 4K sectors).
     pub(crate) record: usize,
     /// Volume serial number.
     pub(crate) serial: u64,
@@ -65,10 +65,10 @@ impl Boot {
             );
         };
         let Some(record) =
-            record_bytes(per_record, cluster).filter(|size| (512..=64 << 10).contains(size))
+            record_bytes(per_record, cluster).filter(|size| (512..=4096).contains(size))
         else {
             return bad(
-                "clusters per file record (record of 512 bytes to 64 KiB)",
+                "clusters per file record (record of 512 to 4096 bytes)",
                 u64::from(per_record),
             );
         };

@@ -8,6 +8,9 @@ use super::runlist::{self, Piece, Run};
 use drylab_block::{Error, Limits, Result, le_u16, le_u64};
 use std::collections::BTreeSet;
 
+/// Most records of one file: 4096 of them describe some million runs.
+const PARTS_MAX: usize = 4096;
+
 /// One file record with its attributes read.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -212,6 +215,11 @@ impl Ntfs {
                 )));
             };
             if seen.insert(reference) {
+                if seen.len() > PARTS_MAX {
+                    return Err(Error::unsupported(format_args!(
+                        "file record {number} is extended by more than {PARTS_MAX} records"
+                    )));
+                }
                 let part = self.part(reference)?;
                 if part.header.base != number {
                     let base = part.header.base;

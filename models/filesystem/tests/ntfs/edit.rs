@@ -167,3 +167,53 @@ fn a_hibernated_volume_is_told_and_not_edited() {
         );
     }
 }
+
+#[test]
+fn a_file_in_three_hundred_fragments_described_in_several_records_is_read_and_rewritten() {
+    if !have_ntfs_tools() {
+        return;
+    }
+    let image = make("fragments.img", 8 << 20, &["-c", "512"], &[]);
+    let path = image.to_str().unwrap();
+    let source = scratch("fragments.file");
+    let whole = [content(300 * 512, 5), content(300 * 512, 6)];
+    // Two files that grow in turn by a cluster get every other cluster; the runs outgrow the record.
+    for step in 1..=300 {
+        for (name, whole) in ["A.bin", "B.bin"].into_iter().zip(&whole) {
+            std::fs::write(&source, &whole[..step * 512]).unwrap();
+            run("ntfscp", &["-q", path, source.to_str().unwrap(), name]);
+        }
+    }
+    let bytes = std::fs::read(&image).unwrap();
+    let disk = Arc::new(Overlay::new(Arc::new(bytes.clone())));
+    assert_eq!(
+        opened(&disk).read("/a.bin", &LIMITS).unwrap().as_ref(),
+        Some(&whole[0])
+    );
+    let new = content(300 * 512 - 99, 7);
+    let patches = opened(&disk)
+        .plan_write("/a.BIN", &new, &LIMITS)
+        .unwrap()
+        .expect("it fits");
+    assert!(patches.len() >= 300, "{} patches", patches.len());
+    for (offset, bytes) in patches {
+        disk.write_at(offset, &bytes).unwrap();
+    }
+    assert_eq!(
+        opened(&disk).read("/A.bin", &LIMITS).unwrap().as_ref(),
+        Some(&new)
+    );
+    let files = [
+        ("B.bin".to_owned(), whole[1].clone()),
+        ("A.bin".to_owned(), new),
+    ];
+    check(&disk, &files, "fragments-edited.img");
+    for step in 0..256usize {
+        let mut damaged = bytes.clone();
+        // Records 64 on are the two files' and their extensions'; $MFT starts at the place the boot sector gives.
+        let table = u64::from_le_bytes(damaged[0x30..0x38].try_into().unwrap()) as usize * 512;
+        let at = table + 64 * 1024 + step * 37 % 5120;
+        damaged[at] = damaged[at].wrapping_add(1 + (step * 11 % 255) as u8);
+        drylab_filesystem::ntfs::fuzz::ntfs(&damaged);
+    }
+}
