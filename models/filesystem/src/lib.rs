@@ -14,8 +14,8 @@
 //! * [`edit`]: rewrites existing files where they stand; an edit that does not fit travels as a [`FileOverlay`] beside
 //!   the disk, and [`Layered`] shows disk and overlay as one.
 //!
-//! What it does not do: allocate blocks, create or remove names on the disk, XFS, FAT, files in the clouds of ext4's
-//! rarer features (encryption, verity, long inline data).
+//! What it does not do: allocate blocks, create or remove names on the disk, follow links from one volume to another
+//! (who knows the mount table does), XFS, FAT, encrypted, sealed and compressed files of ext4 and its longer inline data.
 
 #![cfg_attr(
     not(test),

@@ -273,7 +273,7 @@ fn oracles_required() -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
     /// Whatever four entries and links say, scanning ends without panic and volumes lie on the disk.
     #[test]

@@ -47,9 +47,12 @@ impl Replay {
     /// Reads the journal of a volume that needs recovery. `view` must be one without replay.
     pub(super) fn read(view: &View<'_>) -> Result<Self> {
         let inode = view.inode(view.sb.journal_inode)?;
+        // However long it says it is, a journal has no more blocks than the volume there is: the walk is bounded.
+        let block_size = u64::from(view.sb.block_size);
         let blocks = inode
             .size
-            .checked_div(u64::from(view.sb.block_size))
+            .min(view.source.len())
+            .checked_div(block_size)
             .unwrap_or(0);
         let runs = view.runs(&inode, blocks)?;
         let first = Log::block_of(&runs, 0)
@@ -140,9 +143,8 @@ struct Pending {
 
 impl Log<'_, '_> {
     fn block_of(runs: &[Run], logical: u64) -> Option<u64> {
-        let run = runs
-            .iter()
-            .find(|run| run.logical <= logical && logical < run.end())?;
+        let index = runs.partition_point(|run| run.end() <= logical);
+        let run = runs.get(index).filter(|run| run.logical <= logical)?;
         run.physical.checked_add(logical.checked_sub(run.logical)?)
     }
 
