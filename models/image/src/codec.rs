@@ -164,7 +164,9 @@ mod tests {
         let mut packer = Packer::raw_4k(6);
         for round in 0..200 {
             unit.fill_with(|| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 (state >> 56) as u8
             });
             assert_eq!(packer.pack(&unit, unit.len() - 1).unwrap(), None, "{round}");

@@ -57,6 +57,7 @@ const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
     (0, b"EVF2\x0d\x0a\x81\0", "EWF (EnCase, version 2)"),
     (0, b"MSWIM\0\0\0", "WIM"),
     (0, b"\x1f\x8b\x08", "gzip, to be unpacked first"),
+    (4, b"1AY&SY", "bzip2, to be unpacked first"),
     (0, b"\xfd7zXZ\0", "xz, to be unpacked first"),
     (0, b"\x28\xb5\x2f\xfd", "zstd, to be unpacked first"),
 ];

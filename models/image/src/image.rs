@@ -124,7 +124,7 @@ impl Image {
 }
 
 fn raw_findings(length: u64) -> Vec<Finding> {
-    if length % 512 == 0 {
+    if length.is_multiple_of(512) {
         return Vec::new();
     }
     vec![Finding {

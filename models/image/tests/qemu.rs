@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{OnDisk, Plan, assert_same, fits, have_qemu_img, opened, plans, qemu_img, targets, try_qemu_img};
+use common::{
+    OnDisk, Plan, assert_same, fits, have_qemu_img, opened, plans, qemu_img, targets, try_qemu_img,
+};
 use drylab_block::{Error, Limits, ReadAt};
 use drylab_image::Target;
 use proptest::prelude::*;
@@ -24,23 +26,48 @@ fn format(target: &Target) -> &'static str {
 /// How qemu-img is asked for a file, with the findings that we may have about it.
 const THEIRS: &[&[&str]] = &[
     &["-O", "vmdk", "-o", "subformat=monolithicSparse"],
-    &["-O", "vmdk", "-o", "subformat=monolithicSparse,zeroed_grain=on,adapter_type=lsilogic"],
+    &[
+        "-O",
+        "vmdk",
+        "-o",
+        "subformat=monolithicSparse,zeroed_grain=on,adapter_type=lsilogic",
+    ],
     &["-O", "vmdk", "-o", "subformat=streamOptimized"],
     &["-O", "qcow2", "-o", "compat=0.10"],
     &["-O", "qcow2", "-o", "compat=1.1"],
-    &["-O", "qcow2", "-o", "compat=1.1,cluster_size=512,refcount_bits=1"],
-    &["-O", "qcow2", "-o", "compat=1.1,cluster_size=4k,refcount_bits=64,lazy_refcounts=on"],
+    &[
+        "-O",
+        "qcow2",
+        "-o",
+        "compat=1.1,cluster_size=512,refcount_bits=1",
+    ],
+    &[
+        "-O",
+        "qcow2",
+        "-o",
+        "compat=1.1,cluster_size=4k,refcount_bits=64,lazy_refcounts=on",
+    ],
     &["-O", "qcow2", "-o", "compat=1.1,cluster_size=2M"],
     &["-O", "qcow2", "-c", "-o", "compat=0.10"],
     &["-O", "qcow2", "-c", "-o", "compat=1.1,cluster_size=512"],
     &["-O", "qcow2", "-c", "-o", "compat=1.1,cluster_size=4k"],
     &["-O", "qcow2", "-c", "-o", "compat=1.1,cluster_size=2M"],
-    &["-O", "qcow2", "-S", "0", "-o", "compat=1.1,preallocation=metadata"],
+    &[
+        "-O",
+        "qcow2",
+        "-S",
+        "0",
+        "-o",
+        "compat=1.1,preallocation=metadata",
+    ],
 ];
 
 /// One law at a time over many disks, without a process for each size that the oracle rounds differently.
 fn plans_in_sectors(largest: u64) -> impl Strategy<Value = Plan> {
-    plans(largest).prop_map(|plan| Plan { size: plan.size.next_multiple_of(512), ..plan })
+    plans(largest).prop_map(|plan| Plan {
+        size: plan.size.next_multiple_of(512),
+        ..plan
+    })
 }
 
 #[test]
@@ -59,7 +86,15 @@ fn ours_is_read_by_qemu_img_to_equal_bytes() {
             drylab_image::write(&disk, &Target::Raw, &OnDisk::create(&raw)).unwrap();
             drylab_image::write(&disk, &target, &OnDisk::create(&ours)).unwrap();
             let format = format(&target);
-            let verdict = qemu_img(&["compare", "-f", "raw", "-F", format, text(&raw), text(&ours)]);
+            let verdict = qemu_img(&[
+                "compare",
+                "-f",
+                "raw",
+                "-F",
+                format,
+                text(&raw),
+                text(&ours),
+            ]);
             prop_assert!(verdict.contains("identical"), "{}", verdict);
             if format != "raw" {
                 let verdict = qemu_img(&["check", "-f", format, text(&ours)]);
@@ -79,15 +114,26 @@ fn ours_converted_to_raw_by_qemu_img_is_the_disk_byte_for_byte() {
     let (back, ours) = (folder.path().join("back"), folder.path().join("ours"));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(96));
     runner
-        .run(&(plans_in_sectors(80 << 20), targets()), |(plan, target)| {
-            let disk = plan.disk();
-            drylab_image::write(&disk, &target, &OnDisk::create(&ours)).unwrap();
-            qemu_img(&["convert", "-f", format(&target), "-O", "raw", text(&ours), text(&back)]);
-            let mut bytes = vec![0; plan.size as usize];
-            disk.read_at(0, &mut bytes).unwrap();
-            prop_assert!(std::fs::read(&back).unwrap() == bytes);
-            Ok(())
-        })
+        .run(
+            &(plans_in_sectors(80 << 20), targets()),
+            |(plan, target)| {
+                let disk = plan.disk();
+                drylab_image::write(&disk, &target, &OnDisk::create(&ours)).unwrap();
+                qemu_img(&[
+                    "convert",
+                    "-f",
+                    format(&target),
+                    "-O",
+                    "raw",
+                    text(&ours),
+                    text(&back),
+                ]);
+                let mut bytes = vec![0; plan.size as usize];
+                disk.read_at(0, &mut bytes).unwrap();
+                prop_assert!(std::fs::read(&back).unwrap() == bytes);
+                Ok(())
+            },
+        )
         .unwrap();
 }
 
@@ -99,19 +145,42 @@ fn theirs_is_read_by_us_to_equal_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let (raw, theirs) = (folder.path().join("a.raw"), folder.path().join("theirs"));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(160));
-    let cases = (plans_in_sectors(3 << 30), prop::sample::select(THEIRS.to_vec()));
+    let cases = (
+        plans_in_sectors(3 << 30),
+        prop::sample::select(THEIRS.to_vec()),
+    );
     runner
         .run(&cases, |(plan, arguments)| {
             // What covers the whole disk must stay small: its tables, or zeros stored as data.
-            let whole = arguments.iter().any(|argument| argument.contains("=metadata"));
-            let limit = if whole { 32 << 20 } else if arguments.concat().contains("=512") { 1 << 30 } else { 3 << 30 };
-            let plan = Plan { size: plan.size.min(limit), ..plan };
+            let whole = arguments
+                .iter()
+                .any(|argument| argument.contains("=metadata"));
+            let limit = if whole {
+                32 << 20
+            } else if arguments.concat().contains("=512") {
+                1 << 30
+            } else {
+                3 << 30
+            };
+            let plan = Plan {
+                size: plan.size.min(limit),
+                ..plan
+            };
             let disk = plan.disk();
             drylab_image::write(&disk, &Target::Raw, &OnDisk::create(&raw)).unwrap();
-            let command = [&["convert", "-f", "raw"], arguments, &[text(&raw), text(&theirs)]].concat();
+            let command = [
+                &["convert", "-f", "raw"],
+                arguments,
+                &[text(&raw), text(&theirs)],
+            ]
+            .concat();
             qemu_img(&command);
             let image = opened(Arc::new(OnDisk::open(&theirs)));
-            let bad = image.info().findings.into_iter().find(|f| f.code != "VMDK-NOT-A-STREAM");
+            let bad = image
+                .info()
+                .findings
+                .into_iter()
+                .find(|f| f.code != "VMDK-NOT-A-STREAM");
             prop_assert!(bad.is_none(), "{:?}", bad);
             assert_same(&disk, &image);
             Ok(())
@@ -134,8 +203,14 @@ fn what_we_do_not_read_is_refused_by_name() {
         (&["-f", "qcow2", "-o", "extended_l2=on"], "extended L2"),
         (&["-f", "qcow2", "-b", &base, "-F", "qcow2"], "backing file"),
         (&["-f", "qcow2", "-o", &data], "external data file"),
-        (&["-f", "vmdk", "-o", "subformat=monolithicFlat"], "monolithicFlat"),
-        (&["-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse"], "twoGbMaxExtentSparse"),
+        (
+            &["-f", "vmdk", "-o", "subformat=monolithicFlat"],
+            "monolithicFlat",
+        ),
+        (
+            &["-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse"],
+            "twoGbMaxExtentSparse",
+        ),
         (&["-f", "vpc"], "VHD"),
         (&["-f", "vpc", "-o", "subformat=fixed"], "VHD"),
         (&["-f", "vhdx"], "VHDX"),
@@ -147,9 +222,17 @@ fn what_we_do_not_read_is_refused_by_name() {
     for (number, (arguments, name)) in cases.iter().enumerate() {
         let file = path(&format!("{number}.img"));
         let output = try_qemu_img(&[&["create"], *arguments, &[&file, "8M"]].concat());
-        assert!(output.status.success(), "{arguments:?} {}", String::from_utf8_lossy(&output.stderr));
-        let error = drylab_image::open(Arc::new(OnDisk::open(Path::new(&file))), &Limits::DEFAULT).unwrap_err();
-        assert!(matches!(&error, Error::Unsupported(text) if text.contains(name)), "{arguments:?}: {error}");
+        assert!(
+            output.status.success(),
+            "{arguments:?} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let error = drylab_image::open(Arc::new(OnDisk::open(Path::new(&file))), &Limits::DEFAULT)
+            .unwrap_err();
+        assert!(
+            matches!(&error, Error::Unsupported(text) if text.contains(name)),
+            "{arguments:?}: {error}"
+        );
     }
 }
 
@@ -160,16 +243,35 @@ fn qemu_img_says_the_same_of_our_files_as_we_do() {
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ours");
-    let disk = Plan { size: 70_000 * 512, pieces: vec![] }.disk();
-    let options = drylab_image::VmdkOptions { content_id: Some(0x1234_5678), ..Default::default() };
+    let disk = Plan {
+        size: 70_000 * 512,
+        pieces: vec![],
+    }
+    .disk();
+    let options = drylab_image::VmdkOptions {
+        content_id: Some(0x1234_5678),
+        ..Default::default()
+    };
     let mut seen = Vec::new();
-    for target in [Target::VmdkSparse(options.clone()), Target::VmdkStream(options)] {
+    for target in [
+        Target::VmdkSparse(options.clone()),
+        Target::VmdkStream(options),
+    ] {
         drylab_image::write(&disk, &target, &OnDisk::create(&file)).unwrap();
         let said = qemu_img(&["info", "--output=json", text(&file)]);
         let image = opened(Arc::new(OnDisk::open(&file)));
-        assert!(said.contains(&format!("\"virtual-size\": {}", image.virtual_size())), "{said}");
-        assert!(said.contains(&format!("\"create-type\": \"{}\"", image.subformat())), "{said}");
-        assert!(said.contains(&format!("\"cid\": {}", 0x1234_5678)), "{said}");
+        assert!(
+            said.contains(&format!("\"virtual-size\": {}", image.virtual_size())),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("\"create-type\": \"{}\"", image.subformat())),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("\"cid\": {}", 0x1234_5678)),
+            "{said}"
+        );
         assert_eq!(image.info().detail("ddb.adapterType"), Some("lsilogic"));
         seen.push(image.subformat().to_owned());
     }

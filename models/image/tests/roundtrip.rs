@@ -65,11 +65,24 @@ proptest! {
 
 #[test]
 fn the_map_of_an_image_names_only_what_was_written() {
-    let piece = Piece { offset: 3 * GIB, length: 1000, kind: Kind::Text(1) };
-    let disk = Plan { size: 4 * GIB, pieces: vec![piece] }.disk();
-    for target in [Target::VmdkSparse(VmdkOptions::default()), Target::Qcow2(Default::default())] {
+    let piece = Piece {
+        offset: 3 * GIB,
+        length: 1000,
+        kind: Kind::Text(1),
+    };
+    let disk = Plan {
+        size: 4 * GIB,
+        pieces: vec![piece],
+    }
+    .disk();
+    for target in [
+        Target::VmdkSparse(VmdkOptions::default()),
+        Target::Qcow2(Default::default()),
+    ] {
         let image = opened(packed(&disk, &target));
-        let bytes: Vec<_> = Extents::new(&image).filter(|extent| extent.kind.has_bytes()).collect();
+        let bytes: Vec<_> = Extents::new(&image)
+            .filter(|extent| extent.kind.has_bytes())
+            .collect();
         assert_eq!(bytes.len(), 1, "{target:?}");
         assert_eq!((bytes[0].offset, bytes[0].length), (3 * GIB, 65536));
     }
@@ -77,8 +90,16 @@ fn the_map_of_an_image_names_only_what_was_written() {
 
 #[test]
 fn a_sink_that_held_other_bytes_holds_only_the_new_file() {
-    let disk = Plan { size: 1 << 20, pieces: vec![] }.disk();
-    for target in [Target::Raw, Target::VmdkSparse(VmdkOptions::default()), Target::Qcow2(Default::default())] {
+    let disk = Plan {
+        size: 1 << 20,
+        pieces: vec![],
+    }
+    .disk();
+    for target in [
+        Target::Raw,
+        Target::VmdkSparse(VmdkOptions::default()),
+        Target::Qcow2(Default::default()),
+    ] {
         let (fresh, used) = (SparseBytes::default(), SparseBytes::default());
         used.write_at(0, &vec![0xee; 3 << 20]).unwrap();
         drylab_image::write(&disk, &target, &fresh).unwrap();
@@ -92,7 +113,10 @@ fn a_sink_that_held_other_bytes_holds_only_the_new_file() {
 fn options_out_of_range_are_refused() {
     let disk = SparseBytes::new(512);
     for cluster_bits in [0, 8, 22, 64] {
-        let options = drylab_image::Qcow2Options { cluster_bits, ..Default::default() };
+        let options = drylab_image::Qcow2Options {
+            cluster_bits,
+            ..Default::default()
+        };
         assert!(drylab_image::file_size(&disk, &Target::Qcow2(options)).is_err());
     }
     let huge = SparseBytes::new(1 << 47);
@@ -107,6 +131,10 @@ fn a_disk_of_no_bytes_can_be_written_and_read() {
         Target::VmdkStream(VmdkOptions::default()),
         Target::Qcow2(Default::default()),
     ] {
-        assert_eq!(opened(packed(&SparseBytes::new(0), &target)).len(), 0, "{target:?}");
+        assert_eq!(
+            opened(packed(&SparseBytes::new(0), &target)).len(),
+            0,
+            "{target:?}"
+        );
     }
 }

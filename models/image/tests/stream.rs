@@ -9,9 +9,16 @@ use proptest::prelude::*;
 
 /// The specification's walk, written apart from the crate: (guest sector, place) of each grain, then the end.
 fn walk(file: &[u8]) -> (Vec<(u64, u64)>, Vec<u32>) {
-    let (mut at, mut grains, mut kinds) = (le_u64(file, 64).unwrap() as usize * 512, Vec::new(), Vec::new());
+    let (mut at, mut grains, mut kinds) = (
+        le_u64(file, 64).unwrap() as usize * 512,
+        Vec::new(),
+        Vec::new(),
+    );
     loop {
-        let (value, size) = (le_u64(file, at).unwrap(), le_u32(file, at + 8).unwrap() as usize);
+        let (value, size) = (
+            le_u64(file, at).unwrap(),
+            le_u32(file, at + 8).unwrap() as usize,
+        );
         if size > 0 {
             grains.push((value, at as u64 / 512));
             at = (at + 12 + size).next_multiple_of(512);
@@ -21,7 +28,11 @@ fn walk(file: &[u8]) -> (Vec<(u64, u64)>, Vec<u32>) {
         kinds.push(kind);
         at += 512 + value as usize * 512;
         if kind == 0 {
-            assert_eq!(at, file.len(), "the end of the stream is the end of the file");
+            assert_eq!(
+                at,
+                file.len(),
+                "the end of the stream is the end of the file"
+            );
             return (grains, kinds);
         }
     }
@@ -79,7 +90,11 @@ proptest! {
 
 #[test]
 fn the_stream_ends_at_the_first_error_of_who_takes_it() {
-    let disk = common::Plan { size: 1 << 20, pieces: vec![] }.disk();
+    let disk = common::Plan {
+        size: 1 << 20,
+        pieces: vec![],
+    }
+    .disk();
     let mut calls = 0;
     let result = drylab_image::write_stream(&disk, &VmdkOptions::default(), &mut |_| {
         calls += 1;
@@ -95,14 +110,38 @@ fn qemus_stream_optimized_is_read_and_found_to_be_no_stream() {
     }
     let folder = tempfile::tempdir().unwrap();
     let (raw, vmdk) = (folder.path().join("a.raw"), folder.path().join("a.vmdk"));
-    let piece = common::Piece { offset: 70_000, length: 150_000, kind: common::Kind::Noise(5) };
-    let disk = common::Plan { size: 40 << 20, pieces: vec![piece] }.disk();
+    let piece = common::Piece {
+        offset: 70_000,
+        length: 150_000,
+        kind: common::Kind::Noise(5),
+    };
+    let disk = common::Plan {
+        size: 40 << 20,
+        pieces: vec![piece],
+    }
+    .disk();
     drylab_image::write(&disk, &Target::Raw, &OnDisk::create(&raw)).unwrap();
     let (raw, name) = (raw.to_str().unwrap(), vmdk.to_str().unwrap());
-    qemu_img(&["convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, name]);
+    qemu_img(&[
+        "convert",
+        "-f",
+        "raw",
+        "-O",
+        "vmdk",
+        "-o",
+        "subformat=streamOptimized",
+        raw,
+        name,
+    ]);
     let file = OnDisk::open(&vmdk);
     assert!(walk_stream(&file, &Limits::DEFAULT).is_err());
     let image = opened(std::sync::Arc::new(file));
-    assert!(image.info().findings.iter().any(|finding| finding.code == "VMDK-NOT-A-STREAM"));
+    assert!(
+        image
+            .info()
+            .findings
+            .iter()
+            .any(|finding| finding.code == "VMDK-NOT-A-STREAM")
+    );
     common::assert_same(&disk, &image);
 }

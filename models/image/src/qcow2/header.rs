@@ -209,13 +209,6 @@ impl Header {
                 name,
             })?;
         }
-        if bits & DATA_FILE != 0 {
-            let name = "see its extension".to_owned();
-            DenyAll.resolve(&Reference {
-                kind: "external data file",
-                name,
-            })?;
-        }
         let mut note = |code, severity, offset, message: String| {
             findings.push(Finding {
                 code,
@@ -272,6 +265,7 @@ impl Header {
         let area = source.len().min(self.cluster_bytes());
         let bytes = read_vec(source, "qcow2 header extensions", 0, area, limits)?;
         let mut at = crate::math::index(u64::from(self.length));
+        let mut data_file = String::new();
         while let Some((kind, length)) =
             be_u32(&bytes, at).zip(be_u32(&bytes, at.saturating_add(4)))
         {
@@ -280,10 +274,13 @@ impl Header {
             }
             let start = at.saturating_add(8);
             let length = crate::math::index(u64::from(length));
-            if slice_at(&bytes, start, length).is_none() {
+            let Some(data) = slice_at(&bytes, start, length) else {
                 return Err(Error::corrupt(format_args!(
                     "qcow2 header extension {kind:#x} at offset {at} has {length} bytes and ends past the first cluster"
                 )));
+            };
+            if kind == EXTENSION_DATA_FILE {
+                data_file = String::from_utf8_lossy(data).into_owned();
             }
             match kind {
                 EXTENSION_BACKING_FORMAT | EXTENSION_FEATURES => {}
@@ -302,6 +299,13 @@ impl Header {
                 }),
             }
             at = start.saturating_add(length.checked_next_multiple_of(8).unwrap_or(usize::MAX));
+        }
+        if self.incompatible & DATA_FILE != 0 {
+            let kind = "external data file";
+            DenyAll.resolve(&Reference {
+                kind,
+                name: data_file,
+            })?;
         }
         Ok(())
     }

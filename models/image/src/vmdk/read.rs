@@ -134,11 +134,6 @@ impl Vmdk {
         }
     }
 
-    /// Byte address of a sector address; `None` past 2^64.
-    fn place(&self, sector: u64) -> Option<u64> {
-        sector.checked_mul(SECTOR)
-    }
-
     /// Whether `length` bytes from `start` lie in the file.
     fn holds(&self, start: u64, length: u64) -> bool {
         start
@@ -258,7 +253,7 @@ impl Units for Vmdk {
         self.tables
             .get(table, || {
                 let name = format!("grain table {table} (grain directory entry {sector})");
-                let place = self.place(u64::from(sector)).unwrap_or(u64::MAX);
+                let place = u64::from(sector).saturating_mul(SECTOR);
                 // The last table may be cut after the last grain of the disk.
                 let first = table.saturating_mul(self.units_per_table());
                 let entries = self
@@ -319,18 +314,10 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 /// The embedded descriptor; without one the file is one part of a split disk.
 fn read_descriptor(source: &dyn ReadAt, header: &Header, limits: &Limits) -> Result<Descriptor> {
     if header.descriptor_offset == 0 || header.descriptor_size == 0 {
-        return Err(Error::unsupported(
-            "VMDK sparse extent without a descriptor: it is one part of a disk whose descriptor is another file",
-        ));
+        return Err(part_of_a_split_disk());
     }
-    let place = header
-        .descriptor_offset
-        .checked_mul(SECTOR)
-        .unwrap_or(u64::MAX);
-    let length = header
-        .descriptor_size
-        .checked_mul(SECTOR)
-        .unwrap_or(u64::MAX);
+    let place = header.descriptor_offset.saturating_mul(SECTOR);
+    let length = header.descriptor_size.saturating_mul(SECTOR);
     if place
         .checked_add(length)
         .is_some_and(|end| end <= source.len())
@@ -345,6 +332,12 @@ fn read_descriptor(source: &dyn ReadAt, header: &Header, limits: &Limits) -> Res
     Descriptor::parse(&bytes, limits)
 }
 
+fn part_of_a_split_disk() -> Error {
+    Error::unsupported(
+        "VMDK sparse extent without a descriptor: it is one part of a disk whose descriptor is another file",
+    )
+}
+
 /// Refuses disks that need another file.
 fn check_whole(descriptor: &Descriptor) -> Result<()> {
     match descriptor.value("createType") {
@@ -354,6 +347,7 @@ fn check_whole(descriptor: &Descriptor) -> Result<()> {
                 "VMDK createType {other:?} in a sparse extent"
             )));
         }
+        None if descriptor.values.is_empty() => return Err(part_of_a_split_disk()),
         None => return Err(Error::corrupt("VMDK descriptor has no createType")),
     }
     let parent = descriptor.value("parentCID").unwrap_or("ffffffff");
@@ -438,7 +432,7 @@ fn read_footer(
 
 /// The grain directory: one entry for each grain table of the disk.
 fn read_directory(source: &dyn ReadAt, header: &Header, limits: &Limits) -> Result<Vec<u32>> {
-    let place = header.gd_offset.checked_mul(SECTOR).unwrap_or(u64::MAX);
+    let place = header.gd_offset.saturating_mul(SECTOR);
     let length = header.tables().saturating_mul(4);
     if header.capacity > 0 && header.gd_offset == 0 {
         return Err(Error::corrupt(

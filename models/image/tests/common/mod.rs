@@ -1,5 +1,9 @@
 //! Disks to test with, and the tools beside us.
-#![allow(dead_code, reason = "each test binary uses its own part of this module")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses its own part of this module"
+)]
 
 use drylab_block::{Extents, Limits, ReadAt, Result, SparseBytes, WriteAt};
 use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VmdkOptions};
@@ -38,7 +42,9 @@ pub struct Plan {
 pub fn fill(kind: Kind, length: usize) -> Vec<u8> {
     match kind {
         Kind::Zeros => vec![0; length],
-        Kind::Text(seed) => (0..length).map(|i| seed.wrapping_add((i / 97) as u8)).collect(),
+        Kind::Text(seed) => (0..length)
+            .map(|i| seed.wrapping_add((i / 97) as u8))
+            .collect(),
         Kind::Noise(seed) => {
             let mut state = seed | 1;
             std::iter::repeat_with(|| {
@@ -59,7 +65,8 @@ impl Plan {
         for piece in &self.pieces {
             let bytes = fill(piece.kind, piece.length);
             let inside = (self.size.saturating_sub(piece.offset)).min(bytes.len() as u64) as usize;
-            disk.write_at(piece.offset.min(self.size), &bytes[..inside]).unwrap();
+            disk.write_at(piece.offset.min(self.size), &bytes[..inside])
+                .unwrap();
         }
         disk
     }
@@ -99,18 +106,32 @@ pub fn plans(largest: u64) -> impl Strategy<Value = Plan> {
 
 /// Every target, with options that change the file.
 pub fn targets() -> impl Strategy<Value = Target> {
-    let vmdk = (prop::bool::ANY, 0..=9u32, prop::option::of(any::<u32>())).prop_map(|(ide, level, content_id)| {
-        let adapter = if ide { Adapter::Ide } else { Adapter::LsiLogic };
-        VmdkOptions { adapter, level, content_id, ..VmdkOptions::default() }
-    });
-    let qcow2 = (any::<bool>(), prop::sample::select(vec![9u32, 12, 16, 21]), any::<bool>()).prop_map(
-        |(v2, cluster_bits, compress)| Qcow2Options {
-            version: if v2 { Qcow2Version::V2 } else { Qcow2Version::V3 },
+    let vmdk = (prop::bool::ANY, 0..=9u32, prop::option::of(any::<u32>())).prop_map(
+        |(ide, level, content_id)| {
+            let adapter = if ide { Adapter::Ide } else { Adapter::LsiLogic };
+            VmdkOptions {
+                adapter,
+                level,
+                content_id,
+                ..VmdkOptions::default()
+            }
+        },
+    );
+    let qcow2 = (
+        any::<bool>(),
+        prop::sample::select(vec![9u32, 12, 16, 21]),
+        any::<bool>(),
+    )
+        .prop_map(|(v2, cluster_bits, compress)| Qcow2Options {
+            version: if v2 {
+                Qcow2Version::V2
+            } else {
+                Qcow2Version::V3
+            },
             cluster_bits,
             compress,
             ..Qcow2Options::default()
-        },
-    );
+        });
     prop_oneof![
         1 => Just(Target::Raw),
         2 => vmdk.clone().prop_map(Target::VmdkSparse),
@@ -137,7 +158,12 @@ pub fn opened(file: Arc<dyn ReadAt>) -> Image {
 
 /// Equal bytes, both maps total, and nothing but zeros behind the end of the shorter one.
 pub fn assert_same(left: &dyn ReadAt, right: &dyn ReadAt) {
-    assert!(left.len().next_multiple_of(512) == right.len().next_multiple_of(512), "{} {}", left.len(), right.len());
+    assert!(
+        left.len().next_multiple_of(512) == right.len().next_multiple_of(512),
+        "{} {}",
+        left.len(),
+        right.len()
+    );
     one_way(left, right);
     one_way(right, left);
 }
@@ -151,7 +177,10 @@ fn one_way(left: &dyn ReadAt, right: &dyn ReadAt) {
             let mut at = extent.offset;
             while at < end {
                 let take = (end - at).min(1 << 18);
-                assert!(read(left, at, take) == read(right, at, take), "differ in {take} bytes from {at}");
+                assert!(
+                    read(left, at, take) == read(right, at, take),
+                    "differ in {take} bytes from {at}"
+                );
                 at += take;
             }
         }
@@ -163,7 +192,8 @@ fn one_way(left: &dyn ReadAt, right: &dyn ReadAt) {
 fn read(disk: &dyn ReadAt, at: u64, length: u64) -> Vec<u8> {
     let mut bytes = vec![0; length as usize];
     let inside = disk.len().saturating_sub(at).min(length) as usize;
-    disk.read_at(at.min(disk.len()), &mut bytes[..inside]).unwrap();
+    disk.read_at(at.min(disk.len()), &mut bytes[..inside])
+        .unwrap();
     bytes
 }
 
@@ -187,7 +217,12 @@ impl OnDisk {
         Self(std::fs::File::open(path).unwrap())
     }
     pub fn create(path: &Path) -> Self {
-        let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path);
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path);
         Self(file.unwrap())
     }
 }
@@ -197,33 +232,46 @@ impl ReadAt for OnDisk {
         self.0.metadata().unwrap().len()
     }
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.0.read_exact_at(buffer, offset).map_err(drylab_block::Error::io)
+        self.0
+            .read_exact_at(buffer, offset)
+            .map_err(drylab_block::Error::io)
     }
 }
 
 impl WriteAt for OnDisk {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.0.write_all_at(bytes, offset).map_err(drylab_block::Error::io)
+        self.0
+            .write_all_at(bytes, offset)
+            .map_err(drylab_block::Error::io)
     }
     fn set_len(&self, length: u64) -> Result<()> {
         self.0.set_len(length).map_err(drylab_block::Error::io)
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test asks whether oracles are demanded")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test asks whether oracles are demanded"
+)]
 fn demanded() -> bool {
     std::env::var("DRYLAB_REQUIRE_ORACLES").is_ok_and(|value| value == "1")
 }
 
 /// Says aloud that a test was skipped, or fails where that is not allowed.
 pub fn skip(why: &str) {
-    assert!(!demanded(), "an oracle is missing and DRYLAB_REQUIRE_ORACLES=1: {why}");
+    assert!(
+        !demanded(),
+        "an oracle is missing and DRYLAB_REQUIRE_ORACLES=1: {why}"
+    );
     eprintln!("SKIPPED: {why}");
 }
 
 /// Whether qemu-img is there.
 pub fn have_qemu_img() -> bool {
-    let found = Command::new("qemu-img").arg("--version").output().is_ok_and(|output| output.status.success());
+    let found = Command::new("qemu-img")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
     if !found {
         skip("qemu-img is not installed");
     }
@@ -236,7 +284,8 @@ pub fn try_qemu_img(arguments: &[&str]) -> Output {
 
 pub fn qemu_img(arguments: &[&str]) -> String {
     let output = try_qemu_img(arguments);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "qemu-img {arguments:?}: {text}");
     text
 }
