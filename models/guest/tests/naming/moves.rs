@@ -364,3 +364,76 @@ fn of_two_drivers_for_one_id_the_one_whose_probe_accepts_the_revision_takes_it()
         "8139too"
     );
 }
+
+#[test]
+fn an_ifcfg_file_with_the_adapters_address_overrules_the_rule_and_a_second_rule_is_written() {
+    let mut tree = centos(true);
+    let text = format!(
+        "DEVICE=eth5\nHWADDR={}\nONBOOT=yes\nBOOTPROTO=dhcp\n",
+        OLD.to_uppercase()
+    );
+    tree.write(ifcfg_eth0(), text.into_bytes());
+    let next = plan(&mut tree, &[adapter("pci-e1000", OLD, 0)], &boot());
+    assert_eq!(next.interfaces[0].name, "eth5");
+    assert!(cites(&next.interfaces[0].witnesses, "DQ203"));
+    assert!(asks_for_an_address(&next, "eth5"));
+    assert_eq!(
+        tree.text(PERSISTENT).expect("rules").matches(OLD).count(),
+        2
+    );
+}
+
+#[test]
+fn where_addresses_are_not_burnt_in_the_slot_decides_for_centos_without_hwaddr() {
+    let changing = LinuxBootNet {
+        addr_assign_type: Some(3),
+        ..boot()
+    };
+    let mut tree = RuleSet::named("el6").tree();
+    tree.write(
+        ifcfg_eth0(),
+        b"DEVICE=eth0\nONBOOT=yes\nBOOTPROTO=dhcp\n".to_vec(),
+    );
+    let first = plan(&mut tree, &[adapter("pci-e1000", OLD, 0)], &changing);
+    assert!(cites(&first.interfaces[0].witnesses, "DQ200"));
+    let same_slot = plan(&mut tree.clone(), &[adapter("virtio", NEW, 0)], &changing);
+    assert!(asks_for_an_address(&same_slot, "eth0"));
+    let other_slot = plan(&mut tree, &[adapter("pci-vmxnet3", OLD, 0)], &changing);
+    assert_eq!(other_slot.interfaces[0].name, "eth1");
+}
+
+#[test]
+fn two_adapters_that_both_change_leave_two_configurations_without_a_device() {
+    let mut tree = RuleSet::named("el6").tree();
+    for (index, mac) in [OLD, "00:50:56:a1:00:02"].iter().enumerate() {
+        let text = format!(
+            "DEVICE=eth{index}\nHWADDR={}\nONBOOT=yes\nBOOTPROTO=dhcp\n",
+            mac.to_uppercase()
+        );
+        tree.write(
+            format!("{}/ifcfg-eth{index}", ifcfg::DIRECTORY),
+            text.into_bytes(),
+        );
+    }
+    let _ = plan(
+        &mut tree,
+        &[
+            adapter("pci-e1000", OLD, 0),
+            adapter("pci-e1000", "00:50:56:a1:00:02", 1),
+        ],
+        &boot(),
+    );
+    let moved = plan(
+        &mut tree,
+        &[
+            adapter("virtio", NEW, 0),
+            adapter("virtio", "52:54:00:a1:00:04", 1),
+        ],
+        &boot(),
+    );
+    assert_eq!(moved.unconfigured, ["eth2", "eth3"]);
+    assert_eq!(
+        moved.ifups.iter().map(|ifup| ifup.exit).collect::<Vec<_>>(),
+        [1, 1]
+    );
+}

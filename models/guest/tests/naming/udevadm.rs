@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 
 const MAC: &str = "00:0c:29:12:34:56";
-const GENERATED: usize = 3000;
+const GENERATED: usize = 200;
 
 /// Waits at nothing: each case is one `udevadm test`, its name read back from the kernel.
 const SCRIPT: &str = r#"

@@ -34,17 +34,15 @@ pub struct Settled {
     pub interfaces: Vec<Named>,
     /// Microseconds.
     pub delay_us: u64,
-}
-
-/// Whether the image's udev parks names as Red Hat's does: its rules call initscripts' `rename_device`.
-fn parks_as_el6(rules: &Rules) -> bool {
-    rules.call("rename_device")
+    /// Whether the image's udev is Red Hat's: its rules call initscripts' `rename_device`.
+    pub red_hat: bool,
 }
 
 /// Evaluates the "add" event of each device and renames the interfaces.
 #[must_use]
 pub fn settle(tree: &mut Tree, devices: &[Facts<'_>], events: Events) -> Settled {
-    let el6 = parks_as_el6(&Rules::of(tree));
+    let mut rules = Rules::of(tree);
+    let red_hat = rules.call("rename_device");
     let mut state = State {
         interfaces: devices
             .iter()
@@ -55,11 +53,16 @@ pub fn settle(tree: &mut Tree, devices: &[Facts<'_>], events: Events) -> Settled
                 outcome: Outcome::default(),
             })
             .collect(),
-        el6,
+        el6: red_hat,
     };
     let mut delay_us = 0_u64;
     for (index, facts) in devices.iter().enumerate() {
-        let outcome = Rules::of(tree).add(tree, &NetDevice::new(facts));
+        let before = tree.read(programs::PERSISTENT).map(<[u8]>::len);
+        let outcome = rules.add(tree, &NetDevice::new(facts));
+        if tree.read(programs::PERSISTENT).map(<[u8]>::len) != before {
+            // The daemon watches its folders: the next event sees the rule that this one wrote.
+            rules = Rules::of(tree);
+        }
         state.begin(index, outcome, facts.ifindex);
         if events == Events::InTurn && state.waiting(index) {
             delay_us = delay_us.saturating_add(WAIT_US);
@@ -74,6 +77,7 @@ pub fn settle(tree: &mut Tree, devices: &[Facts<'_>], events: Events) -> Settled
     Settled {
         interfaces: state.interfaces,
         delay_us,
+        red_hat,
     }
 }
 

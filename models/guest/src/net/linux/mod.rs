@@ -5,7 +5,7 @@
 //!          modules.alias   60-, 70-, 75-*.rules   ifup-eth: HWADDR, DEVICE, BOOTPROTO
 //! ```
 //!
-//! Everything is decided by the guest's own files in a [`Tree`]; [`plan`] writes into it what the guest's programs
+//! Everything is decided by the guest's own files in a [`Tree`](crate::Tree); [`plan`] writes into it what the guest's programs
 //! write while booting (a persistent-net rule). Sources: `facts` of the original programs and the measured tables of
 //! udev 141 to 182 and initscripts 9.03; see [`udev`], [`initscripts`], [`ifupdown`], [`manager`].
 //!

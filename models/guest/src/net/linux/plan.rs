@@ -5,7 +5,7 @@ use super::ifupdown::{self, Interfaces};
 use super::initscripts::{self, Device, Reason, Run};
 use super::shell::{Variables, is_false};
 use super::udev::programs::{Note, PERSISTENT, Taken};
-use super::udev::{Effect, Rules, device::Facts};
+use super::udev::{Effect, device::Facts};
 use super::{
     Action, Bus, Driverless, Ifup, LinuxBootNet, LinuxInterface, LinuxNetPlan, NicView, bind,
     ifcfg, manager,
@@ -96,8 +96,8 @@ fn name_interfaces(
             },
         )
         .collect();
-    let red_hat = Rules::of(tree).call("rename_device");
     let settled = events::settle(tree, &facts, boot.events);
+    let red_hat = settled.red_hat;
     plan.delay_us = settled.delay_us;
     if settled.delay_us > 0 {
         plan.delays.push(Witness::quirk("GQ10"));

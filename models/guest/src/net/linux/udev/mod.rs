@@ -108,7 +108,7 @@ impl Rules {
     /// Evaluates an "add" event of `device`; programs may write into `tree`.
     #[must_use]
     pub fn add(&self, tree: &mut Tree, device: &NetDevice) -> Outcome {
-        let mut event = Event::new(device);
+        let mut event = Event::new(self, device);
         let mut index = 0_usize;
         while let Some(rule) = self.rules.get(index) {
             index = index.saturating_add(1);
@@ -129,6 +129,7 @@ impl Rules {
 }
 
 struct Event<'a> {
+    rules: &'a Rules,
     device: &'a NetDevice,
     /// Node that the rule's parent comparisons matched.
     parent: Option<&'a Node>,
@@ -138,7 +139,7 @@ struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    fn new(device: &'a NetDevice) -> Self {
+    fn new(rules: &'a Rules, device: &'a NetDevice) -> Self {
         let mut outcome = Outcome::default();
         for (key, value) in [
             ("ACTION", "add".to_owned()),
@@ -150,6 +151,7 @@ impl<'a> Event<'a> {
             outcome.env.insert(key.to_owned(), value);
         }
         Self {
+            rules,
             device,
             parent: None,
             name_is_final: false,
@@ -268,7 +270,7 @@ impl<'a> Event<'a> {
 
     fn program(&mut self, rule: &Rule, term: &Term, tree: &mut Tree) -> bool {
         let command = self.substitute(&term.value);
-        let ran = programs::run(&command, &self.outcome.env, self.device, tree);
+        let ran = programs::run(&command, &self.outcome.env, self.device, self.rules, tree);
         let (success, output) = match ran {
             Some(run) => {
                 if let Some(note) = run.note {
@@ -289,15 +291,17 @@ impl<'a> Event<'a> {
     fn import(&mut self, rule: &Rule, term: &Term, tree: &mut Tree) -> bool {
         let command = self.substitute(&term.value);
         let text = match term.attribute.as_str() {
-            "" | "program" => match programs::run(&command, &self.outcome.env, self.device, tree) {
-                Some(run) if run.exit == 0 => {
-                    if let Some(note) = run.note {
-                        self.step(rule, Effect::Ran(note));
+            "" | "program" => {
+                match programs::run(&command, &self.outcome.env, self.device, self.rules, tree) {
+                    Some(run) if run.exit == 0 => {
+                        if let Some(note) = run.note {
+                            self.step(rule, Effect::Ran(note));
+                        }
+                        Some(run.output)
                     }
-                    Some(run.output)
+                    _ => None,
                 }
-                _ => None,
-            },
+            }
             "file" => tree.text(&command).map(std::borrow::Cow::into_owned),
             _ => None,
         };

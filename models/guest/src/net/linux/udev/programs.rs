@@ -90,6 +90,7 @@ pub fn run(
     command: &str,
     env: &BTreeMap<String, String>,
     device: &NetDevice,
+    rules: &Rules,
     tree: &mut Tree,
 ) -> Option<Run> {
     let name = base_name(command);
@@ -97,7 +98,7 @@ pub fn run(
         return None;
     }
     match name {
-        "write_net_rules" => Some(write_net_rules(env, tree)),
+        "write_net_rules" => Some(write_net_rules(env, rules, tree)),
         "rename_device" => {
             let interface = env.get("INTERFACE").map_or("", String::as_str);
             let tie = ifcfg::rename_device(tree, interface, device.address());
@@ -132,7 +133,7 @@ pub fn run(
     }
 }
 
-fn write_net_rules(env: &BTreeMap<String, String>, tree: &mut Tree) -> Run {
+fn write_net_rules(env: &BTreeMap<String, String>, rules: &Rules, tree: &mut Tree) -> Run {
     let get = |key: &str| env.get(key).map_or("", String::as_str);
     let interface = get("INTERFACE");
     if interface.is_empty() {
@@ -147,7 +148,7 @@ fn write_net_rules(env: &BTreeMap<String, String>, tree: &mut Tree) -> Run {
     let mut name = interface.to_owned();
     let mut taken = None;
     if requested.is_empty() {
-        let owners = owners(tree);
+        let owners = owners(rules, tree);
         let base = interface.trim_end_matches(|c: char| c.is_ascii_digit());
         taken = owners
             .iter()
@@ -181,7 +182,7 @@ fn write_net_rules(env: &BTreeMap<String, String>, tree: &mut Tree) -> Run {
 }
 
 /// Names that are given away, with who has them: rules first, then (Red Hat) ifcfg files with HWADDR.
-fn owners(tree: &Tree) -> Vec<(String, Taken)> {
+fn owners(rules: &Rules, tree: &Tree) -> Vec<(String, Taken)> {
     let mut owners = Vec::new();
     let text = tree.text(PERSISTENT).unwrap_or_default();
     for (content, line) in text.lines().zip(1_u32..) {
@@ -195,7 +196,7 @@ fn owners(tree: &Tree) -> Vec<(String, Taken)> {
             ));
         }
     }
-    if reads_ifcfg(tree) {
+    if reads_ifcfg(rules, tree) {
         owners.extend(
             ifcfg::ties(tree)
                 .into_iter()
@@ -217,11 +218,11 @@ fn name_assigned(line: &str) -> Option<&str> {
 }
 
 /// Whether the image has Red Hat's writer.
-fn reads_ifcfg(tree: &Tree) -> bool {
+fn reads_ifcfg(rules: &Rules, tree: &Tree) -> bool {
     let says_so = tree
         .text(WRITER)
         .is_some_and(|script| script.contains("ifcfg"));
-    says_so || Rules::of(tree).call("rename_device")
+    says_so || rules.call("rename_device")
 }
 
 /// Whether a program of `/lib/udev` is known not to be there.
