@@ -23,9 +23,21 @@ fn config(pick: Pick) -> ServerConfig {
 fn lan(pick: Pick) -> Lan {
     let mut lan = Lan::default();
     lan.add_network("LAN", Network::new("site"));
-    let server = Host::new("dhcp", Mac([2, 0, 0, 0, 0, 2]), "site", [10, 0, 0, 2].into(), 24);
+    let server = Host::new(
+        "dhcp",
+        Mac([2, 0, 0, 0, 0, 2]),
+        "site",
+        [10, 0, 0, 2].into(),
+        24,
+    );
     lan.add_host(server.with_dhcp(Server::new(config(pick))));
-    lan.add_host(Host::new("gateway", Mac([2, 0, 0, 0, 0, 1]), "site", [10, 0, 0, 1].into(), 24));
+    lan.add_host(Host::new(
+        "gateway",
+        Mac([2, 0, 0, 0, 0, 1]),
+        "site",
+        [10, 0, 0, 1].into(),
+        24,
+    ));
     lan
 }
 
@@ -44,7 +56,13 @@ fn remembered(address: [u8; 4], expires_at: u64) -> LeaseFact {
     }
 }
 
-fn run(lan: &mut Lan, config: ClientConfig, lease: Option<LeaseFact>, from: u64, until_s: u64) -> (DhcpStation, Vec<PacketLog>) {
+fn run(
+    lan: &mut Lan,
+    config: ClientConfig,
+    lease: Option<LeaseFact>,
+    from: u64,
+    until_s: u64,
+) -> (DhcpStation, Vec<PacketLog>) {
     let port = lan.attach("LAN", config.mac, from);
     let mut station = DhcpStation::new(port, Client::new(config, 1, lease));
     let packets = lan.exchange(&mut [&mut station], from, from + until_s * SECOND_US);
@@ -52,17 +70,26 @@ fn run(lan: &mut Lan, config: ClientConfig, lease: Option<LeaseFact>, from: u64,
 }
 
 fn kinds(packets: &[PacketLog]) -> Vec<&str> {
-    packets.iter().map(|packet| packet.summary.split(' ').next().unwrap_or_default()).collect()
+    packets
+        .iter()
+        .map(|packet| packet.summary.split(' ').next().unwrap_or_default())
+        .collect()
 }
 
 #[test]
 fn a_new_client_discovers_is_offered_requests_and_is_acknowledged() {
     let mut lan = lan(Pick::Lowest);
     let (guest, packets) = run(&mut lan, ClientConfig::dhclient_once(GUEST), None, 0, 60);
-    assert_eq!(kinds(&packets), ["DHCPDISCOVER", "DHCPOFFER", "DHCPREQUEST", "DHCPACK"]);
+    assert_eq!(
+        kinds(&packets),
+        ["DHCPDISCOVER", "DHCPOFFER", "DHCPREQUEST", "DHCPACK"]
+    );
     let lease = guest.lease().expect("bound");
     assert_eq!(lease.address, Ipv4Addr::new(10, 0, 0, 100));
-    assert_eq!((lease.subnet, lease.server), (subnet(), [10, 0, 0, 2].into()));
+    assert_eq!(
+        (lease.subnet, lease.server),
+        (subnet(), [10, 0, 0, 2].into())
+    );
     // Two round trips of twice 100 us and 200 us of thinking.
     assert_eq!(guest.bound_at(), Some(800));
 }
@@ -71,12 +98,29 @@ fn a_new_client_discovers_is_offered_requests_and_is_acknowledged() {
 fn a_remembered_address_of_another_subnet_is_refused_and_a_new_one_found() {
     let mut lan = lan(Pick::Lowest);
     let old = remembered([192, 168, 7, 20], 3600 * SECOND_US);
-    let (guest, packets) = run(&mut lan, ClientConfig::dhclient_once(GUEST), Some(old), 0, 60);
+    let (guest, packets) = run(
+        &mut lan,
+        ClientConfig::dhclient_once(GUEST),
+        Some(old),
+        0,
+        60,
+    );
     assert_eq!(
         kinds(&packets),
-        ["DHCPREQUEST", "DHCPNAK", "DHCPDISCOVER", "DHCPOFFER", "DHCPREQUEST", "DHCPACK"]
+        [
+            "DHCPREQUEST",
+            "DHCPNAK",
+            "DHCPDISCOVER",
+            "DHCPOFFER",
+            "DHCPREQUEST",
+            "DHCPACK"
+        ]
     );
-    assert!(packets[1].summary.contains("wrong network"), "{}", packets[1].summary);
+    assert!(
+        packets[1].summary.contains("wrong network"),
+        "{}",
+        packets[1].summary
+    );
     assert!(subnet().contains(guest.lease().expect("bound").address));
 }
 
@@ -88,9 +132,22 @@ fn a_silent_server_costs_ten_seconds_before_the_client_discovers() {
     silent.unknown = Unknown::Silent;
     lan.host_mut("dhcp").expect("there").dhcp = Some(Server::new(silent));
     let old = remembered([192, 168, 7, 20], 3600 * SECOND_US);
-    let (guest, packets) = run(&mut lan, ClientConfig::dhclient_once(GUEST), Some(old), 0, 60);
-    let discover = packets.iter().find(|packet| packet.summary.starts_with("DHCPDISCOVER")).expect("it goes on");
-    assert!((10..=12).contains(&(discover.at / SECOND_US)), "{}", discover.at);
+    let (guest, packets) = run(
+        &mut lan,
+        ClientConfig::dhclient_once(GUEST),
+        Some(old),
+        0,
+        60,
+    );
+    let discover = packets
+        .iter()
+        .find(|packet| packet.summary.starts_with("DHCPDISCOVER"))
+        .expect("it goes on");
+    assert!(
+        (10..=12).contains(&(discover.at / SECOND_US)),
+        "{}",
+        discover.at
+    );
     assert!(guest.lease().is_some());
 }
 
@@ -100,16 +157,30 @@ fn the_same_lease_is_asked_for_again_and_kept() {
     let (first, _) = run(&mut lan, ClientConfig::dhclient_once(GUEST), None, 0, 60);
     let lease = first.lease().expect("bound").clone();
     lan.detach_mac(GUEST);
-    let (second, packets) = run(&mut lan, ClientConfig::dhclient_once(GUEST), Some(lease.clone()), 600 * SECOND_US, 60);
+    let (second, packets) = run(
+        &mut lan,
+        ClientConfig::dhclient_once(GUEST),
+        Some(lease.clone()),
+        600 * SECOND_US,
+        60,
+    );
     assert_eq!(kinds(&packets), ["DHCPREQUEST", "DHCPACK"]);
-    assert_eq!(second.lease().map(|lease| lease.address), Some(lease.address));
+    assert_eq!(
+        second.lease().map(|lease| lease.address),
+        Some(lease.address)
+    );
 }
 
 #[test]
 fn with_spanning_tree_one_try_of_ten_seconds_fails_and_a_persistent_client_succeeds() {
     let with_timeout = |one_try: bool, timeout: u32| {
         let mut config = ClientConfig::dhclient(GUEST);
-        if let drylab_network::dhcp::Schedule::Dhclient { one_try: once, timeout_s, .. } = &mut config.schedule {
+        if let drylab_network::dhcp::Schedule::Dhclient {
+            one_try: once,
+            timeout_s,
+            ..
+        } = &mut config.schedule
+        {
             (*once, *timeout_s) = (one_try, timeout);
         }
         config
@@ -118,8 +189,16 @@ fn with_spanning_tree_one_try_of_ten_seconds_fails_and_a_persistent_client_succe
         let mut lan = lan(Pick::Lowest);
         *lan.network_mut("LAN").expect("there") = Network::new("site").with_spanning_tree(15);
         let (guest, packets) = run(&mut lan, with_timeout(one_try, timeout_s), None, 0, 1000);
-        assert_eq!(guest.lease().is_some(), gets, "one try {one_try}, timeout {timeout_s}: {packets:#?}");
-        assert!(packets.iter().all(|packet| packet.dropped.is_none() || packet.at < 30 * SECOND_US));
+        assert_eq!(
+            guest.lease().is_some(),
+            gets,
+            "one try {one_try}, timeout {timeout_s}: {packets:#?}"
+        );
+        assert!(
+            packets
+                .iter()
+                .all(|packet| packet.dropped.is_none() || packet.at < 30 * SECOND_US)
+        );
         assert_eq!(guest.failed_at().is_some(), timeout_s == 10);
         assert!(guest.bound_at().is_none_or(|at| at >= 30 * SECOND_US));
     }
@@ -130,7 +209,11 @@ fn without_a_server_dhclient_once_exits_after_its_timeout_and_windows_goes_on_ev
     let mut lan = Lan::default();
     lan.add_network("LAN", Network::new("site"));
     let (guest, packets) = run(&mut lan, ClientConfig::dhclient_once(GUEST), None, 0, 3600);
-    assert_eq!(guest.failed_at().map(|at| at / SECOND_US), Some(61), "{packets:#?}");
+    assert_eq!(
+        guest.failed_at().map(|at| at / SECOND_US),
+        Some(61),
+        "{packets:#?}"
+    );
     let last = packets.last().expect("it tried").at;
     assert!(last <= 60 * SECOND_US && packets.len() >= 4, "{packets:#?}");
 
@@ -147,9 +230,16 @@ fn an_address_in_use_is_declined_and_another_one_given() {
     lan.set_addresses(squatter, &[[10, 0, 0, 100].into()]);
     let (guest, packets) = run(&mut lan, ClientConfig::windows(GUEST), None, 0, 60);
     assert_eq!(guest.conflicts(), 1);
-    assert_eq!(guest.lease().map(|lease| lease.address), Some([10, 0, 0, 101].into()));
+    assert_eq!(
+        guest.lease().map(|lease| lease.address),
+        Some([10, 0, 0, 101].into())
+    );
     assert!(kinds(&packets).contains(&"DHCPDECLINE"));
-    let census = lan.hosts()[0].dhcp.as_ref().expect("a server").census(60 * SECOND_US);
+    let census = lan.hosts()[0]
+        .dhcp
+        .as_ref()
+        .expect("a server")
+        .census(60 * SECOND_US);
     assert_eq!((census.declined, census.leased, census.free), (1, 1, 98));
 }
 
@@ -158,10 +248,22 @@ fn an_old_lease_serves_when_its_gateway_answers_and_no_server_does() {
     let mut lan = lan(Pick::Lowest);
     lan.host_mut("dhcp").expect("there").up = false;
     let old = remembered([10, 0, 0, 55], 3600 * SECOND_US);
-    let (guest, _) = run(&mut lan, ClientConfig::dhclient_once(GUEST), Some(old.clone()), 0, 120);
+    let (guest, _) = run(
+        &mut lan,
+        ClientConfig::dhclient_once(GUEST),
+        Some(old.clone()),
+        0,
+        120,
+    );
     assert_eq!(guest.lease().map(|lease| lease.address), Some(old.address));
     lan.host_mut("gateway").expect("there").up = false;
-    let (guest, _) = run(&mut lan, ClientConfig::dhclient_once(GUEST), Some(old), 0, 120);
+    let (guest, _) = run(
+        &mut lan,
+        ClientConfig::dhclient_once(GUEST),
+        Some(old),
+        0,
+        120,
+    );
     assert!(guest.lease().is_none() && guest.failed_at().is_some());
 }
 
@@ -172,16 +274,25 @@ fn a_lease_is_renewed_at_half_its_time_by_unicast() {
     short.lease_s = 600;
     lan.host_mut("dhcp").expect("there").dhcp = Some(Server::new(short));
     let port = lan.attach("LAN", GUEST, 0);
-    let mut station = DhcpStation::new(port, Client::new(ClientConfig::dhclient(GUEST), 1, None)).staying();
+    let mut station =
+        DhcpStation::new(port, Client::new(ClientConfig::dhclient(GUEST), 1, None)).staying();
     let packets = lan.exchange(&mut [&mut station], 0, 1000 * SECOND_US);
-    let requests: Vec<(u64, bool)> = packets.iter()
+    let requests: Vec<(u64, bool)> = packets
+        .iter()
         .filter(|packet| packet.summary.starts_with("DHCPREQUEST"))
         .map(|packet| (packet.at / SECOND_US, packet.to.is_some()))
         .collect();
-    assert_eq!(requests, [(0, false), (300, true), (600, true), (900, true)]);
+    assert_eq!(
+        requests,
+        [(0, false), (300, true), (600, true), (900, true)]
+    );
     // The server goes away: renewing, rebinding by broadcast, then the address is lost.
     lan.host_mut("dhcp").expect("there").up = false;
-    let mut station = DhcpStation::new(port, Client::new(ClientConfig::dhclient(GUEST), 1, station.lease().cloned())).staying();
+    let mut station = DhcpStation::new(
+        port,
+        Client::new(ClientConfig::dhclient(GUEST), 1, station.lease().cloned()),
+    )
+    .staying();
     lan.host_mut("dhcp").expect("there").up = true;
     let from = 1000 * SECOND_US;
     lan.exchange(&mut [&mut station], from, from + SECOND_US);
@@ -193,8 +304,17 @@ fn the_client_identifier_makes_another_client_of_the_same_adapter() {
     let mut lan = lan(Pick::Hash);
     let (linux, _) = run(&mut lan, ClientConfig::dhclient_once(GUEST), None, 0, 60);
     lan.detach_mac(GUEST);
-    let (windows, _) = run(&mut lan, ClientConfig::windows(GUEST), None, 60 * SECOND_US, 60);
-    let (linux, windows) = (linux.lease().expect("bound").address, windows.lease().expect("bound").address);
+    let (windows, _) = run(
+        &mut lan,
+        ClientConfig::windows(GUEST),
+        None,
+        60 * SECOND_US,
+        60,
+    );
+    let (linux, windows) = (
+        linux.lease().expect("bound").address,
+        windows.lease().expect("bound").address,
+    );
     assert_ne!(linux, windows);
 }
 
@@ -204,5 +324,11 @@ fn frames_lost_on_the_way_are_sent_again() {
     lan.lose_frames(&[0, 2]);
     let (guest, packets) = run(&mut lan, ClientConfig::dhclient_once(GUEST), None, 0, 60);
     assert!(guest.lease().is_some());
-    assert_eq!(packets.iter().filter(|packet| packet.dropped.is_some()).count(), 2);
+    assert_eq!(
+        packets
+            .iter()
+            .filter(|packet| packet.dropped.is_some())
+            .count(),
+        2
+    );
 }

@@ -2,7 +2,8 @@
 
 use drylab_catalog::Mac;
 use drylab_network::dhcp::{
-    Client, ClientConfig, ClientKey, Message, Packet, Pick, SECOND_US, Server, ServerConfig, Unknown,
+    Client, ClientConfig, ClientKey, Message, Packet, Pick, SECOND_US, Server, ServerConfig,
+    Unknown,
 };
 use drylab_network::{DhcpStation, Host, Lan, Network, Station, Subnet, fuzz};
 use proptest::prelude::*;
@@ -15,7 +16,11 @@ fn mac(index: u32) -> Mac {
 }
 
 fn server(pick: Pick, size: u8) -> Server {
-    let mut config = ServerConfig::new([10, 0, 0, 2].into(), Subnet::new([10, 0, 0, 0].into(), 24), pick);
+    let mut config = ServerConfig::new(
+        [10, 0, 0, 2].into(),
+        Subnet::new([10, 0, 0, 0].into(), 24),
+        pick,
+    );
     config.ranges = vec![([10, 0, 0, 10].into(), Ipv4Addr::new(10, 0, 0, 9 + size))];
     config.lease_s = 600;
     config.offer_hold_s = 60;
@@ -27,24 +32,55 @@ fn server(pick: Pick, size: u8) -> Server {
 fn lan(pick: Pick, size: u8) -> Lan {
     let mut lan = Lan::default();
     lan.add_network("LAN", Network::new("site"));
-    let host = Host::new("dhcp", Mac([2, 0, 0, 0, 0, 2]), "site", [10, 0, 0, 2].into(), 24);
+    let host = Host::new(
+        "dhcp",
+        Mac([2, 0, 0, 0, 0, 2]),
+        "site",
+        [10, 0, 0, 2].into(),
+        24,
+    );
     lan.add_host(host.with_dhcp(server(pick, size)));
     lan
 }
 
 fn pick() -> impl Strategy<Value = Pick> {
-    prop_oneof![Just(Pick::Hash), Just(Pick::Lowest), Just(Pick::LeastRecent)]
+    prop_oneof![
+        Just(Pick::Hash),
+        Just(Pick::Lowest),
+        Just(Pick::LeastRecent)
+    ]
 }
 
 /// All clients at once on one segment; the outcome of each.
 fn arrive(lan: &mut Lan, clients: &[u32]) -> BTreeMap<u32, Option<Ipv4Addr>> {
-    let mut stations: Vec<DhcpStation> = clients.iter().map(|client| {
-        let port = lan.attach("LAN", mac(*client), 0);
-        DhcpStation::new(port, Client::new(ClientConfig::dhclient_once(mac(*client)), u64::from(*client), None))
-    }).collect();
-    let mut running: Vec<&mut dyn Station> = stations.iter_mut().map(|station| station as &mut dyn Station).collect();
+    let mut stations: Vec<DhcpStation> = clients
+        .iter()
+        .map(|client| {
+            let port = lan.attach("LAN", mac(*client), 0);
+            DhcpStation::new(
+                port,
+                Client::new(
+                    ClientConfig::dhclient_once(mac(*client)),
+                    u64::from(*client),
+                    None,
+                ),
+            )
+        })
+        .collect();
+    let mut running: Vec<&mut dyn Station> = stations
+        .iter_mut()
+        .map(|station| station as &mut dyn Station)
+        .collect();
     lan.exchange(&mut running, 0, 120 * SECOND_US);
-    clients.iter().copied().zip(stations.iter().map(|station| station.lease().map(|lease| lease.address))).collect()
+    clients
+        .iter()
+        .copied()
+        .zip(
+            stations
+                .iter()
+                .map(|station| station.lease().map(|lease| lease.address)),
+        )
+        .collect()
 }
 
 #[derive(Clone, Debug)]

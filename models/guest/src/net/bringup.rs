@@ -25,11 +25,12 @@ pub struct NetDecisions {
     pub driver_install_us: u64,
 }
 
+/// Seed 0, ten o'clock of 11 February 2013, a quarter of an hour of watching, 20 s for a driver.
 impl Default for NetDecisions {
     fn default() -> Self {
         Self {
             seed: 0,
-            wall_clock_s: 1_350_000_000,
+            wall_clock_s: 1_360_576_800,
             host: String::new(),
             watch_s: 900,
             driver_install_us: 20_000_000,

@@ -5,7 +5,9 @@ use super::bringup::{
 };
 use super::bringup_dhclient::{append, configuration, lease_path, remembered};
 use super::linux::shell::{Variables, is_false};
-use super::linux::{Action, DhcpClient, Ifup, LinuxBootNet, LinuxInterface, StaticAddress, plan};
+use super::linux::{
+    Action, DhcpClient, Ifup, LinuxBootNet, LinuxInterface, StaticAddress, manager, plan,
+};
 use crate::Tree;
 use drylab_catalog::{Nic, Witness};
 use drylab_network::dhcp::{Client, LeaseFact, SECOND_US, Schedule};
@@ -449,6 +451,16 @@ fn firewall(report: &NetReport) -> FirewallFact {
     let path = RULE_FILES
         .into_iter()
         .find(|path| report.files.read(path).is_some());
+    if let Some(path) =
+        path.filter(|path| path.starts_with("/etc/sysconfig/") && !service_starts(&report.files))
+    {
+        return FirewallFact {
+            source: Some(path.into()),
+            not_loaded: Some("the iptables service does not start at boot".into()),
+            probes: probes(report, &Ruleset::default(), None, false),
+            bound_to_absent: Vec::new(),
+        };
+    }
     let ufw = report.files.text("/etc/ufw/ufw.conf").is_some_and(|text| {
         text.lines()
             .any(|line| line.trim().eq_ignore_ascii_case("ENABLED=yes"))
@@ -465,6 +477,23 @@ fn firewall(report: &NetReport) -> FirewallFact {
         .iter()
         .map(|interface| interface.name.as_str())
         .collect();
+    let bound_to_absent = rules.rules_bound_to_absent(&names);
+    let probes = probes(report, &rules, path, ufw);
+    FirewallFact {
+        source: path.map(str::to_owned),
+        not_loaded,
+        probes,
+        bound_to_absent,
+    }
+}
+
+/// Whether Red Hat's iptables service has a start link; an image without any start links says nothing about it.
+fn service_starts(tree: &Tree) -> bool {
+    let directory = format!("/etc/rc.d/rc{}.d", manager::runlevel(tree));
+    tree.names_in(&directory).next().is_none() || manager::started(tree, "iptables").is_some()
+}
+
+fn probes(report: &NetReport, rules: &Ruleset, path: Option<&str>, ufw: bool) -> Vec<ProbeFact> {
     let mut probes = Vec::new();
     for interface in report
         .interfaces
@@ -496,11 +525,9 @@ fn firewall(report: &NetReport) -> FirewallFact {
                     0,
                     "ufw is on; its rules are not read here",
                 ),
-                (None, _) => Witness::file(
-                    "/etc/sysconfig/iptables",
-                    0,
-                    "absent: everything is accepted",
-                ),
+                (None, _) => {
+                    Witness::lab("firewall", "no rules are loaded: everything is accepted")
+                }
             };
             probes.push(ProbeFact {
                 interface: interface.name.clone(),
@@ -510,11 +537,5 @@ fn firewall(report: &NetReport) -> FirewallFact {
             });
         }
     }
-    let bound_to_absent = rules.rules_bound_to_absent(&names);
-    FirewallFact {
-        source: path.map(str::to_owned),
-        not_loaded,
-        probes,
-        bound_to_absent,
-    }
+    probes
 }

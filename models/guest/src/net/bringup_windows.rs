@@ -1,11 +1,14 @@
 //! A Windows guest meets the lab's network: plug and play finds adapters, known ones keep their settings, new ones
 //! start with DHCP; then addresses, network location, firewall profile.
 
-use super::bringup::{FirewallFact, InterfaceFact, NetDecisions, NetReport, Origin, ProbeFact, plug};
+use super::bringup::{
+    FirewallFact, InterfaceFact, NetDecisions, NetReport, Origin, ProbeFact, plug,
+};
 use super::windows::{
-    KnownNetwork, NetworkCategory, TcpipInterface, WindowsAdapter, WindowsLease, WindowsNet, instance_slot,
+    KnownNetwork, NetworkCategory, TcpipInterface, WindowsAdapter, WindowsLease, WindowsNet,
     serial_instance,
 };
+use super::windows_pnp::{free_name, is_same, location_instance, new_guid};
 use crate::Tree;
 use drylab_catalog::device::{Device, device};
 use drylab_catalog::{Mac, Nic, Witness};
@@ -31,10 +34,23 @@ struct Run<'a> {
 /// The report holds the registry's network facts as they are afterwards, for the next start. The adapters stay
 /// plugged in until [`NetReport::power_off`].
 #[must_use]
-pub fn bring_up_windows(net: &WindowsNet, nics: &[Nic], lan: &mut Lan, at: u64, decisions: &NetDecisions) -> NetReport {
+pub fn bring_up_windows(
+    net: &WindowsNet,
+    nics: &[Nic],
+    lan: &mut Lan,
+    at: u64,
+    decisions: &NetDecisions,
+) -> NetReport {
     let mut report = NetReport::new(Tree::new());
     report.ports = plug(nics, lan, at, decisions);
-    let mut run = Run { report, net: net.clone(), lan, decisions, from: at, now: at };
+    let mut run = Run {
+        report,
+        net: net.clone(),
+        lan,
+        decisions,
+        from: at,
+        now: at,
+    };
     let mut taken = Vec::new();
     for (index, nic) in nics.iter().enumerate() {
         run.plug_and_play(index, nic, &mut taken);
@@ -50,19 +66,39 @@ pub fn bring_up_windows(net: &WindowsNet, nics: &[Nic], lan: &mut Lan, at: u64, 
 impl Run<'_> {
     /// Finds the instance of an adapter, or installs a driver and makes one.
     fn plug_and_play(&mut self, index: usize, nic: &Nic, taken: &mut Vec<String>) {
-        let Some(port) = self.report.ports.get(index).copied() else { return };
-        let Some(model) = device(&nic.model) else {
-            self.report.driverless.push(nic.mac);
-            self.report.witness("driver", Witness::lab("device", format!("model {} is not in the catalogue", nic.model)));
+        let Some(port) = self.report.ports.get(index).copied() else {
             return;
         };
-        let known = self.net.adapters.iter().find(|adapter| is_same(adapter, model, nic)).cloned();
+        let Some(model) = device(&nic.model) else {
+            self.report.driverless.push(nic.mac);
+            self.report.witness(
+                "driver",
+                Witness::lab(
+                    "device",
+                    format!("model {} is not in the catalogue", nic.model),
+                ),
+            );
+            return;
+        };
+        let known = self
+            .net
+            .adapters
+            .iter()
+            .find(|adapter| is_same(adapter, model, nic))
+            .cloned();
         let (adapter, driver) = match known {
             Some(adapter) if adapter.interface.is_some() && adapter.service.is_some() => {
                 if !model.express {
-                    self.report.witness("interface-name", Witness::quirk("GQ51"));
+                    self.report
+                        .witness("interface-name", Witness::quirk("GQ51"));
                 }
-                self.report.witness("interface-name", Witness::key(adapter.key.clone(), format!("the adapter at {} is known", nic.slot)));
+                self.report.witness(
+                    "interface-name",
+                    Witness::key(
+                        adapter.key.clone(),
+                        format!("the adapter at {} is known", nic.slot),
+                    ),
+                );
                 let service = adapter.service.clone();
                 (adapter, service)
             }
@@ -79,9 +115,17 @@ impl Run<'_> {
         };
         let guid = adapter.interface.clone().unwrap_or_default();
         if let Some(service) = &driver {
-            self.report.witness("driver", Witness::key(adapter.key.clone(), format!("service {service}")));
+            self.report.witness(
+                "driver",
+                Witness::key(adapter.key.clone(), format!("service {service}")),
+            );
         }
-        let name = self.net.connections.get(&guid).cloned().unwrap_or_else(|| guid.clone());
+        let name = self
+            .net
+            .connections
+            .get(&guid)
+            .cloned()
+            .unwrap_or_else(|| guid.clone());
         taken.push(guid.clone());
         self.report.interfaces.push(InterfaceFact {
             name,
@@ -100,11 +144,26 @@ impl Run<'_> {
     /// A device not seen before: the best hardware id an INF names, and a fresh interface.
     fn install(&mut self, nic: &Nic, model: &Device) -> Option<WindowsAdapter> {
         let ids = model.hardware_ids();
-        let found = ids.iter().find_map(|id| self.net.inf.get(&id.to_uppercase()).map(|driver| (id.clone(), driver.clone())));
+        let found = ids.iter().find_map(|id| {
+            self.net
+                .inf
+                .get(&id.to_uppercase())
+                .map(|driver| (id.clone(), driver.clone()))
+        });
         let Some((id, driver)) = found.filter(|(_, driver)| driver.present) else {
             let best = ids.get(1).or(ids.first()).cloned().unwrap_or_default();
-            let says = match ids.iter().find_map(|id| self.net.inf.get(&id.to_uppercase())) {
-                Some(driver) => Witness::file(driver.inf.clone(), 0, format!("names {} for {best}, but {} is not there", driver.service, driver.binary)),
+            let says = match ids
+                .iter()
+                .find_map(|id| self.net.inf.get(&id.to_uppercase()))
+            {
+                Some(driver) => Witness::file(
+                    driver.inf.clone(),
+                    0,
+                    format!(
+                        "names {} for {best}, but {} is not there",
+                        driver.service, driver.binary
+                    ),
+                ),
                 None => Witness::file("/Windows/inf", 0, format!("no INF names {best}")),
             };
             self.report.witness("driver", says);
@@ -113,9 +172,13 @@ impl Run<'_> {
         };
         self.now = self.now.saturating_add(self.decisions.driver_install_us);
         let count = u64::try_from(self.net.adapters.len()).unwrap_or(u64::MAX);
-        let guid = self.guid(count);
+        let guid = new_guid(self.decisions.seed, count);
         let device_id = ids.first().cloned().unwrap_or_default().to_uppercase();
-        let instance = if model.express { serial_instance(nic.mac) } else { location_instance(nic) };
+        let instance = if model.express {
+            serial_instance(nic.mac)
+        } else {
+            location_instance(nic)
+        };
         let adapter = WindowsAdapter {
             key: format!("SYSTEM\\CurrentControlSet\\Enum\\{device_id}\\{instance}"),
             device_id,
@@ -124,28 +187,43 @@ impl Run<'_> {
             service: Some(driver.service.clone()),
             interface: Some(guid.clone()),
         };
-        self.report.witness("driver", Witness::file(driver.inf.clone(), 0, format!("names {} for {id}", driver.service)));
-        self.report.witness("interface-name", Witness::quirk(if model.express { "GQ52" } else { "GQ49" }));
-        let key = format!("SYSTEM\\CurrentControlSet\\Services\\Tcpip\\Parameters\\Interfaces\\{guid}");
-        self.net.interfaces.insert(guid.clone(), TcpipInterface { key, dhcp: true, ..TcpipInterface::default() });
+        self.report.witness(
+            "driver",
+            Witness::file(
+                driver.inf.clone(),
+                0,
+                format!("names {} for {id}", driver.service),
+            ),
+        );
+        self.report.witness(
+            "interface-name",
+            Witness::quirk(if model.express { "GQ52" } else { "GQ49" }),
+        );
+        let key =
+            format!("SYSTEM\\CurrentControlSet\\Services\\Tcpip\\Parameters\\Interfaces\\{guid}");
+        self.net.interfaces.insert(
+            guid.clone(),
+            TcpipInterface {
+                key,
+                dhcp: true,
+                ..TcpipInterface::default()
+            },
+        );
         let name = free_name(&self.net);
         self.net.connections.insert(guid, name);
         self.net.adapters.push(adapter.clone());
         Some(adapter)
     }
 
-    fn guid(&self, index: u64) -> String {
-        let high = word(self.decisions.seed, index.saturating_mul(2));
-        let low = word(self.decisions.seed, index.saturating_mul(2).saturating_add(1));
-        let text = format!("{high:016X}{low:016X}");
-        let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default().to_owned();
-        format!("{{{}-{}-{}-{}-{}}}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
-    }
-
     fn configure(&mut self, index: usize, taken: &[String]) {
-        let Some(interface) = self.report.interfaces.get_mut(index) else { return };
+        let Some(interface) = self.report.interfaces.get_mut(index) else {
+            return;
+        };
         let settings = self.net.interfaces.get(&interface.kernel_name).cloned();
-        let settings = settings.unwrap_or_else(|| TcpipInterface { dhcp: true, ..TcpipInterface::default() });
+        let settings = settings.unwrap_or_else(|| TcpipInterface {
+            dhcp: true,
+            ..TcpipInterface::default()
+        });
         interface.configured_by = Some(settings.key.clone());
         let (port, mac) = (interface.port, interface.mac);
         if settings.dhcp || settings.addresses.is_empty() {
@@ -158,12 +236,23 @@ impl Run<'_> {
 
     /// Static settings that stay with an adapter which is not there any more.
     fn ghosts(&mut self, taken: &[String]) {
-        let ghosts: Vec<(String, Ipv4Addr)> = self.net.interfaces.iter()
+        let ghosts: Vec<(String, Ipv4Addr)> = self
+            .net
+            .interfaces
+            .iter()
             .filter(|(guid, settings)| !taken.contains(guid) && !settings.dhcp)
-            .filter_map(|(_, settings)| settings.addresses.first().map(|(address, _)| (settings.key.clone(), *address)))
+            .filter_map(|(_, settings)| {
+                settings
+                    .addresses
+                    .first()
+                    .map(|(address, _)| (settings.key.clone(), *address))
+            })
             .collect();
         for (key, address) in ghosts {
-            self.report.witness("ip-address", Witness::key(key, format!("{address} stays with an adapter that is gone")));
+            self.report.witness(
+                "ip-address",
+                Witness::key(key, format!("{address} stays with an adapter that is gone")),
+            );
             self.report.witness("ip-address", Witness::quirk("GQ50"));
         }
     }
@@ -171,19 +260,39 @@ impl Run<'_> {
     fn lease(&mut self, index: usize, port: PortId, mac: Mac, settings: &TcpipInterface) {
         let mut config = ClientConfig::windows(mac);
         config.host_name.clone_from(&self.net.host_name);
-        let old = settings.lease.as_ref().map(|lease| self.remembered(lease)).filter(|lease| lease.expires_at > self.now);
-        let seed = word(self.decisions.seed, u64::from(u32::try_from(index).unwrap_or(u32::MAX)));
+        let old = settings
+            .lease
+            .as_ref()
+            .map(|lease| self.remembered(lease))
+            .filter(|lease| lease.expires_at > self.now);
+        let seed = word(
+            self.decisions.seed,
+            u64::from(u32::try_from(index).unwrap_or(u32::MAX)),
+        );
         let mut station = DhcpStation::new(port, Client::new(config, seed, old.clone()));
         let started = self.now;
-        let until = started.saturating_add(u64::from(self.decisions.watch_s).saturating_mul(SECOND_US));
+        let until =
+            started.saturating_add(u64::from(self.decisions.watch_s).saturating_mul(SECOND_US));
         let packets = self.lan.exchange(&mut [&mut station], started, until);
         self.report.packets.extend(packets);
-        self.report.witness("ip-address", Witness::key(settings.key.clone(), "EnableDHCP is not 0"));
+        self.report.witness(
+            "ip-address",
+            Witness::key(settings.key.clone(), "EnableDHCP is not 0"),
+        );
         let Some((lease, at)) = station.lease().cloned().zip(station.bound_at()) else {
             self.now = station.failed_at().unwrap_or(until).max(self.now);
-            let network = self.lan.port(port).map_or_else(String::new, |port| port.network.clone());
+            let network = self
+                .lan
+                .port(port)
+                .map_or_else(String::new, |port| port.network.clone());
             let waited = self.now.saturating_sub(started) / SECOND_US;
-            self.report.witness("ip-address", Witness::lab("dhcp", format!("no DHCP server answered on {network} within {waited} s")));
+            self.report.witness(
+                "ip-address",
+                Witness::lab(
+                    "dhcp",
+                    format!("no DHCP server answered on {network} within {waited} s"),
+                ),
+            );
             self.link_local(index, port, mac);
             return;
         };
@@ -195,31 +304,54 @@ impl Run<'_> {
             interface.lease_server = Some(lease.server);
         }
         self.remember(index, &lease);
-        let why = Witness::lab(format!("dhcp server {}", lease.server), format!("gives {}/{} and its options", lease.address, address.1));
+        let why = Witness::lab(
+            format!("dhcp server {}", lease.server),
+            format!("gives {}/{} and its options", lease.address, address.1),
+        );
         self.report.witness("ip-address", why.clone());
         if old.is_some_and(|old| old.address != lease.address) {
             self.report.witness("ip-address", Witness::quirk("GQ21"));
         }
-        self.report.add_routes(&device, address, lease.routers.first().copied(), &why);
-        let dns = if settings.dns.is_empty() { lease.dns.clone() } else { settings.dns.clone() };
+        self.report
+            .add_routes(&device, address, lease.routers.first().copied(), &why);
+        let dns = if settings.dns.is_empty() {
+            lease.dns.clone()
+        } else {
+            settings.dns.clone()
+        };
         self.add_dns(&dns, &why);
     }
 
     fn set_static(&mut self, index: usize, port: PortId, mac: Mac, settings: &TcpipInterface) {
-        let Some((address, mask)) = settings.addresses.first().copied() else { return };
-        let why = Witness::key(settings.key.clone(), format!("sets {address} with mask {mask}"));
+        let Some((address, mask)) = settings.addresses.first().copied() else {
+            return;
+        };
+        let why = Witness::key(
+            settings.key.clone(),
+            format!("sets {address} with mask {mask}"),
+        );
         self.report.witness("ip-address", why.clone());
-        let owner = self.lan.ask_arp(port, Ipv4Addr::UNSPECIFIED, address, self.now);
+        let owner = self
+            .lan
+            .ask_arp(port, Ipv4Addr::UNSPECIFIED, address, self.now);
         self.report.packets.extend(owner.packets);
         self.now = owner.at;
         if let Some(owner) = owner.value {
-            self.report.witness("ip-address", Witness::lab("arp", format!("{owner} already uses {address}")));
+            self.report.witness(
+                "ip-address",
+                Witness::lab("arp", format!("{owner} already uses {address}")),
+            );
             self.link_local(index, port, mac);
             return;
         }
         let prefix = Subnet::from_mask(address, mask).map_or(32, Subnet::prefix);
         let device = self.set_address(index, (address, prefix), Origin::Static, self.now);
-        self.report.add_routes(&device, (address, prefix), settings.gateways.first().copied(), &why);
+        self.report.add_routes(
+            &device,
+            (address, prefix),
+            settings.gateways.first().copied(),
+            &why,
+        );
         self.add_dns(&settings.dns, &why);
     }
 
@@ -227,7 +359,9 @@ impl Run<'_> {
     fn link_local(&mut self, index: usize, port: PortId, mac: Mac) {
         for attempt in 0..LINK_LOCAL_TRIES {
             let address = link_local(mac, attempt);
-            let owner = self.lan.ask_arp(port, Ipv4Addr::UNSPECIFIED, address, self.now);
+            let owner = self
+                .lan
+                .ask_arp(port, Ipv4Addr::UNSPECIFIED, address, self.now);
             self.report.packets.extend(owner.packets);
             self.now = owner.at;
             if owner.value.is_none() {
@@ -240,8 +374,16 @@ impl Run<'_> {
         }
     }
 
-    fn set_address(&mut self, index: usize, address: (Ipv4Addr, u8), origin: Origin, at: u64) -> String {
-        let Some(interface) = self.report.interfaces.get_mut(index) else { return String::new() };
+    fn set_address(
+        &mut self,
+        index: usize,
+        address: (Ipv4Addr, u8),
+        origin: Origin,
+        at: u64,
+    ) -> String {
+        let Some(interface) = self.report.interfaces.get_mut(index) else {
+            return String::new();
+        };
         interface.address = Some(address);
         interface.origin = origin;
         interface.after_us = Some(at.saturating_sub(self.from));
@@ -259,8 +401,12 @@ impl Run<'_> {
     }
 
     fn remembered(&self, lease: &WindowsLease) -> LeaseFact {
-        let subnet = Subnet::from_mask(lease.address, lease.mask).unwrap_or_else(|| Subnet::new(lease.address, 32));
-        let left = lease.expires_s.saturating_sub(self.decisions.wall_clock_s).saturating_mul(SECOND_US);
+        let subnet = Subnet::from_mask(lease.address, lease.mask)
+            .unwrap_or_else(|| Subnet::new(lease.address, 32));
+        let left = lease
+            .expires_s
+            .saturating_sub(self.decisions.wall_clock_s)
+            .saturating_mul(SECOND_US);
         LeaseFact {
             address: lease.address,
             subnet,
@@ -276,7 +422,11 @@ impl Run<'_> {
     }
 
     fn remember(&mut self, index: usize, lease: &LeaseFact) {
-        let guid = self.report.interfaces.get(index).map(|interface| interface.kernel_name.clone());
+        let guid = self
+            .report
+            .interfaces
+            .get(index)
+            .map(|interface| interface.kernel_name.clone());
         let entry = guid.map(|guid| self.net.interfaces.entry(guid).or_default());
         if let Some(entry) = entry {
             entry.lease = Some(WindowsLease {
@@ -284,7 +434,10 @@ impl Run<'_> {
                 mask: lease.subnet.mask(),
                 server: lease.server,
                 gateway: lease.routers.first().copied(),
-                expires_s: self.decisions.wall_clock_s.saturating_add(lease.expires_at / SECOND_US),
+                expires_s: self
+                    .decisions
+                    .wall_clock_s
+                    .saturating_add(lease.expires_at / SECOND_US),
             });
         }
     }
@@ -295,28 +448,44 @@ impl Run<'_> {
         self.report.profile = Some(category);
         self.firewall(category);
         self.report.took_us = self.now.saturating_sub(self.from);
-        self.report.packets.sort_by_key(|packet| (packet.at, packet.number));
+        self.report
+            .packets
+            .sort_by_key(|packet| (packet.at, packet.number));
     }
 
     /// Network location awareness: the gateway's MAC is the signature of a network without a domain.
     fn location(&mut self, gateway: Option<Mac>) -> NetworkCategory {
         let Some(mac) = gateway else {
-            self.report.witness("profile", Witness::lab("nla", "no gateway answers: an unidentified network, which is public"));
+            self.report.witness(
+                "profile",
+                Witness::lab(
+                    "nla",
+                    "no gateway answers: an unidentified network, which is public",
+                ),
+            );
             self.report.witness("profile", Witness::quirk("DQ212"));
             return NetworkCategory::Public;
         };
         let suffix = self.net.domain.clone();
         let fits = |network: &&KnownNetwork| {
             network.gateway_mac == Some(mac)
-                && (network.dns_suffix.is_none() || suffix.is_none() || network.dns_suffix == suffix)
+                && (network.dns_suffix.is_none()
+                    || suffix.is_none()
+                    || network.dns_suffix == suffix)
         };
         if let Some(known) = self.net.networks.iter().find(fits) {
-            let witness = Witness::key(known.key.clone(), format!("gateway {mac} is network {:?}", known.name));
+            let witness = Witness::key(
+                known.key.clone(),
+                format!("gateway {mac} is network {:?}", known.name),
+            );
             let category = known.category;
             self.report.witness("profile", witness);
             return category;
         }
-        self.report.witness("profile", Witness::lab("nla", format!("no signature has gateway {mac}")));
+        self.report.witness(
+            "profile",
+            Witness::lab("nla", format!("no signature has gateway {mac}")),
+        );
         self.report.witness("profile", Witness::quirk("GQ55"));
         let count = self.net.networks.len().saturating_add(1);
         self.net.networks.push(KnownNetwork {
@@ -336,9 +505,20 @@ impl Run<'_> {
             NetworkCategory::Private => ("Private", facts.private_enabled),
             NetworkCategory::Domain => ("Domain", facts.domain_enabled),
         };
-        let mut fact = FirewallFact { source: Some(facts.key.clone()), ..FirewallFact::default() };
-        for interface in self.report.interfaces.iter().filter(|interface| interface.address.is_some()) {
-            for (name, probe) in [("icmp-echo", Probe::echo(&interface.name)), ("tcp-3389", Probe::tcp(&interface.name, 3389))] {
+        let mut fact = FirewallFact {
+            source: Some(facts.key.clone()),
+            ..FirewallFact::default()
+        };
+        for interface in self
+            .report
+            .interfaces
+            .iter()
+            .filter(|interface| interface.address.is_some())
+        {
+            for (name, probe) in [
+                ("icmp-echo", Probe::echo(&interface.name)),
+                ("tcp-3389", Probe::tcp(&interface.name, 3389)),
+            ] {
                 let (verdict, rule) = judge_windows(enabled, profile, &facts.rules, &probe);
                 let says = format!("{name} is {} in the {profile} profile", verdict.target);
                 let key = match (&rule, enabled) {
@@ -359,35 +539,4 @@ impl Run<'_> {
         }
         self.report.firewall = fact;
     }
-}
-
-/// Whether an instance of the registry is this adapter: same ids, and same serial number or same place.
-fn is_same(adapter: &WindowsAdapter, model: &Device, nic: &Nic) -> bool {
-    let ids = model.hardware_ids();
-    if ids.first().is_none_or(|id| !id.eq_ignore_ascii_case(&adapter.device_id)) {
-        return false;
-    }
-    if model.express {
-        return adapter.instance.eq_ignore_ascii_case(&serial_instance(nic.mac));
-    }
-    match adapter.location {
-        Some(location) => location == nic.slot,
-        None => instance_slot(&adapter.instance) == Some((nic.slot.device, nic.slot.function)),
-    }
-}
-
-/// Instance id of a conventional adapter: bus level, what stands for the path to it, and its own place. The hash
-/// Windows makes of the path is not reproduced: only the place is compared.
-fn location_instance(nic: &Nic) -> String {
-    let level = if nic.slot.bus == 0 { 3 } else { 4 };
-    let place = (nic.slot.device << 3) | nic.slot.function;
-    format!("{level}&{:X}&0&{place:02X}", nic.slot.bus)
-}
-
-/// `Local Area Connection`, with the lowest free number; connections of adapters that are gone keep theirs.
-fn free_name(net: &WindowsNet) -> String {
-    let base = "Local Area Connection";
-    let is_free = |name: &String| !net.connections.values().any(|known| known == name);
-    let numbered = (2u32..=u32::MAX).map(|number| format!("{base} {number}"));
-    std::iter::once(base.to_owned()).chain(numbered).find(is_free).unwrap_or_else(|| base.to_owned())
 }

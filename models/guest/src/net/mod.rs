@@ -11,6 +11,7 @@ mod bringup_linux;
 mod bringup_windows;
 pub mod linux;
 pub mod windows;
+mod windows_pnp;
 
 pub use bringup::{FirewallFact, InterfaceFact, NetDecisions, NetReport, Origin, ProbeFact, Route};
 pub use bringup_linux::bring_up_linux;

@@ -1,11 +1,11 @@
 //! DHCP: messages, servers, clients.
 
 mod client;
+mod config;
 mod packet;
 mod server;
 
-pub use client::{
-    Client, ClientConfig, ClientState, Input, LeaseFact, Output, SECOND_US, Schedule,
-};
+pub use client::{Client, ClientState, Input, Output};
+pub use config::{ClientConfig, LeaseFact, SECOND_US, Schedule};
 pub use packet::{MAGIC_COOKIE, Message, Op, Options, Packet};
 pub use server::{Census, ClientKey, Pick, Server, ServerConfig, Unknown};

@@ -1,6 +1,6 @@
 //! A DHCP server: RFC 2131, sections 3 and 4.3, with the choices real servers make left as values.
 
-use super::client::SECOND_US;
+use super::config::SECOND_US;
 use super::packet::{Message, Op, Packet};
 use crate::Subnet;
 use drylab_catalog::Mac;

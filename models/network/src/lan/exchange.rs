@@ -293,12 +293,19 @@ impl Loop<'_> {
             Payload::ArpRequest { target, .. } if *target == address => {
                 Payload::ArpReply { address }
             }
-            Payload::Echo { source, target, .. } if *target == address && way => Payload::EchoReply {
-                source: *target,
-                target: *source,
-                ttl: 64,
-            },
-            Payload::Query { source, target, name, .. } if *target == address && way => {
+            Payload::Echo { source, target, .. } if *target == address && way => {
+                Payload::EchoReply {
+                    source: *target,
+                    target: *source,
+                    ttl: 64,
+                }
+            }
+            Payload::Query {
+                source,
+                target,
+                name,
+                ..
+            } if *target == address && way => {
                 let Some(names) = &host.dns else { return };
                 let answer = names.get(&name.to_ascii_lowercase()).copied();
                 Payload::Response {
@@ -335,7 +342,11 @@ impl Loop<'_> {
         let Some(host) = self.lan.hosts.get(index) else {
             return false;
         };
-        let mut near = self.lan.hosts.iter().filter(|near| near.segment == host.segment && near.router.is_some());
+        let mut near = self
+            .lan
+            .hosts
+            .iter()
+            .filter(|near| near.segment == host.segment && near.router.is_some());
         host.subnet.contains(source) || near.any(|near| near.mac == frame.from)
     }
 

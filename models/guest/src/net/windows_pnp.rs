@@ -1,0 +1,61 @@
+//! Plug and play: which instance of the registry an adapter is, and what a new one is called.
+
+use super::windows::{WindowsAdapter, WindowsNet, instance_slot, serial_instance};
+use drylab_catalog::Nic;
+use drylab_catalog::device::Device;
+use drylab_network::word;
+
+/// Whether an instance of the registry is this adapter: same ids, and same serial number or same place.
+pub(super) fn is_same(adapter: &WindowsAdapter, model: &Device, nic: &Nic) -> bool {
+    let ids = model.hardware_ids();
+    if ids
+        .first()
+        .is_none_or(|id| !id.eq_ignore_ascii_case(&adapter.device_id))
+    {
+        return false;
+    }
+    if model.express {
+        return adapter
+            .instance
+            .eq_ignore_ascii_case(&serial_instance(nic.mac));
+    }
+    match adapter.location {
+        Some(location) => location == nic.slot,
+        None => instance_slot(&adapter.instance) == Some((nic.slot.device, nic.slot.function)),
+    }
+}
+
+/// Instance id of a conventional adapter: bus level, what stands for the path to it, and its own place. The hash
+/// Windows makes of the path is not reproduced: only the place is compared.
+pub(super) fn location_instance(nic: &Nic) -> String {
+    let level = if nic.slot.bus == 0 { 3 } else { 4 };
+    let place = (nic.slot.device << 3) | nic.slot.function;
+    format!("{level}&{:X}&0&{place:02X}", nic.slot.bus)
+}
+
+/// `Local Area Connection`, with the lowest free number; connections of adapters that are gone keep theirs.
+pub(super) fn free_name(net: &WindowsNet) -> String {
+    let base = "Local Area Connection";
+    let is_free = |name: &String| !net.connections.values().any(|known| known == name);
+    let numbered = (2u32..=u32::MAX).map(|number| format!("{base} {number}"));
+    std::iter::once(base.to_owned())
+        .chain(numbered)
+        .find(is_free)
+        .unwrap_or_else(|| base.to_owned())
+}
+
+/// GUID of the `index`-th adapter: Windows draws it, here it follows from the seed.
+pub(super) fn new_guid(seed: u64, index: u64) -> String {
+    let first = index.saturating_mul(2);
+    let (high, low) = (word(seed, first), word(seed, first.saturating_add(1)));
+    let text = format!("{high:016X}{low:016X}");
+    let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default().to_owned();
+    format!(
+        "{{{}-{}-{}-{}-{}}}",
+        part(0, 8),
+        part(8, 12),
+        part(12, 16),
+        part(16, 20),
+        part(20, 32)
+    )
+}
