@@ -43,6 +43,8 @@ def system_files(shop, name, source):
     ]
     binaries = {row[6].split("\\")[-1].lower(): row[6].split("\\")[-1] for row in winreg_common.service_rows()
                 if row[6].lower().endswith(".sys") and "drivers" in row[6].lower()}
+    # Services without an ImagePath: the kernel looks for a file of their name.
+    binaries |= {"ntfs.sys": "ntfs.sys", "spldr.sys": "spldr.sys"}
     files += [(f"Windows/System32/drivers/{leaf}", program(1, leaf)) for _, leaf in sorted(binaries.items())]
     files += [("Windows/System32/drivers/etc/hosts", b"# Names are resolved by DNS.\r\n")]
     files += [(f"Windows/inf/{inf}", text) for inf, text in sorted(infs.items())]
