@@ -180,8 +180,8 @@ impl Manifest {
         })
     }
 
-    /// Compares the digests with the members of a package: one finding per name that is missing or differs, and per
-    /// member that is not listed. `open` gives the bytes of a name.
+    /// Compares the digests with the members of a package: one finding per name that is missing, damaged or differs, and
+    /// per member that is not listed. `open` gives the bytes of a name.
     ///
     /// # Errors
     /// Whatever reading a member finds.
@@ -197,13 +197,21 @@ impl Manifest {
                 line: entry.line,
             };
             let name = quote(&entry.name);
-            let Some(source) = open(&entry.name)? else {
-                findings.error(
-                    "MANIFEST-MISSING",
-                    at,
-                    format_args!("{name} is listed and not there"),
-                );
-                continue;
+            let source = match open(&entry.name) {
+                Ok(Some(source)) => source,
+                Ok(None) => {
+                    findings.error(
+                        "MANIFEST-MISSING",
+                        at,
+                        format_args!("{name} is listed and not there"),
+                    );
+                    continue;
+                }
+                Err(wrong @ Error::Corrupt(_)) => {
+                    findings.error("MANIFEST-UNREADABLE", at, wrong);
+                    continue;
+                }
+                Err(wrong) => return Err(wrong),
             };
             let found = entry
                 .algorithm

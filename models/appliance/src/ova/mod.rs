@@ -17,6 +17,7 @@ mod write;
 pub use write::write_ova;
 
 use crate::findings::{At, Findings, quote};
+use crate::manifest::Manifest;
 use crate::ovf::Envelope;
 use drylab_block::{Error, Finding, Limits, ReadAt, Result, Window, read_vec};
 use std::collections::BTreeMap;
@@ -147,6 +148,31 @@ impl Ova {
         self.members.iter().find(named).or_else(first)
     }
 
+    /// Compares the members with the manifest; `None` when the archive has none.
+    ///
+    /// # Errors
+    /// As [`Ova::text`] and [`Manifest::parse`] for the manifest itself, and whatever reading a member finds.
+    pub fn check_manifest(&self, limits: &Limits) -> Result<Option<Vec<Finding>>> {
+        let Some(member) = self.manifest() else {
+            return Ok(None);
+        };
+        let manifest = Manifest::parse(&self.text(&member.name, limits)?, limits)?;
+        let names: Vec<&str> = self
+            .members
+            .iter()
+            .map(|member| member.name.as_str())
+            .collect();
+        let mut findings = manifest.findings.clone();
+        findings.extend(manifest.verify(&names, |name| {
+            if self.has(name) {
+                self.member(name).map(Some)
+            } else {
+                Ok(None)
+            }
+        })?);
+        Ok(Some(findings))
+    }
+
     /// Compares the archive with its envelope: files of `References` that are missing, of another size, or out of order,
     /// and members that nothing names.
     #[must_use]
@@ -167,7 +193,7 @@ impl Ova {
             let first = if chunked {
                 format!("{name}.000000000")
             } else {
-                name
+                name.clone()
             };
             let Some((place, size)) = places.get(first.as_str()).copied() else {
                 findings.error(
@@ -188,12 +214,18 @@ impl Ova {
                 );
             }
             last = last.max(place);
-            if let Some(says) = file.size.filter(|says| *says != size && !chunked) {
+            // Chunks are numbered without gaps; their sizes add up to the file's.
+            let size = if chunked {
+                chunks(&name, &places)
+            } else {
+                size
+            };
+            if let Some(says) = file.size.filter(|says| *says != size) {
                 findings.warning(
                     "OVA-SIZE",
                     at,
                     format_args!(
-                        "ovf:size of {} is {says}, the member has {size} bytes",
+                        "ovf:size of {} is {says}, the archive has {size} bytes",
                         quote(&first)
                     ),
                 );
@@ -201,6 +233,12 @@ impl Ova {
         }
         findings.into_list()
     }
+}
+
+/// Bytes of all chunks of a file, up to the first that is missing.
+fn chunks(name: &str, places: &BTreeMap<&str, (usize, u64)>) -> u64 {
+    let sizes = (0u32..).map_while(|number| places.get(format!("{name}.{number:09}").as_str()));
+    sizes.fold(0, |sum, (_, size)| sum.saturating_add(*size))
 }
 
 fn has_extension(name: &str, wanted: &str) -> bool {

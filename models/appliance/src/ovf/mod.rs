@@ -165,7 +165,7 @@ pub struct Network {
     pub line: u32,
 }
 
-/// A section the model does not hold.
+/// A section, or another element where sections stand, that the model does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
     /// Local name, or the type of a `Section xsi:type`.

@@ -276,6 +276,47 @@ fn an_exported_archive_is_whole_and_any_changed_bit_of_it_is_noticed_by_the_mani
 }
 
 #[test]
+fn a_member_that_is_cut_or_a_chunk_that_is_missing_is_a_finding_and_no_digest_error() {
+    let bytes = appliance();
+    let cut = bytes[..bytes.len() - 40_000].to_vec();
+    let archive = Ova::open(Arc::new(cut), &Limits::DEFAULT).unwrap();
+    let found = archive.check_manifest(&Limits::DEFAULT).unwrap().unwrap();
+    assert_eq!(
+        found.iter().map(|finding| finding.code).collect::<Vec<_>>(),
+        ["MANIFEST-UNREADABLE"]
+    );
+
+    let mut envelope = exported().envelope().unwrap();
+    (
+        envelope.references[0].chunk_size,
+        envelope.references[0].size,
+    ) = (Some(40_000), Some(68_096));
+    let (descriptor, first, second) = (
+        ovf::print(&envelope).unwrap(),
+        vec![1u8; 40_000],
+        vec![2u8; 28_096],
+    );
+    for (chunks, wanted) in [(2, vec![]), (1, vec!["OVA-SIZE"])] {
+        let members: [(String, &dyn ReadAt); 3] = [
+            ("a.ovf".to_owned(), &descriptor),
+            ("centos-disk1.vmdk.000000000".to_owned(), &first),
+            ("centos-disk1.vmdk.000000001".to_owned(), &second),
+        ];
+        let sink = SparseBytes::new(0);
+        write_ova(&members[..=chunks], &sink).unwrap();
+        let archive = Ova::open(Arc::new(sink), &Limits::DEFAULT).unwrap();
+        assert_eq!(
+            archive
+                .check_references(&envelope)
+                .iter()
+                .map(|finding| finding.code)
+                .collect::<Vec<_>>(),
+            wanted
+        );
+    }
+}
+
+#[test]
 fn members_out_of_order_missing_or_of_another_size_are_findings() {
     let descriptor = ovf::write(&exported()).unwrap();
     let empty = Vec::new();
