@@ -100,6 +100,14 @@ fn boot_loader(
             return Err(report.fail(STAGE, vec![place]));
         }
     }
+    let embedded = guest.disks.get(disk).is_some_and(|fact| fact.embedded_code);
+    if code == Some(BootCode::Grub) && !embedded {
+        let says = "GRUB's first stage, with nothing behind it in sector 1";
+        return Err(report.fail(
+            STAGE,
+            vec![Witness::disk(format!("disk {disk} sector 1"), says)],
+        ));
+    }
     let Some(loader) = &system.loader else {
         let place = Witness::file(
             "/boot/grub",
@@ -340,6 +348,18 @@ fn logical_volume(
 ) -> Result<(), Stop> {
     if let Err(why) = pool.loads("dm_mod") {
         return Err(report.fail("root", vec![asked.clone(), why]));
+    }
+    let initramfs = system
+        .initramfs
+        .as_ref()
+        .filter(|initramfs| initramfs.unread.is_none());
+    if let Some(initramfs) = initramfs
+        && !["sbin/lvm", "bin/lvm", "usr/sbin/lvm"]
+            .iter()
+            .any(|path| initramfs.files.contains(*path))
+    {
+        let missing = Witness::file(&initramfs.path, 0, "has no program lvm to activate volumes");
+        return Err(report.fail("root", vec![asked.clone(), missing]));
     }
     if let Some(refused) = params(system, "rd_NO_LVM")
         .chain(params(system, "rd.lvm=0"))

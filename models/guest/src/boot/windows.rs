@@ -286,10 +286,12 @@ fn stack(system: &WindowsSystem, model: &Device, unit: u32) -> Result<Vec<Witnes
     }
     found.extend(critical(system, &[DISK_ID.to_owned()])?);
     for name in STACK {
-        // A hive cut down to what is under test may leave them out; one that switches them off does not boot.
-        if let Some(service) = system.services.get(name) {
-            found.push(loaded(service).map_err(|why| vec![why])?);
-        }
+        let key = format!("SYSTEM\\{}\\Services\\{name}", system.control_set.value);
+        let service = system
+            .services
+            .get(name)
+            .ok_or_else(|| vec![Witness::key(key, "no such service")])?;
+        found.push(loaded(service).map_err(|why| vec![why])?);
     }
     Ok(found)
 }

@@ -89,7 +89,7 @@ fn module(entry: &cpio::Entry<'_>) -> Module {
 
 /// Module name of a path: `lib/modules/…/ata_piix.ko` is `ata_piix`, dashes become underscores.
 #[must_use]
-pub fn module_name(path: &str) -> Option<String> {
+pub(crate) fn module_name(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     let stem = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"]
         .iter()
@@ -98,7 +98,7 @@ pub fn module_name(path: &str) -> Option<String> {
 }
 
 /// Lines of `modules.alias`: pattern, module (with `_`), line from 1.
-pub fn aliases(text: &str) -> impl Iterator<Item = (String, String, u32)> {
+pub(crate) fn aliases(text: &str) -> impl Iterator<Item = (String, String, u32)> {
     super::fstab::numbered(text).filter_map(|(line, content)| {
         let mut words = content.split_whitespace();
         let pattern = words
@@ -110,7 +110,7 @@ pub fn aliases(text: &str) -> impl Iterator<Item = (String, String, u32)> {
 }
 
 /// Lines of `modules.dep`: module and the modules it needs, nearest first.
-pub fn dependencies(text: &str) -> impl Iterator<Item = (String, Vec<String>)> {
+pub(crate) fn dependencies(text: &str) -> impl Iterator<Item = (String, Vec<String>)> {
     text.lines().filter_map(|line| {
         let (path, needs) = line.split_once(':')?;
         Some((

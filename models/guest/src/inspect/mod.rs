@@ -15,6 +15,7 @@ mod cpio;
 mod distro;
 mod elf;
 mod fstab;
+pub(crate) mod fuzz;
 mod grub;
 mod inf;
 mod initramfs;
@@ -43,10 +44,74 @@ pub use model::{
 };
 
 use drylab_block::{Error, Limits, ReadAt, Result};
-use drylab_filesystem::Filesystem;
-use drylab_volume::Volume;
+use drylab_filesystem::{FileOverlay, Filesystem, Layered};
+use drylab_volume::{Volume, VolumeName};
 use std::sync::Arc;
 use volumes::Volumes;
+
+/// A disk of a guest with the files beside it.
+#[derive(Clone)]
+pub struct GuestDisk {
+    /// Bytes of the disk.
+    pub bytes: Arc<dyn ReadAt>,
+    /// Edits that did not fit on the disk, by volume. Volumes are named as a scan of all disks together names them;
+    /// those of a disk scanned alone (`p1` instead of `disk1:p1`) are understood too.
+    pub files: FileOverlay,
+}
+
+impl GuestDisk {
+    /// A disk without files beside it.
+    pub fn new(bytes: Arc<dyn ReadAt>) -> Self {
+        Self {
+            bytes,
+            files: FileOverlay::new(),
+        }
+    }
+}
+
+/// Inspects a guest's disks, first boot disk first.
+///
+/// # Errors
+/// [`Error::Unsupported`] when no operating system is found, [`Error::Corrupt`] when the disks' structures are
+/// circular or the Windows registry cannot be opened, [`Error::Io`] when a disk cannot be read. Damage that leaves the
+/// rest readable is among [`Guest::findings`].
+pub fn inspect(disks: &[GuestDisk], limits: &Limits) -> Result<Guest> {
+    let sources: Vec<Arc<dyn ReadAt>> = disks.iter().map(|disk| disk.bytes.clone()).collect();
+    let open = |volume: &Volume| -> Result<Option<Arc<dyn Filesystem>>> {
+        let Some(filesystem) = drylab_filesystem::open(volume.source.clone(), limits)? else {
+            return Ok(None);
+        };
+        let filesystem: Arc<dyn Filesystem> = Arc::from(filesystem);
+        let files = files_beside(volume, disks);
+        Ok(Some(if files.is_empty() {
+            filesystem
+        } else {
+            Arc::new(Layered::new(filesystem, files))
+        }))
+    };
+    inspect_with(&sources, &open, limits)
+}
+
+/// Files beside the disks that belong to a volume.
+fn files_beside(volume: &Volume, disks: &[GuestDisk]) -> drylab_filesystem::OverlayView {
+    let mut view = drylab_filesystem::OverlayView::new();
+    let name = volume.name.to_string();
+    let on = match &volume.name {
+        VolumeName::Whole { disk } | VolumeName::Partition { disk, .. } => Some(*disk),
+        VolumeName::Logical { .. } => None,
+    };
+    for (index, disk) in disks.iter().enumerate() {
+        view.extend(disk.files.view(&name));
+        if let Some(alone) = name
+            .split_once(':')
+            .filter(|_| on == Some(index))
+            .map(|(_, alone)| alone)
+        {
+            view.extend(disk.files.view(alone));
+        }
+    }
+    view
+}
 
 /// Opens the filesystem of a volume; `None` when there is none that is known.
 pub type Opener<'a> = &'a dyn Fn(&Volume) -> Result<Option<Arc<dyn Filesystem>>>;
@@ -70,11 +135,12 @@ pub fn inspect_with(disks: &[Arc<dyn ReadAt>], open: Opener<'_>, limits: &Limits
         return windows::inspect(volumes, root, &folder, limits);
     }
     let seen: Vec<String> = volumes.facts.iter().map(VolumeFact::name).collect();
-    let damage = volumes
+    let noticed = volumes
         .findings
-        .first()
-        .map(|finding| format!("; {}", finding.message))
-        .unwrap_or_default();
+        .iter()
+        .take(4)
+        .map(|finding| format!("; {}", finding.message));
+    let damage: String = noticed.collect();
     Err(Error::unsupported(format_args!(
         "no operating system found: none of {} volumes ({}) has /etc or system32/config{damage}",
         seen.len(),

@@ -87,6 +87,8 @@ pub struct DiskFact {
     pub boot_signature: bool,
     /// What the 440 bytes of boot code are.
     pub boot_code: BootCode,
+    /// Whether sector 1 holds anything: where GRUB puts its next stage.
+    pub embedded_code: bool,
     /// Disk signature at offset 0x1B8.
     pub signature: u32,
     /// Partition table found.
@@ -234,8 +236,9 @@ pub struct LinuxSystem {
     pub crypttab: Vec<Sourced<(String, String)>>,
     /// Module tree of that kernel under `/lib/modules` of the root.
     pub modules: ModuleTree,
-    /// Symbolic links among the configuration files: not copied to the tree when they lead out of the filesystem.
-    pub links: BTreeSet<String>,
+    /// Symbolic links among the configuration files, with what they say: those that lead nowhere on the disk (as
+    /// Ubuntu's `resolv.conf` into `/run`) have no content in the tree.
+    pub links: BTreeMap<String, String>,
 }
 
 /// Which boot loader.

@@ -3,7 +3,7 @@
 use super::model::{FstabEntry, Sourced};
 use super::volumes::Volumes;
 use drylab_block::{Finding, Limits, Severity};
-use drylab_filesystem::{Entry, FileType, Filesystem};
+use drylab_filesystem::{Entry, Filesystem};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -89,20 +89,17 @@ impl<'a> Mounts<'a> {
 
     /// The entry a path names, links not followed.
     pub(crate) fn entry(&self, path: &str) -> Option<Entry> {
-        let (directory, name) = path.rsplit_once('/')?;
-        let directory = if directory.is_empty() { "/" } else { directory };
-        self.list(directory)
-            .into_iter()
-            .find(|entry| entry.name == name)
+        let (_, filesystem, inner) = self.resolve(path)?;
+        self.noted(path, filesystem.stat(&inner, self.limits))
     }
 
-    /// Whether the path names a file or a link to one.
-    pub(crate) fn is_file(&self, path: &str) -> bool {
-        match self.entry(path) {
-            Some(entry) if entry.file_type == FileType::File => true,
-            Some(entry) if entry.file_type == FileType::Symlink => self.read(path).is_some(),
-            _ => false,
-        }
+    /// What a symbolic link says; empty when it cannot be read.
+    pub(crate) fn link(&self, path: &str) -> String {
+        let Some((_, filesystem, inner)) = self.resolve(path) else {
+            return String::new();
+        };
+        self.noted(path, filesystem.read_link(&inner, self.limits))
+            .unwrap_or_default()
     }
 
     fn noted<T>(&self, path: &str, result: drylab_block::Result<Option<T>>) -> Option<T> {

@@ -4,7 +4,7 @@ use super::mounts::Mounts;
 use crate::Tree;
 use drylab_block::Limits;
 use drylab_filesystem::FileType;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Single files.
 const FILES: [&str; 24] = [
@@ -83,11 +83,11 @@ pub(crate) fn copy(
     mounts: &Mounts<'_>,
     limits: &Limits,
     module_folders: &[String],
-) -> (Tree, BTreeSet<String>) {
+) -> (Tree, BTreeMap<String, String>) {
     let mut copy = Copy {
         mounts,
         tree: Tree::new(),
-        links: BTreeSet::new(),
+        links: BTreeMap::new(),
         bytes: 0,
         files: limits.entries_max,
     };
@@ -122,7 +122,7 @@ pub(crate) fn copy(
 struct Copy<'a> {
     mounts: &'a Mounts<'a>,
     tree: Tree,
-    links: BTreeSet<String>,
+    links: BTreeMap<String, String>,
     bytes: usize,
     files: u32,
 }
@@ -131,7 +131,7 @@ impl Copy<'_> {
     fn file(&mut self, path: &str) {
         match self.mounts.entry(path).map(|entry| entry.file_type) {
             Some(FileType::Symlink) => {
-                self.links.insert(path.to_owned());
+                self.links.insert(path.to_owned(), self.mounts.link(path));
             }
             Some(FileType::File) => {}
             _ => return,
@@ -162,7 +162,7 @@ impl Copy<'_> {
                 FileType::Directory => self.folder(&inner, depth.saturating_add(1)),
                 FileType::File => self.content(&inner),
                 FileType::Symlink => {
-                    self.links.insert(inner.clone());
+                    self.links.insert(inner.clone(), self.mounts.link(&inner));
                     self.content(&inner);
                 }
                 FileType::Special => {}

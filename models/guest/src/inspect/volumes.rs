@@ -32,8 +32,8 @@ impl Volumes {
             opened: Vec::new(),
             findings: layout.findings.clone(),
         };
-        for disk in &layout.disks {
-            found.disks.push(disk_fact(disk));
+        for (disk, source) in layout.disks.iter().zip(disks) {
+            found.disks.push(disk_fact(disk, source.as_ref()));
         }
         for volume in &layout.volumes {
             let filesystem = found.open(volume, open);
@@ -48,6 +48,9 @@ impl Volumes {
                 witness: witness(volume),
                 broken: broken(volume, &layout),
             };
+            found
+                .findings
+                .extend(filesystem.iter().flat_map(|opened| opened.findings()));
             found.facts.push(fact);
             found.opened.push(filesystem);
         }
@@ -182,16 +185,18 @@ pub(crate) fn bare_name(device: &str) -> Option<(usize, Option<u32>)> {
     Some((disk, Some(digits.parse().ok()?)))
 }
 
-fn disk_fact(disk: &DiskLayout) -> DiskFact {
+fn disk_fact(disk: &DiskLayout, source: &dyn ReadAt) -> DiskFact {
     let Some(table) = &disk.table else {
         return DiskFact {
             bytes: disk.length,
             boot_signature: false,
             boot_code: BootCode::None,
+            embedded_code: false,
             signature: 0,
             table: Table::None,
         };
     };
+    let mut sector = [0u8; 512];
     let code = table.boot_code.as_slice();
     let boot_code = if code.windows(4).any(|text| text == b"GRUB") {
         BootCode::Grub
@@ -204,6 +209,8 @@ fn disk_fact(disk: &DiskLayout) -> DiskFact {
         bytes: disk.length,
         boot_signature: true,
         boot_code,
+        embedded_code: source.read_at(512, &mut sector).is_ok()
+            && sector.iter().any(|byte| *byte != 0),
         signature: table.disk_signature,
         table: if table.protective {
             Table::Gpt

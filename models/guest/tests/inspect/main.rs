@@ -1,0 +1,8 @@
+//! Inspection and boot of the golden guests: what their bytes say, and what follows when one thing is changed.
+
+mod boot_linux;
+mod boot_windows;
+mod golden;
+mod laws;
+mod readers;
+mod support;
