@@ -1,5 +1,7 @@
 //! Guests against the lab's network, packet by packet.
 
+#[path = "bringup/laws.rs"]
+mod laws;
 #[path = "bringup/linux.rs"]
 mod linux;
 #[path = "bringup/windows.rs"]

@@ -2,7 +2,7 @@
 
 use drylab_catalog::Mac;
 use drylab_network::dhcp::{
-    Client, ClientConfig, LeaseFact, Pick, SECOND_US, Server, ServerConfig, Unknown,
+    Client, ClientConfig, ClientKey, LeaseFact, Pick, SECOND_US, Server, ServerConfig, Unknown,
 };
 use drylab_network::{DhcpStation, Host, Lan, Network, PacketLog, Subnet};
 use std::net::Ipv4Addr;
@@ -286,17 +286,40 @@ fn a_lease_is_renewed_at_half_its_time_by_unicast() {
         requests,
         [(0, false), (300, true), (600, true), (900, true)]
     );
-    // The server goes away: renewing, rebinding by broadcast, then the address is lost.
-    lan.host_mut("dhcp").expect("there").up = false;
-    let mut station = DhcpStation::new(
-        port,
-        Client::new(ClientConfig::dhclient(GUEST), 1, station.lease().cloned()),
-    )
-    .staying();
-    lan.host_mut("dhcp").expect("there").up = true;
-    let from = 1000 * SECOND_US;
-    lan.exchange(&mut [&mut station], from, from + SECOND_US);
-    assert!(station.lease().is_some());
+}
+
+#[test]
+fn a_lease_nobody_extends_is_renewed_rebound_and_lost() {
+    let mut lan = lan(Pick::Lowest);
+    let mut short = config(Pick::Lowest);
+    short.lease_s = 600;
+    lan.host_mut("dhcp").expect("there").dhcp = Some(Server::new(short));
+    lan.lose_frames(&(4..100).collect::<Vec<u64>>());
+    let port = lan.attach("LAN", GUEST, 0);
+    let client = Client::new(ClientConfig::dhclient(GUEST), 1, None);
+    let mut station = DhcpStation::new(port, client).staying();
+    let packets = lan.exchange(&mut [&mut station], 0, 610 * SECOND_US);
+    let sent: Vec<(u64, bool)> = packets[4..]
+        .iter()
+        .filter(|packet| packet.summary.starts_with("DHCPREQUEST"))
+        .map(|packet| (packet.at / SECOND_US, packet.to.is_some()))
+        .collect();
+    // T1 at 300 s by unicast, T2 at 525 s by broadcast, the end at 600 s.
+    assert_eq!(
+        sent,
+        [
+            (300, true),
+            (412, true),
+            (472, true),
+            (525, false),
+            (585, false)
+        ]
+    );
+    let discover = packets[4..]
+        .iter()
+        .find(|packet| packet.summary.starts_with("DHCPDISCOVER"));
+    assert_eq!(discover.map(|packet| packet.at / SECOND_US), Some(600));
+    assert!(station.lease().is_none());
 }
 
 #[test]
@@ -331,4 +354,36 @@ fn frames_lost_on_the_way_are_sent_again() {
             .count(),
         2
     );
+}
+
+#[test]
+fn a_recorded_lease_is_honoured_and_nobody_elses_to_take() {
+    let mut server = Server::new(config(Pick::Lowest));
+    let address = Ipv4Addr::new(10, 0, 0, 150);
+    let key = ClientKey::Hardware(GUEST);
+    assert!(server.record(0, key.clone(), GUEST, address));
+    assert!(
+        !server.record(0, ClientKey::Id(vec![1]), GUEST, address),
+        "taken"
+    );
+    assert!(
+        !server.record(0, key, GUEST, [10, 0, 0, 151].into()),
+        "has one"
+    );
+    assert!(
+        !server.record(0, ClientKey::Id(vec![1]), GUEST, [10, 9, 9, 9].into()),
+        "not in the pool"
+    );
+    let mut lan = lan(Pick::Lowest);
+    lan.host_mut("dhcp").expect("there").dhcp = Some(server);
+    let old = remembered([10, 0, 0, 150], 3600 * SECOND_US);
+    let (guest, packets) = run(
+        &mut lan,
+        ClientConfig::dhclient_once(GUEST),
+        Some(old),
+        0,
+        60,
+    );
+    assert_eq!(kinds(&packets), ["DHCPREQUEST", "DHCPACK"]);
+    assert_eq!(guest.lease().map(|lease| lease.address), Some(address));
 }

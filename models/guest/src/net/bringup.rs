@@ -255,8 +255,15 @@ impl NetReport {
             .map(|(address, _)| (interface.port, address))
     }
 
-    /// Asks the gateway and the first name server for a sign of life; returns the gateway's MAC.
-    pub(super) fn look_around(&mut self, lan: &mut Lan, at: u64) -> Option<Mac> {
+    /// Asks the gateway and the first name server for a sign of life, once the last address is there; returns the
+    /// gateway's MAC. `from` is when the bring-up began, `now` when boot goes on.
+    pub(super) fn look_around(&mut self, lan: &mut Lan, from: u64, now: u64) -> Option<Mac> {
+        let last = self
+            .interfaces
+            .iter()
+            .filter_map(|interface| interface.after_us)
+            .max();
+        let at = now.max(from.saturating_add(last.unwrap_or(0)));
         let gateway = self.ask_gateway(lan, at);
         self.ask_dns(lan, at, gateway);
         gateway

@@ -393,7 +393,7 @@ impl Run<'_> {
             .lines()
             .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok())
             .collect();
-        self.report.look_around(self.lan, self.now);
+        self.report.look_around(self.lan, self.from, self.now);
         self.report.firewall = firewall(&self.report);
         for line in self.report.firewall.bound_to_absent.clone() {
             let path = self.report.firewall.source.clone().unwrap_or_default();

@@ -443,7 +443,7 @@ impl Run<'_> {
     }
 
     fn finish(&mut self) {
-        let gateway = self.report.look_around(self.lan, self.now);
+        let gateway = self.report.look_around(self.lan, self.from, self.now);
         let category = self.location(gateway);
         self.report.profile = Some(category);
         self.firewall(category);

@@ -9,6 +9,7 @@ mod bringup;
 mod bringup_dhclient;
 mod bringup_linux;
 mod bringup_windows;
+pub mod fuzz;
 pub mod linux;
 pub mod windows;
 mod windows_pnp;

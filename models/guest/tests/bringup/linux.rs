@@ -43,7 +43,7 @@ fn with_rules(set: &str) -> Tree {
     tree
 }
 
-fn centos(configuration: &str) -> Tree {
+pub(crate) fn centos(configuration: &str) -> Tree {
     let mut tree = with_rules("el6");
     let text = format!(
         "DEVICE=eth0\nHWADDR={}\nONBOOT=yes\nNM_CONTROLLED=no\n{configuration}",
@@ -53,7 +53,7 @@ fn centos(configuration: &str) -> Tree {
     tree
 }
 
-fn ubuntu(stanza: &str) -> Tree {
+pub(crate) fn ubuntu(stanza: &str) -> Tree {
     let mut tree = with_rules("udev-175");
     tree.write(
         "/etc/network/interfaces",
@@ -62,7 +62,7 @@ fn ubuntu(stanza: &str) -> Tree {
     tree
 }
 
-fn start(tree: Tree, mac: &str, network: &str, lan: &mut Lan, at: u64) -> NetReport {
+pub(crate) fn start(tree: Tree, mac: &str, network: &str, lan: &mut Lan, at: u64) -> NetReport {
     let boot = LinuxBootNet {
         kernel: KERNEL.into(),
         addr_assign_type: Some(0),
@@ -215,6 +215,11 @@ fn one_try_survives_spanning_tree_only_when_its_timeout_is_longer_and_a_persiste
         );
         if let Some(eth0) = report.primary() {
             assert!(eth0.after_us.expect("bound") >= 30 * SECOND_US);
+            assert_eq!(
+                report.gateway_reachable,
+                Some(true),
+                "asked once the address is there"
+            );
         }
         if !conf.is_empty() {
             assert_eq!(

@@ -15,7 +15,7 @@ const MAC: &str = "00:0c:29:aa:00:01";
 const OTHER: &str = "00:0c:29:bb:00:02";
 const SECOND_US: u64 = 1_000_000;
 
-fn known(nic: &Nic, express: bool) -> WindowsAdapter {
+pub(crate) fn known(nic: &Nic, express: bool) -> WindowsAdapter {
     let model = drylab_catalog::device::device(&nic.model).expect("in the catalogue");
     WindowsAdapter {
         key: "SYSTEM\\ControlSet001\\Enum\\PCI\\one".into(),
@@ -32,7 +32,7 @@ fn known(nic: &Nic, express: bool) -> WindowsAdapter {
 }
 
 /// An image installed with this adapter.
-fn image(adapter: WindowsAdapter, settings: TcpipInterface) -> WindowsNet {
+pub(crate) fn image(adapter: WindowsAdapter, settings: TcpipInterface) -> WindowsNet {
     let driver = |service: &str, present: bool| InfDriver {
         inf: format!("/Windows/inf/{service}.inf"),
         service: service.into(),
@@ -90,7 +90,7 @@ fn image(adapter: WindowsAdapter, settings: TcpipInterface) -> WindowsNet {
     }
 }
 
-fn dhcp() -> TcpipInterface {
+pub(crate) fn dhcp() -> TcpipInterface {
     TcpipInterface {
         dhcp: true,
         ..TcpipInterface::default()
@@ -106,7 +106,7 @@ fn fixed() -> TcpipInterface {
     }
 }
 
-fn start(net: &WindowsNet, nic: Nic, lan: &mut Lan, at: u64) -> NetReport {
+pub(crate) fn start(net: &WindowsNet, nic: Nic, lan: &mut Lan, at: u64) -> NetReport {
     bring_up_windows(
         net,
         &[nic],

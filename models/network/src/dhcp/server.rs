@@ -174,6 +174,30 @@ impl Server {
             })
     }
 
+    /// Writes a lease into the lease file, as if it had been given at `now`: who was here before the story begins.
+    /// False, without effect, when the address is not this client's to have.
+    pub fn record(&mut self, now: u64, client: ClientKey, mac: Mac, address: Ipv4Addr) -> bool {
+        self.expire(now);
+        let free = !self.bindings.contains_key(&address) && self.available_to(address, mac);
+        let new = !self
+            .bindings
+            .values()
+            .any(|binding| binding.client == client);
+        if free && new {
+            let until = after(now, self.config.lease_s);
+            self.former.insert(client.clone(), (address, until));
+            self.bindings.insert(
+                address,
+                Binding {
+                    client,
+                    mac,
+                    state: State::Leased { until },
+                },
+            );
+        }
+        free && new
+    }
+
     /// States of the pool's addresses at `now`.
     #[must_use]
     pub fn census(&self, now: u64) -> Census {
