@@ -1,6 +1,7 @@
 //! Laws that hold for any change of the kind named.
 
 use crate::support::{CENTOS, Golden, LIMITS, MODELS, UBUNTU, WINDOWS, machine, without};
+use drylab_block::{Extent, Extents};
 use drylab_guest::boot::boot;
 use drylab_guest::inspect::{System, cpio_walk};
 use drylab_hive::HiveEditor;
@@ -33,7 +34,7 @@ fn boots(guest: &str, path: &str, packed: &[u8], gone: &BTreeSet<&String>) -> Ve
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Invariant 41 for the boot of Linux.
     #[test]
@@ -89,11 +90,22 @@ proptest! {
     #[test]
     fn a_boot_that_fails_has_a_cause_and_one_that_is_reached_has_none(
         guest in prop::sample::select(vec![CENTOS, UBUNTU, WINDOWS]),
-        at in prop_oneof![0u64..1024, (1u64 << 20)..(1 << 20) + 8192],
-        bytes in prop::collection::vec(any::<u8>(), 1..40),
+        writes in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0u64..4096, prop::collection::vec(any::<u8>(), 1..40)),
+            1..6,
+        ),
+        front in any::<bool>(),
         model in prop::sample::select(MODELS.to_vec()),
     ) {
-        let golden = Golden::new(guest, "esxi-5.0.0").patched(at, &bytes);
+        let mut golden = Golden::new(guest, "esxi-5.0.0");
+        let extents: Vec<Extent> =
+            Extents::new(golden.disk.bytes.as_ref()).filter(|extent| extent.kind.has_bytes()).collect();
+        for (which, within, bytes) in writes {
+            // The first kilobyte has the partition table, the rest of what is written anywhere is structures and files.
+            let extent = which.get(&extents);
+            let at = if front { within % 1024 } else { extent.offset + within % extent.length };
+            golden = golden.patched(at, &bytes);
+        }
         if let Ok(found) = drylab_guest::inspect::inspect(&[golden.disk], &LIMITS) {
             let report = boot(&found, &machine(model));
             prop_assert_eq!(report.reached, report.cause.is_empty(), "{:#?}", report);
@@ -114,4 +126,32 @@ fn inspection_gives_the_same_value_twice() {
         assert!(first == second, "{guest}");
         assert!(matches!(first.system, System::Linux(_)) || guest == WINDOWS);
     }
+}
+
+#[test]
+fn a_boot_is_cheap_once_inspected() {
+    let guests: Vec<_> = [CENTOS, UBUNTU, WINDOWS]
+        .map(|guest| Golden::new(guest, "esxi-5.0.0").inspect())
+        .into();
+    let machine = machine("lsilogic");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test of speed needs the wall clock"
+    )]
+    let start = std::time::Instant::now();
+    for guest in &guests {
+        for _ in 0..100 {
+            assert!(!boot(guest, &machine).stages.is_empty());
+        }
+    }
+    let took = start.elapsed().as_micros() / 300;
+    println!("{took} microseconds a boot");
+    assert!(
+        took < if cfg!(debug_assertions) {
+            20_000
+        } else {
+            2_000
+        },
+        "{took} microseconds a boot"
+    );
 }

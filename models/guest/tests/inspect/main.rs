@@ -2,6 +2,7 @@
 
 mod boot_linux;
 mod boot_windows;
+mod foreign;
 mod golden;
 mod laws;
 mod readers;
