@@ -65,6 +65,10 @@ pub struct Network {
     pub dhcp: std::net::Ipv4Addr,
     /// First address of its pool.
     pub pool_first: std::net::Ipv4Addr,
+    /// Address of the router's adapter: Windows knows a network by it.
+    pub gateway_mac: drylab_catalog::Mac,
+    /// DNS suffix the DHCP server gives; empty for none.
+    pub domain: String,
     /// How sure we are of it.
     pub mark: Mark,
 }

@@ -23,7 +23,10 @@
 //! gets [`Missing`], and what depends on it cannot be assessed. Nothing here decides by a pair of products.
 
 pub mod console;
+pub mod datastore;
+pub mod exporter;
 mod facts;
+pub mod importer;
 mod lab;
 
 pub use facts::{Fact, Facts, Known, Missing, Product, products};

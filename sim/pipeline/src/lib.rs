@@ -8,6 +8,8 @@
 
 mod check;
 mod facts;
+mod lab;
+mod library;
 mod machine;
 mod policy;
 mod route;
@@ -15,6 +17,8 @@ mod run;
 
 pub use check::{Check, Found, Overall, aggregate, overall};
 pub use facts::{Fact, GuestFacts, Seen, compare, stable};
+pub use lab::{CannotRun, run};
+pub use library::{Library, SourceDisk, apply_edits};
 pub use machine::{Command, Completion, Next, Pipeline};
 pub use policy::{Level, Measure, Policy, Relaxation, Relaxed, Rule};
 pub use route::{Hop, Route, routes, vocabulary};

@@ -1,0 +1,149 @@
+//! A disk without a machine: a person makes one at the console and gives it the disk.
+
+use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, refused};
+use crate::console::Request;
+use crate::facts::Facts;
+use drylab_appliance::Package;
+use drylab_block::{Limits, ReadAt};
+use drylab_catalog::Witness;
+use drylab_image::{Format, open};
+
+fn request(operator: &Operator, disks: Vec<u64>, controller: Option<String>) -> Request {
+    Request {
+        name: operator.name.clone(),
+        guest: operator.guest.clone(),
+        vcpus: operator.vcpus,
+        memory_mib: operator.memory_mib,
+        disks,
+        controller,
+        nic_model: None,
+        mac: None,
+        uuid: None,
+        clock: None,
+    }
+}
+
+/// The file a person picks for a disk: the flat extent beside a VMFS descriptor, else the disk file itself.
+fn picked<'a>(
+    package: &'a Package,
+    disk: &'a str,
+) -> Result<(String, std::sync::Arc<dyn ReadAt>), ReadError> {
+    let flat = format!("{}-flat.vmdk", disk.trim_end_matches(".vmdk"));
+    let name = if package.files.contains_key(&flat) {
+        flat
+    } else {
+        disk.to_owned()
+    };
+    let file = package
+        .file(&name)
+        .map_err(|error| refused(disk, error))?
+        .clone();
+    Ok((name, file))
+}
+
+/// Virtual Machine Manager: New, Import existing disk image. The wizard asks for the guest and makes the rest.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn virt_manager_import(
+    facts: &Facts<'_>,
+    package: &Package,
+    operator: &Operator,
+) -> Result<Reading, ReadError> {
+    let drawn = facts.text("mac.on-import")?;
+    let (mut plans, mut sizes) = (Vec::new(), Vec::new());
+    for disk in &package.disks {
+        let (name, file) = picked(package, disk)?;
+        let image = open(file.clone(), &Limits::DEFAULT).map_err(|error| refused(&name, error))?;
+        plans.push(DiskPlan {
+            file: name,
+            declared_format: Some(image.format().name().to_owned()),
+            stored: Stored::AsIs,
+            bytes: file.len(),
+        });
+        sizes.push(image.virtual_size());
+    }
+    Ok(Reading {
+        remarks: Vec::new(),
+        request: request(operator, sizes, None),
+        disks: plans,
+        by_hand: vec![Witness::quirk("DQ401")],
+        mac: vec![drawn.witness],
+        notes: vec![Witness::quirk("HQ59")],
+    })
+}
+
+/// vSphere Client: New Virtual Machine, Custom, Use an existing virtual disk.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn vsphere_existing_disk(
+    facts: &Facts<'_>,
+    package: &Package,
+    operator: &Operator,
+) -> Result<Reading, ReadError> {
+    let sparse_boots = facts.flag("disk.hosted-sparse-boots")?;
+    let follows = facts.flag("disk.existing-follows-adapter-type")?;
+    let drawn = facts.text("mac.on-import")?;
+    let (mut plans, mut sizes, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
+    let mut controller = None;
+    let mut notes = Vec::new();
+    for disk in &package.disks {
+        let (name, file) = picked(package, disk)?;
+        let image = open(file.clone(), &Limits::DEFAULT).map_err(|error| refused(&name, error))?;
+        let info = image.info();
+        if image.format() == Format::Vmdk && !sparse_boots.value {
+            let says = format!("createType {:?} is a hosted disk", image.subformat());
+            let witness = vec![
+                Witness::descriptor(name.clone(), says),
+                Witness::quirk("HQ31"),
+                sparse_boots.witness.clone(),
+            ];
+            remarks.push(Remark {
+                verdict: Verdict::Refused,
+                witness,
+            });
+        }
+        // The adapter type stands in the sparse file's own descriptor, or in the text file beside a flat extent.
+        let text = package
+            .text(disk, &Limits::DEFAULT)
+            .ok()
+            .filter(|_| name != *disk);
+        let adapter = match text {
+            Some(text) => adapter_type(&String::from_utf8_lossy(&text)),
+            None => info.detail("ddb.adapterType").map(str::to_owned),
+        };
+        if adapter.as_deref() == Some("ide") && follows.value {
+            controller = Some(facts.text("cdrom.controller")?.value.to_owned());
+            notes.push(Witness::descriptor(
+                disk.clone(),
+                "ddb.adapterType = \"ide\"",
+            ));
+            notes.push(Witness::quirk("HQ128"));
+        }
+        plans.push(DiskPlan {
+            file: name,
+            declared_format: None,
+            stored: Stored::Flat,
+            bytes: image.virtual_size(),
+        });
+        sizes.push(image.virtual_size());
+    }
+    Ok(Reading {
+        remarks,
+        request: request(operator, sizes, controller),
+        disks: plans,
+        by_hand: vec![Witness::quirk("DQ402")],
+        mac: vec![drawn.witness],
+        notes,
+    })
+}
+
+fn adapter_type(descriptor: &str) -> Option<String> {
+    let line = descriptor.lines().find(|line| {
+        line.trim_start()
+            .to_ascii_lowercase()
+            .starts_with("ddb.adaptertype")
+    })?;
+    Some(line.split_once('=')?.1.trim().trim_matches('"').to_owned())
+}

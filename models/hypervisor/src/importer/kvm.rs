@@ -1,0 +1,215 @@
+//! libvirt on KVM: `virsh define`, and `virt-image` on what virt-convert wrote.
+
+use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, refused};
+use crate::console::Request;
+use crate::exporter::LIBVIRT_NICS;
+use crate::facts::Facts;
+use drylab_appliance::{Package, libvirt};
+use drylab_block::Limits;
+use drylab_catalog::{Clock, Mac, Witness};
+use drylab_image::open;
+
+/// `virsh define` of a domain with its image files in place.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn virsh_define(
+    facts: &Facts<'_>,
+    package: &Package,
+    operator: &Operator,
+) -> Result<Reading, ReadError> {
+    let name = &package.descriptor;
+    let text = package
+        .text(name, &Limits::DEFAULT)
+        .map_err(|error| refused(name, error))?;
+    let domain = libvirt::parse(&text, &Limits::DEFAULT).map_err(|error| refused(name, error))?;
+    let mut remarks = Vec::new();
+    let disks: Vec<&libvirt::Disk> = domain
+        .disks
+        .iter()
+        .filter(|disk| disk.device == "disk")
+        .collect();
+    for disk in disks
+        .iter()
+        .filter(|disk| disk.bus.as_deref() == Some("scsi"))
+    {
+        let says = format!("line {}: disk on bus scsi", disk.line);
+        let fact = facts.list("boot.controllers")?.witness;
+        let witness = vec![
+            Witness::descriptor(name.clone(), says),
+            Witness::quirk("HQ51"),
+            fact,
+        ];
+        remarks.push(Remark {
+            verdict: Verdict::Refused,
+            witness,
+        });
+    }
+    let nic = domain.interfaces.first();
+    let nic_model = nic
+        .map(|nic| nic_model(facts, name, nic, &mut remarks))
+        .transpose()?;
+    let kept = facts.text("mac.on-register")?;
+    let mac: Option<Mac> = nic
+        .and_then(|nic| nic.mac.as_deref()?.parse().ok())
+        .filter(|_| kept.value == "kept");
+    let controller = disks.first().map(|disk| {
+        if disk.bus.as_deref() == Some("virtio") {
+            "virtio-blk"
+        } else {
+            "piix3-ide"
+        }
+    });
+    let named: Vec<(String, Option<String>)> = disks
+        .iter()
+        .map(|disk| {
+            (
+                disk.source.clone().unwrap_or_default(),
+                disk.driver_type.clone(),
+            )
+        })
+        .collect();
+    let (plans, sizes) = plans(package, &named)?;
+    let mac_says = mac.map_or_else(
+        || "no address: one is drawn".to_owned(),
+        |mac| format!("mac address {mac}"),
+    );
+    Ok(Reading {
+        remarks,
+        request: Request {
+            name: domain.name.clone(),
+            guest: operator.guest.clone(),
+            vcpus: domain.vcpus,
+            memory_mib: domain.memory_kib.div_ceil(1024),
+            disks: sizes,
+            controller: controller.map(str::to_owned),
+            nic_model,
+            mac,
+            uuid: domain.uuid.clone(),
+            clock: match domain.clock_offset.as_deref() {
+                Some("localtime") => Some(Clock::Localtime),
+                Some(_) => Some(Clock::Utc),
+                None => None,
+            },
+        },
+        disks: plans,
+        by_hand: Vec::new(),
+        mac: vec![Witness::descriptor(name.clone(), mac_says), kept.witness],
+        notes: Vec::new(),
+    })
+}
+
+fn nic_model(
+    facts: &Facts<'_>,
+    name: &str,
+    nic: &libvirt::Interface,
+    remarks: &mut Vec<Remark>,
+) -> Result<String, ReadError> {
+    let Some(model) = nic.model.as_deref() else {
+        return Ok("rtl8139".to_owned());
+    };
+    if let Some((known, _)) = LIBVIRT_NICS.iter().find(|(_, name)| *name == model) {
+        return Ok((*known).to_owned());
+    }
+    let says = format!("line {}: adapter model {model:?}", nic.line);
+    let fact = facts.list("nic.models")?.witness;
+    let witness = vec![
+        Witness::descriptor(name, says),
+        Witness::quirk("HQ52"),
+        fact,
+    ];
+    remarks.push(Remark {
+        verdict: Verdict::Refused,
+        witness,
+    });
+    Ok(model.to_owned())
+}
+
+/// Sizes the guest will see, by the format libvirt is told (raw when it is told nothing).
+fn plans(
+    package: &Package,
+    named: &[(String, Option<String>)],
+) -> Result<(Vec<DiskPlan>, Vec<u64>), ReadError> {
+    let (mut plans, mut sizes) = (Vec::new(), Vec::new());
+    for (file, format) in named {
+        let bytes = package
+            .file(file)
+            .map_err(|error| refused(&package.descriptor, error))?;
+        let raw = format.as_deref().is_none_or(|format| format == "raw");
+        let size = if raw {
+            bytes.len()
+        } else {
+            open(bytes.clone(), &Limits::DEFAULT)
+                .map_err(|error| refused(file, error))?
+                .virtual_size()
+        };
+        let format = format.clone().unwrap_or_else(|| "raw".to_owned());
+        plans.push(DiskPlan {
+            file: file.clone(),
+            declared_format: Some(format),
+            stored: Stored::AsIs,
+            bytes: bytes.len(),
+        });
+        sizes.push(size);
+    }
+    Ok((plans, sizes))
+}
+
+/// `virt-image` on a virt-image descriptor: makes a domain with a drawn address.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn virt_image(
+    facts: &Facts<'_>,
+    package: &Package,
+    operator: &Operator,
+) -> Result<Reading, ReadError> {
+    let name = &package.descriptor;
+    let text = package
+        .text(name, &Limits::DEFAULT)
+        .map_err(|error| refused(name, error))?;
+    let image = drylab_appliance::virt_image::parse(&text, &Limits::DEFAULT)
+        .map_err(|error| refused(name, error))?;
+    let named: Vec<(String, Option<String>)> = image
+        .disks
+        .iter()
+        .map(|(file, format)| (file.clone(), Some(format.clone())))
+        .collect();
+    let (plans, sizes) = plans(package, &named)?;
+    let drawn = facts.text("mac.on-import")?;
+    let mut remarks = Vec::new();
+    if image.interfaces == 0 {
+        let witness = vec![
+            Witness::descriptor(name.clone(), "no interface element"),
+            Witness::quirk("GQ97"),
+        ];
+        remarks.push(Remark {
+            verdict: Verdict::Warned,
+            witness,
+        });
+    }
+    Ok(Reading {
+        remarks,
+        request: Request {
+            name: if image.name.is_empty() {
+                operator.name.clone()
+            } else {
+                image.name
+            },
+            // virt-image has no option that says which guest it is.
+            guest: "other".to_owned(),
+            vcpus: image.vcpus,
+            memory_mib: image.memory_kib.div_ceil(1024),
+            disks: sizes,
+            controller: Some("piix3-ide".to_owned()),
+            nic_model: None,
+            mac: None,
+            uuid: None,
+            clock: None,
+        },
+        disks: plans,
+        by_hand: Vec::new(),
+        mac: vec![Witness::quirk("GQ96"), drawn.witness],
+        notes: vec![Witness::quirk("GQ98")],
+    })
+}

@@ -1,0 +1,435 @@
+//! vSphere Client: Deploy OVF Template, and Add to Inventory.
+
+use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, refused};
+use crate::console::Request;
+use crate::exporter::VMX_NAMES;
+use crate::facts::{Facts, Missing};
+use drylab_appliance::manifest::Manifest;
+use drylab_appliance::ovf::{self, Envelope, Item, VirtualSystem, resource};
+use drylab_appliance::vmx::Vmx;
+use drylab_appliance::{Package, units};
+use drylab_block::Limits;
+use drylab_catalog::{Mac, Witness};
+
+/// Reads an OVF package as the wizard does: hardware family, sections, manifest, disk formats, then the devices.
+///
+/// # Errors
+/// [`ReadError::Refused`] when it is no envelope of one machine; [`ReadError::Missing`].
+pub fn vsphere_deploy_ovf(
+    facts: &Facts<'_>,
+    package: &Package,
+    operator: &Operator,
+) -> Result<Reading, ReadError> {
+    let limits = &Limits::DEFAULT;
+    let name = &package.descriptor;
+    let text = package
+        .text(name, limits)
+        .map_err(|error| refused(name, error))?;
+    let envelope = ovf::parse(&text, limits).map_err(|error| refused(name, error))?;
+    let mut remarks = Vec::new();
+    let system = one_system(facts, name, &envelope)?;
+    family(facts, name, system, &mut remarks)?;
+    sections(name, &envelope, system, &mut remarks);
+    manifest(facts, package, &mut remarks)?;
+    let disks = disks(facts, package, &envelope, system, &mut remarks)?;
+    let items = system.items();
+    let quantity = |kind: u16| {
+        items
+            .iter()
+            .find(|item| item.resource_type == kind)
+            .and_then(|item| item.virtual_quantity)
+    };
+    let memory = items
+        .iter()
+        .find(|item| item.resource_type == resource::MEMORY)
+        .and_then(memory_mib);
+    let vmw_type = system.os.as_ref().and_then(|os| os.vmw_os_type.as_deref());
+    let mac = facts.text("mac.on-import")?;
+    let request = Request {
+        name: system.name.clone().unwrap_or_else(|| operator.name.clone()),
+        guest: guest_of(facts, vmw_type).unwrap_or_else(|| "other".to_owned()),
+        vcpus: quantity(resource::CPU)
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(1),
+        memory_mib: memory.ok_or_else(|| refused(name, "no memory item with a number"))?,
+        disks: disks.1,
+        controller: model_named(facts, items, resource::SCSI),
+        nic_model: model_named(facts, items, resource::ETHERNET),
+        mac: None,
+        uuid: None,
+        clock: None,
+    };
+    let notes = vec![Witness::descriptor(
+        name.clone(),
+        format!("guest type {}", vmw_type.unwrap_or("not given")),
+    )];
+    Ok(Reading {
+        remarks,
+        request,
+        disks: disks.0,
+        by_hand: Vec::new(),
+        mac: vec![Witness::quirk("HQ36"), mac.witness],
+        notes,
+    })
+}
+
+fn one_system<'e>(
+    facts: &Facts<'_>,
+    name: &str,
+    envelope: &'e Envelope,
+) -> Result<&'e VirtualSystem, ReadError> {
+    if envelope.is_collection && !facts.flag("ovf.collection")?.value {
+        return Err(ReadError::Refused(vec![
+            Witness::descriptor(name, "holds a VirtualSystemCollection"),
+            Witness::quirk("HQ24"),
+        ]));
+    }
+    match envelope.systems.as_slice() {
+        [system] => Ok(system),
+        systems => Err(refused(
+            name,
+            format_args!("{} virtual systems, one expected", systems.len()),
+        )),
+    }
+}
+
+fn family(
+    facts: &Facts<'_>,
+    name: &str,
+    system: &VirtualSystem,
+    remarks: &mut Vec<Remark>,
+) -> Result<(), Missing> {
+    let known = facts.list("ovf.families")?;
+    let families = system.system_types();
+    if !families.iter().any(|family| known.value.contains(family)) {
+        let says = format!(
+            "line {}: hardware family {:?}",
+            system.line,
+            families.join(" ")
+        );
+        let witness = vec![
+            Witness::descriptor(name, says),
+            Witness::quirk("HQ20"),
+            known.witness,
+        ];
+        remarks.push(Remark {
+            verdict: Verdict::Refused,
+            witness,
+        });
+    }
+    Ok(())
+}
+
+fn sections(name: &str, envelope: &Envelope, system: &VirtualSystem, remarks: &mut Vec<Remark>) {
+    for section in envelope
+        .sections
+        .iter()
+        .chain(&system.sections)
+        .filter(|section| !section.standard)
+    {
+        let verdict = if section.required {
+            Verdict::Refused
+        } else {
+            Verdict::Warned
+        };
+        let says = format!(
+            "line {}: section {} is not known",
+            section.line, section.name
+        );
+        remarks.push(Remark {
+            verdict,
+            witness: vec![Witness::descriptor(name, says)],
+        });
+    }
+    for item in system
+        .items()
+        .iter()
+        .filter(|item| item.required && item.resource_type == resource::OTHER_STORAGE)
+    {
+        let says = format!("line {}: no support for device type 20", item.line);
+        let witness = vec![Witness::descriptor(name, says), Witness::quirk("HQ26")];
+        remarks.push(Remark {
+            verdict: Verdict::Refused,
+            witness,
+        });
+    }
+}
+
+fn manifest(
+    facts: &Facts<'_>,
+    package: &Package,
+    remarks: &mut Vec<Remark>,
+) -> Result<(), ReadError> {
+    let Some(name) = package.files.keys().find(|name| name.ends_with(".mf")) else {
+        return Ok(());
+    };
+    let text = package
+        .text(name, &Limits::DEFAULT)
+        .map_err(|error| refused(name, error))?;
+    let manifest =
+        Manifest::parse(&text, &Limits::DEFAULT).map_err(|error| refused(name, error))?;
+    let digests = facts.list("ovf.manifest-digests")?;
+    if let Some(entry) = manifest
+        .entries
+        .iter()
+        .find(|entry| !digests.value.contains(&entry.algorithm.name()))
+    {
+        let says = format!(
+            "line {}: {} is not known to this importer",
+            entry.line,
+            entry.algorithm.name()
+        );
+        let witness = vec![
+            Witness::descriptor(name.clone(), says),
+            Witness::quirk("HQ22"),
+            digests.witness,
+        ];
+        remarks.push(Remark {
+            verdict: Verdict::Refused,
+            witness,
+        });
+        return Ok(());
+    }
+    let members: Vec<&str> = package
+        .files
+        .keys()
+        .map(String::as_str)
+        .filter(|member| member != name)
+        .collect();
+    let open = |member: &str| Ok(package.files.get(member).cloned());
+    let findings = manifest
+        .verify(&members, open)
+        .map_err(|error| refused(name, error))?;
+    for finding in findings
+        .iter()
+        .filter(|finding| finding.severity == drylab_block::Severity::Error)
+    {
+        let witness = vec![
+            Witness::descriptor(name.clone(), finding.message.clone()),
+            Witness::quirk("HQ23"),
+        ];
+        remarks.push(Remark {
+            verdict: Verdict::Refused,
+            witness,
+        });
+    }
+    Ok(())
+}
+
+type Disks = (Vec<DiskPlan>, Vec<u64>);
+
+/// Disk items in document order, each with its declaration and file; the wizard provisions them flat.
+fn disks(
+    facts: &Facts<'_>,
+    package: &Package,
+    envelope: &Envelope,
+    system: &VirtualSystem,
+    remarks: &mut Vec<Remark>,
+) -> Result<Disks, ReadError> {
+    let formats = facts.list("ovf.disk-formats")?;
+    let name = &package.descriptor;
+    let (mut plans, mut sizes) = (Vec::new(), Vec::new());
+    for item in system
+        .items()
+        .iter()
+        .filter(|item| item.resource_type == resource::DISK)
+    {
+        let wanted = item.host_resource.first().map_or("", String::as_str);
+        let id = wanted
+            .trim_start_matches("ovf:")
+            .trim_start_matches("/disk/");
+        let disk = envelope.disks.iter().find(|disk| disk.disk_id == id);
+        let disk = disk
+            .ok_or_else(|| refused(name, format_args!("line {}: no disk {wanted:?}", item.line)))?;
+        let file = envelope
+            .references
+            .iter()
+            .find(|file| Some(&file.id) == disk.file_ref.as_ref());
+        let Some(file) = file else {
+            return Err(refused(
+                name,
+                format_args!("line {}: disk {id:?} names no file", disk.line),
+            ));
+        };
+        if !disk
+            .format_uri
+            .as_deref()
+            .is_some_and(|uri| formats.value.contains(&uri))
+        {
+            let says = format!(
+                "line {}: disk format {:?}",
+                disk.line,
+                disk.format_uri.as_deref().unwrap_or("")
+            );
+            let witness = vec![
+                Witness::descriptor(name.clone(), says),
+                Witness::quirk("HQ29"),
+                formats.witness.clone(),
+            ];
+            remarks.push(Remark {
+                verdict: Verdict::Refused,
+                witness,
+            });
+        }
+        if !package.files.contains_key(&file.href) {
+            return Err(refused(
+                name,
+                format_args!(
+                    "line {}: file {:?} is not in the package",
+                    file.line, file.href
+                ),
+            ));
+        }
+        let capacity = disk
+            .capacity
+            .ok_or_else(|| refused(name, format_args!("line {}: no capacity", disk.line)))?;
+        plans.push(DiskPlan {
+            file: file.href.clone(),
+            declared_format: None,
+            stored: Stored::Flat,
+            bytes: capacity,
+        });
+        sizes.push(capacity);
+    }
+    Ok((plans, sizes))
+}
+
+fn memory_mib(item: &Item) -> Option<u64> {
+    let amount = units::to_bytes(
+        item.virtual_quantity?,
+        item.allocation_units.as_deref(),
+        units::Absent::MebiByte,
+    )
+    .ok()?;
+    Some(amount.bytes64()?.div_ceil(1 << 20))
+}
+
+/// The guest whose VMware id stands in the descriptor.
+fn guest_of(facts: &Facts<'_>, vmw_type: Option<&str>) -> Option<String> {
+    let keys = facts
+        .product()
+        .facts
+        .keys()
+        .filter_map(|key| key.strip_prefix("guest-id."));
+    keys.map(str::to_owned).find(|guest| {
+        facts
+            .text(&format!("guest-id.{guest}"))
+            .is_ok_and(|known| Some(known.value) == vmw_type)
+    })
+}
+
+/// The first subtype of the first such item that this product knows, without case.
+fn model_named(facts: &Facts<'_>, items: &[Item], kind: u16) -> Option<String> {
+    let item = items.iter().find(|item| item.resource_type == kind)?;
+    let keys: Vec<&str> = facts
+        .product()
+        .facts
+        .keys()
+        .filter_map(|key| key.strip_prefix("ovf.name."))
+        .collect();
+    item.sub_types().into_iter().find_map(|subtype| {
+        let known = |model: &&&str| {
+            facts
+                .text(&format!("ovf.name.{model}"))
+                .is_ok_and(|known| known.value.eq_ignore_ascii_case(subtype))
+        };
+        keys.iter().find(known).map(|model| (*model).to_owned())
+    })
+}
+
+/// Add to Inventory of a copied folder, answered with "I moved it": addresses and UUID stay.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn vsphere_register_vmx(
+    facts: &Facts<'_>,
+    package: &Package,
+    operator: &Operator,
+) -> Result<Reading, ReadError> {
+    let name = &package.descriptor;
+    let text = package
+        .text(name, &Limits::DEFAULT)
+        .map_err(|error| refused(name, error))?;
+    let vmx = Vmx::parse(&text, &Limits::DEFAULT).map_err(|error| refused(name, error))?;
+    let number = |key: &str| vmx.get(key).and_then(|text| text.parse::<u64>().ok());
+    let model = |key: &str| {
+        let value = vmx.get(key)?;
+        VMX_NAMES
+            .iter()
+            .find(|(_, name)| *name == value)
+            .map(|(model, _)| (*model).to_owned())
+    };
+    let kept = facts.text("mac.on-register")?;
+    let mac = vmx
+        .get("ethernet0.generatedAddress")
+        .or_else(|| vmx.get("ethernet0.address"));
+    let mac: Option<Mac> = mac
+        .and_then(|text| text.parse().ok())
+        .filter(|_| kept.value == "kept");
+    let (mut plans, mut sizes) = (Vec::new(), Vec::new());
+    for disk in &package.disks {
+        let file = format!("{}-flat.vmdk", disk.trim_end_matches(".vmdk"));
+        let bytes = package
+            .file(&file)
+            .map_err(|error| refused(name, error))?
+            .len();
+        plans.push(DiskPlan {
+            file,
+            declared_format: Some("raw".to_owned()),
+            stored: Stored::Flat,
+            bytes,
+        });
+        sizes.push(bytes);
+    }
+    let uuid = vmx.get("uuid.bios").map(dashed_uuid);
+    let guest_os = vmx.get("guestOS").unwrap_or("other");
+    let guests = facts
+        .product()
+        .facts
+        .keys()
+        .filter_map(|key| key.strip_prefix("vmx.guest-os."));
+    let guest = guests.map(str::to_owned).find(|guest| {
+        facts
+            .text(&format!("vmx.guest-os.{guest}"))
+            .is_ok_and(|known| known.value == guest_os)
+    });
+    Ok(Reading {
+        remarks: Vec::new(),
+        request: Request {
+            name: vmx.get("displayName").unwrap_or(&operator.name).to_owned(),
+            guest: guest.unwrap_or_else(|| "other".to_owned()),
+            vcpus: number("numvcpus")
+                .and_then(|count| u32::try_from(count).ok())
+                .unwrap_or(1),
+            memory_mib: number("memsize").ok_or_else(|| refused(name, "no memsize"))?,
+            disks: sizes,
+            controller: model("scsi0.virtualDev"),
+            nic_model: model("ethernet0.virtualDev"),
+            mac,
+            uuid,
+            clock: None,
+        },
+        disks: plans,
+        by_hand: Vec::new(),
+        mac: vec![
+            Witness::descriptor(name.clone(), "ethernet0 keeps its generated address"),
+            kept.witness,
+        ],
+        notes: Vec::new(),
+    })
+}
+
+fn dashed_uuid(text: &str) -> String {
+    let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    match hex.len() {
+        32 => format!(
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        ),
+        _ => hex,
+    }
+}

@@ -1,0 +1,235 @@
+//! Machines out of one product and into another, by the real descriptors.
+
+use drylab_appliance::Package;
+use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt, content_id};
+use drylab_catalog::Machine;
+use drylab_hypervisor::importer::{self, Operator, Reading, Verdict};
+use drylab_hypervisor::{LabFile, Product, console, exporter, products};
+use drylab_image::{Target, open, write};
+use std::sync::Arc;
+
+const ESXI: &str = "esxi-5.0.0";
+const KVM: &str = "kvm-centos-6.3";
+
+fn convert(disk: &Arc<dyn ReadAt>, target: &Target) -> drylab_block::Result<Arc<dyn ReadAt>> {
+    let sink = SparseBytes::default();
+    write(disk, target, &sink)?;
+    Ok(Arc::new(sink))
+}
+
+fn product(id: &str) -> Product {
+    products().remove(&id.into()).expect("a known product")
+}
+
+fn machine(product: &Product, guest: &str) -> Machine {
+    let request = console::Request {
+        name: "vm".to_owned(),
+        guest: guest.to_owned(),
+        vcpus: 2,
+        memory_mib: 1026,
+        disks: vec![1 << 30],
+        controller: None,
+        nic_model: None,
+        mac: None,
+        uuid: None,
+        clock: None,
+    };
+    let lab = LabFile::of_the_report();
+    let host = lab.host_of(&product.id).expect("a host");
+    console::create(
+        &product.facts(),
+        host,
+        &request,
+        console::Draws {
+            mac: 1 << 56,
+            uuid: 5,
+        },
+    )
+    .expect("all facts")
+    .machine
+}
+
+fn disk() -> Arc<dyn ReadAt> {
+    let disk = SparseBytes::new(1 << 30);
+    disk.write_at(12_345, b"bytes of the guest")
+        .expect("memory");
+    Arc::new(disk)
+}
+
+fn operator() -> Operator {
+    Operator {
+        name: "vm".to_owned(),
+        guest: "centos-6.3".to_owned(),
+        vcpus: 2,
+        memory_mib: 1026,
+    }
+}
+
+fn exported_ovf(guest: &str) -> (Machine, Package) {
+    let esxi = product(ESXI);
+    let machine = machine(&esxi, guest);
+    let disks = [disk()];
+    let from = exporter::Exported {
+        machine: &machine,
+        guest,
+        disks: &disks,
+    };
+    let package = exporter::vsphere_export_ovf(&esxi.facts(), &from, &convert).expect("an export");
+    (machine, package)
+}
+
+fn deploy(package: &Package) -> Reading {
+    importer::vsphere_deploy_ovf(&product(ESXI).facts(), package, &operator()).expect("a reading")
+}
+
+#[test]
+fn vsphere_reads_its_own_export_and_loses_only_the_address() {
+    for guest in ["centos-6.3", "windows-2008r2"] {
+        let (machine, package) = exported_ovf(guest);
+        let reading = deploy(&package);
+        assert_eq!(reading.remarks, []);
+        let request = reading.request;
+        assert_eq!(
+            (request.vcpus, request.memory_mib),
+            (2, 1028),
+            "memory was rounded to 4 MiB when the machine was made"
+        );
+        assert_eq!(request.guest, guest);
+        assert_eq!(
+            request.controller.as_deref(),
+            Some(machine.controllers[0].model.as_str())
+        );
+        assert_eq!(
+            request.nic_model.as_deref(),
+            Some(machine.nics[0].model.as_str())
+        );
+        assert_eq!(request.mac, None);
+        let image = open(
+            package.files[&reading.disks[0].file].clone(),
+            &Limits::DEFAULT,
+        )
+        .expect("a stream");
+        assert_eq!(content_id(&image), content_id(&disk()));
+    }
+}
+
+#[test]
+fn a_changed_byte_in_the_package_is_refused_by_the_manifest() {
+    let (_, mut package) = exported_ovf("centos-6.3");
+    let name = package.disks[0].clone();
+    let file = &package.files[&name];
+    let mut bytes = vec![0; usize::try_from(file.len()).unwrap()];
+    file.read_at(0, &mut bytes).unwrap();
+    let last = bytes.len() - 600;
+    bytes[last] ^= 1;
+    package.put(name, Arc::new(bytes));
+    assert!(
+        deploy(&package)
+            .remarks
+            .iter()
+            .any(|remark| remark.verdict == Verdict::Refused)
+    );
+}
+
+#[test]
+fn a_foreign_family_and_a_foreign_disk_format_are_refused_with_their_line() {
+    let (_, package) = exported_ovf("centos-6.3");
+    let text =
+        String::from_utf8(package.text(&package.descriptor, &Limits::DEFAULT).unwrap()).unwrap();
+    for (from, to, quirk) in [
+        ("vmx-08", "virtualbox-2.2", "HQ20"),
+        ("vmdk.html#streamOptimized", "vmdk.html#", "HQ29"),
+    ] {
+        let mut edited = package.clone();
+        edited.files.remove("vm.mf");
+        edited.put(
+            package.descriptor.clone(),
+            Arc::new(text.replace(from, to).into_bytes()),
+        );
+        let remarks = deploy(&edited).remarks;
+        let cited = remarks
+            .iter()
+            .flat_map(|remark| &remark.witness)
+            .any(|witness| witness.to_string().starts_with(quirk));
+        assert!(cited, "{remarks:?}");
+        assert!(remarks[0].witness[0].says.contains("line "), "{remarks:?}");
+    }
+}
+
+#[test]
+fn registering_a_moved_folder_keeps_address_uuid_and_hardware() {
+    let esxi = product(ESXI);
+    let machine = machine(&esxi, "windows-2008r2");
+    let disks = [disk()];
+    let from = exporter::Exported {
+        machine: &machine,
+        guest: "windows-2008r2",
+        disks: &disks,
+    };
+    let package = exporter::datastore_copy(&esxi.facts(), &from).expect("a copy");
+    let reading =
+        importer::vsphere_register_vmx(&esxi.facts(), &package, &operator()).expect("a reading");
+    let lab = LabFile::of_the_report();
+    let draws = console::Draws { mac: 99, uuid: 99 };
+    let made = console::create(
+        &esxi.facts(),
+        lab.host_of(&esxi.id).unwrap(),
+        &reading.request,
+        draws,
+    )
+    .expect("all facts");
+    assert_eq!(made.machine, machine);
+}
+
+#[test]
+fn a_domain_defined_from_its_dump_is_the_same_machine() {
+    for guest in ["centos-6.3", "ubuntu-12.04", "windows-2008r2"] {
+        let kvm = product(KVM);
+        let machine = machine(&kvm, guest);
+        let disks = [disk()];
+        let from = exporter::Exported {
+            machine: &machine,
+            guest,
+            disks: &disks,
+        };
+        let package = exporter::virsh_dumpxml_copy(&kvm.facts(), &from).expect("a dump");
+        let reading =
+            importer::virsh_define(&kvm.facts(), &package, &operator()).expect("a reading");
+        assert_eq!(reading.remarks, []);
+        let lab = LabFile::of_the_report();
+        let draws = console::Draws { mac: 99, uuid: 99 };
+        let made = console::create(
+            &kvm.facts(),
+            lab.host_of(&kvm.id).unwrap(),
+            &reading.request,
+            draws,
+        )
+        .expect("all facts");
+        assert_eq!(made.machine, machine);
+    }
+}
+
+#[test]
+fn a_hosted_sparse_disk_is_refused_by_esxi_until_it_is_cloned() {
+    let options = drylab_image::VmdkOptions {
+        adapter: drylab_image::Adapter::Ide,
+        ..Default::default()
+    };
+    let mut package = Package {
+        disks: vec!["vm.vmdk".to_owned()],
+        ..Package::default()
+    };
+    package.put(
+        "vm.vmdk",
+        convert(&disk(), &Target::VmdkSparse(options)).unwrap(),
+    );
+    let reading = importer::vsphere_existing_disk(&product(ESXI).facts(), &package, &operator())
+        .expect("a reading");
+    assert_eq!(reading.remarks[0].verdict, Verdict::Refused);
+    assert_eq!(
+        reading.request.controller.as_deref(),
+        Some("piix4-ide"),
+        "the descriptor says ide"
+    );
+    assert!(!reading.by_hand.is_empty());
+}

@@ -1,0 +1,154 @@
+//! Steps 1 and 2: the machine where it lives.
+
+use super::books::Site;
+use super::observe::{Setting, observe};
+use super::{SimLab, missing, unknown};
+use crate::check::Found;
+use crate::library::SourceDisk;
+use crate::machine::Completion;
+use crate::policy::Measure;
+use drylab_catalog::Witness;
+use drylab_hypervisor::console::{Draws, Made, Request, create};
+use drylab_hypervisor::Missing;
+use drylab_kernel::Trace;
+use drylab_scenario::{FaultKind, FaultPlace, Scenario, Step};
+
+/// Name of the machine in both inventories.
+pub(super) fn machine_name(scenario: &Scenario) -> String {
+    scenario.guest.to_string()
+}
+
+/// The machine as its administrator made it with the console's defaults, long before the run.
+pub(super) fn machine(site: &Site<'_>, scenario: &Scenario, disk: &SourceDisk) -> Result<Made, Missing> {
+    let request = Request {
+        name: machine_name(scenario),
+        guest: scenario.guest.to_string(),
+        vcpus: scenario.source_vm.vcpus,
+        memory_mib: scenario.source_vm.memory_mib,
+        disks: vec![disk.disk.bytes.len()],
+        controller: None,
+        nic_model: None,
+        mac: Some(scenario.source_vm.mac.unwrap_or(disk.mac)),
+        uuid: None,
+        clock: None,
+    };
+    // Made before the run: its UUID is a property of the machine, not of the seed.
+    create(&site.facts, site.host, &request, Draws { mac: 0, uuid: 0x564d_0c29_4f8e_3500_1122_3344_5566_7788 })
+}
+
+impl SimLab<'_> {
+    /// The source machine's guest.
+    pub(super) fn source_guest(&self) -> Result<std::sync::Arc<drylab_guest::inspect::Guest>, drylab_block::Error> {
+        self.library.inspect(&self.source_disk.disk)
+    }
+
+    pub(super) fn take_source_facts(&mut self, now: u64, trace: &mut Trace) -> (Completion, u64) {
+        const ID: &str = "source.sanity";
+        let step = Step::SourceSanity;
+        if let Some(crash) = self.tool_crash(ID, FaultPlace::Source, step, now, trace) {
+            return (crash, 1_000_000);
+        }
+        let made = match &self.source_vm {
+            Ok(made) => made,
+            Err(fact) => return (Completion::Done(vec![missing_fact(ID, step, fact)]), 0),
+        };
+        let guest = match self.source_guest() {
+            Ok(guest) => guest,
+            Err(error) => {
+                let why = vec![Witness::disk("source disk", error.to_string())];
+                return (Completion::Done(vec![missing(ID, step, "cannot be inspected", why)]), 0);
+            }
+        };
+        let made = made.clone();
+        let setting = Setting {
+            guest: &guest,
+            made: &made,
+            extra: &[],
+            host: &self.source.name.clone(),
+            seed: self.streams.stream("source.network", 0).word(),
+            tsc_ppm: tsc(&self.streams.stream("source.tsc", 0).bounded(101)),
+            zone_s: ZONE_S,
+            component: "source",
+        };
+        if self.fault(FaultKind::LinkDown, FaultPlace::Source, step, now, trace).is_some() {
+            self.link(FaultPlace::Source, false);
+        }
+        let (facts, took) = observe(&setting, &mut self.source_boots, &mut self.lan, now, trace);
+        self.note_duplicates();
+        let found = sanity(&facts);
+        (Completion::Facts(Box::new(facts), vec![found]), took)
+    }
+
+    /// Plugs or unplugs a site's network.
+    pub(super) fn link(&mut self, place: FaultPlace, up: bool) {
+        let site = if place == FaultPlace::Source { &self.source } else { &self.target };
+        let Ok(network) = site.facts.text("network.name") else { return };
+        if let Some(network) = self.lan.network_mut(&format!("{}:{}", site.name, network.value)) {
+            network.up = up;
+        }
+    }
+
+    pub(super) fn note_duplicates(&mut self) {
+        self.duplicate_mac_seen |= !self.lan.duplicate_macs().is_empty();
+    }
+
+    pub(super) fn shut_down_source(&mut self, now: u64, trace: &mut Trace) -> (Completion, u64) {
+        const ID: &str = "source.shutdown";
+        if let Some(crash) = self.tool_crash(ID, FaultPlace::Source, Step::Shutdown, now, trace) {
+            return (crash, 1_000_000);
+        }
+        if let Some(net) = self.source_boots.running.take() {
+            net.power_off(&mut self.lan);
+        }
+        self.source.running.remove(&machine_name(self.scenario));
+        let found = Found {
+            id: ID,
+            step: Step::Shutdown,
+            before: String::new(),
+            after: "switched off".to_owned(),
+            measure: Ok(Measure::Same),
+            witness: vec![Witness::quirk("DQ404")],
+        };
+        (Completion::Done(vec![found]), 20_000_000)
+    }
+}
+
+/// Local time of the lab is an hour ahead of UTC: the report's lab stood in Germany, in winter.
+pub(super) const ZONE_S: i64 = 3600;
+
+/// The clock rate a kernel measures is off by up to 50 parts per million.
+pub(super) fn tsc(drawn: &u64) -> i64 {
+    i64::try_from(*drawn).unwrap_or(50) - 50
+}
+
+fn missing_fact(id: &'static str, step: Step, fact: &Missing) -> Found {
+    unknown(id, step, fact)
+}
+
+/// A machine is healthy where it lives when it boots and has an address there.
+fn sanity(facts: &crate::facts::GuestFacts) -> Found {
+    const ID: &str = "source.sanity";
+    let step = Step::SourceSanity;
+    match (&facts.booted, &facts.address) {
+        (Ok(booted), _) if !booted.value => missing(ID, step, "does not boot at the source", booted.witness.clone()),
+        (Ok(_), Ok(address)) if address.value.is_none() => {
+            missing(ID, step, "has no address at the source", address.witness.clone())
+        }
+        (Ok(booted), Ok(address)) => Found {
+            id: ID,
+            step,
+            before: String::new(),
+            after: format!("boots, {}", address.value.map_or_else(String::new, |address| address.to_string())),
+            measure: Ok(Measure::Same),
+            witness: booted.witness.iter().chain(&address.witness).cloned().collect(),
+        },
+        (Err(why), _) | (_, Err(why)) => Found {
+            id: ID,
+            step,
+            before: String::new(),
+            after: String::new(),
+            measure: Err(why.clone()),
+            witness: vec![Witness::lab("source", why.clone())],
+        },
+    }
+}

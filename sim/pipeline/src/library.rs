@@ -1,0 +1,305 @@
+//! What the lab has on its shelves: products, the lab file, routes, the policy, the golden guests; and a memory of
+//! what was already read, converted and inspected.
+//!
+//! The memory changes no outcome: everything in it is a function of bytes that never change. Entries are found by the
+//! identity of a shared disk, which the entry itself keeps alive.
+
+use crate::policy::Policy;
+use crate::route::{Route, routes};
+use drylab_block::{ContentId, Delta, Error, Limits, Overlay, ReadAt, Result, SparseBytes, content_id, copy_data};
+use drylab_catalog::{GuestId, Mac, ProductId};
+use drylab_guest::edit::Editor;
+use drylab_guest::inspect::{Guest, GuestDisk, inspect};
+use drylab_hypervisor::{LabFile, Product, products};
+use drylab_image::{Target, open, write};
+use drylab_scenario::{Edit, Scenario};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A golden guest: one base disk, and how it differs where it was installed.
+struct Golden {
+    guest: &'static str,
+    base: &'static [u8],
+    variants: &'static [Variant],
+}
+
+/// A golden guest as installed on one product.
+struct Variant {
+    product: &'static str,
+    delta: &'static [u8],
+    /// Address of the adapter it was installed with.
+    mac: [u8; 6],
+}
+
+macro_rules! golden {
+    ($guest:literal, $($product:literal: $mac:expr),+) => {
+        Golden {
+            guest: $guest,
+            base: include_bytes!(concat!("../../../corpora/guests/", $guest, "/base.qcow2")),
+            variants: &[$(Variant {
+                product: $product,
+                delta: include_bytes!(concat!("../../../corpora/guests/", $guest, "/", $product, ".delta")),
+                mac: $mac,
+            }),+],
+        }
+    };
+}
+
+/// Registration of golden guests: one line each.
+static GOLDEN: [Golden; 3] = [
+    golden!("centos-6.3", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x35], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x58]),
+    golden!("ubuntu-12.04", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x36], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x59]),
+    golden!("windows-2008r2", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x37], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x5a]),
+];
+
+/// A machine's disk as it stands at the source, with the address it was installed with.
+#[derive(Clone)]
+pub struct SourceDisk {
+    /// Bytes, and files beside them.
+    pub disk: GuestDisk,
+    /// Address of the adapter.
+    pub mac: Mac,
+}
+
+/// Everything runs have in common.
+pub struct Library {
+    /// Products by id.
+    pub products: BTreeMap<ProductId, Product>,
+    /// Hosts, shares, networks.
+    pub lab: LabFile,
+    /// The route table.
+    pub routes: Vec<Route>,
+    /// The policy.
+    pub policy: Policy,
+    memo: Memo,
+}
+
+/// Values by key, computed once.
+struct Once<K, V>(Mutex<BTreeMap<K, V>>);
+
+impl<K: Ord + Clone, V: Clone> Once<K, V> {
+    fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
+    /// The value of a key. Two threads may compute the same value at the same time; both get an equal one.
+    fn get<E>(&self, key: K, compute: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(&key) {
+            return Ok(known.clone());
+        }
+        let value = compute()?;
+        Ok(lock().entry(key).or_insert(value).clone())
+    }
+}
+
+type DiskKey = (usize, String);
+
+struct Memo {
+    bases: Once<&'static str, Arc<dyn ReadAt>>,
+    disks: Once<(String, String, String), SourceDisk>,
+    converted: Once<DiskKey, (Arc<dyn ReadAt>, Arc<dyn ReadAt>)>,
+    opened: Once<DiskKey, (Arc<dyn ReadAt>, Arc<dyn ReadAt>)>,
+    inspected: Once<DiskKey, (GuestDisk, std::result::Result<Arc<Guest>, Error>)>,
+    contents: Once<usize, (Arc<dyn ReadAt>, ContentId)>,
+    crossings: Once<String, Arc<crate::lab::Crossing>>,
+}
+
+/// Identity of a shared disk: its address, which nothing else has while an entry keeps it alive.
+fn identity(disk: &Arc<dyn ReadAt>) -> usize {
+    Arc::as_ptr(disk).cast::<u8>().addr()
+}
+
+impl Default for Library {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Library {
+    /// The shelves of this program.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            products: products(),
+            lab: LabFile::of_the_report(),
+            routes: routes(),
+            policy: Policy::our_reading(),
+            memo: Memo {
+                bases: Once::new(),
+                disks: Once::new(),
+                converted: Once::new(),
+                opened: Once::new(),
+                inspected: Once::new(),
+                contents: Once::new(),
+                crossings: Once::new(),
+            },
+        }
+    }
+
+    /// Guests there are golden disks of.
+    #[must_use]
+    pub fn guests() -> Vec<GuestId> {
+        GOLDEN.iter().map(|golden| golden.guest.into()).collect()
+    }
+
+    /// The route of a scenario.
+    #[must_use]
+    pub fn route(&self, id: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| route.id == id)
+    }
+
+    /// The disk of a scenario's machine: the golden guest as installed on the source, with the scenario's edits.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when there is no such guest or an edit does not apply to it.
+    pub fn source_disk(&self, scenario: &Scenario) -> Result<SourceDisk> {
+        let edits: Vec<String> = scenario.edits.iter().map(|edit| format!("{edit:?}")).collect();
+        let key = (scenario.guest.to_string(), scenario.source.to_string(), edits.join("\n"));
+        self.memo.disks.get(key, || {
+            let installed = self.installed(scenario)?;
+            if scenario.edits.is_empty() {
+                return Ok(installed);
+            }
+            let disk = apply_edits(&installed.disk, &scenario.edits)?;
+            Ok(SourceDisk { disk, ..installed })
+        })
+    }
+
+    fn installed(&self, scenario: &Scenario) -> Result<SourceDisk> {
+        let (guest, product) = (scenario.guest.as_str(), scenario.source.as_str());
+        let golden = GOLDEN.iter().find(|golden| golden.guest == guest);
+        let golden = golden.ok_or_else(|| Error::unsupported(format_args!("there is no golden guest {guest:?}")))?;
+        let variant = golden.variants.iter().find(|variant| variant.product == product).ok_or_else(|| {
+            Error::unsupported(format_args!("golden guest {guest} was not installed on {product:?}"))
+        })?;
+        let base = self.memo.bases.get(golden.guest, || {
+            let file: Arc<dyn ReadAt> = Arc::new(golden.base);
+            let sheet = SparseBytes::default();
+            copy_data(&open(file, &Limits::DEFAULT)?, &sheet)?;
+            Ok::<Arc<dyn ReadAt>, Error>(Arc::new(sheet))
+        })?;
+        let delta = Delta::parse(variant.delta, base.len())?;
+        let disk = GuestDisk::new(Arc::new(Overlay::with_delta(base, &delta)));
+        Ok(SourceDisk { disk, mac: Mac(variant.mac) })
+    }
+
+    /// A disk in a container.
+    ///
+    /// # Errors
+    /// What converting finds.
+    pub fn convert(&self, disk: &Arc<dyn ReadAt>, target: &Target) -> Result<Arc<dyn ReadAt>> {
+        let key = (identity(disk), format!("{target:?}"));
+        let found = self.memo.converted.get(key, || {
+            let sink = SparseBytes::default();
+            write(disk, target, &sink)?;
+            let file: Arc<dyn ReadAt> = Arc::new(sink);
+            Ok::<_, Error>((disk.clone(), file))
+        })?;
+        Ok(found.1)
+    }
+
+    /// The guest-visible bytes of a container of a declared format (`None`: told by its content).
+    ///
+    /// # Errors
+    /// What opening finds.
+    pub fn open(&self, file: &Arc<dyn ReadAt>, declared: Option<&str>) -> Result<Arc<dyn ReadAt>> {
+        if declared == Some("raw") {
+            return Ok(file.clone());
+        }
+        let key = (identity(file), declared.unwrap_or_default().to_owned());
+        let found = self.memo.opened.get(key, || {
+            let image = open(file.clone(), &Limits::DEFAULT)?;
+            let sheet = SparseBytes::default();
+            copy_data(&image, &sheet)?;
+            let disk: Arc<dyn ReadAt> = Arc::new(sheet);
+            Ok::<_, Error>((file.clone(), disk))
+        })?;
+        Ok(found.1)
+    }
+
+    /// What a disk holds.
+    ///
+    /// # Errors
+    /// What inspecting finds.
+    pub fn inspect(&self, disk: &GuestDisk) -> Result<Arc<Guest>> {
+        let key = (identity(&disk.bytes), format!("{:?}", disk.files));
+        let found = self.memo.inspected.get(key, || {
+            let guest = inspect(std::slice::from_ref(disk), &Limits::DEFAULT).map(Arc::new);
+            Ok::<_, Error>((disk.clone(), guest))
+        })?;
+        found.1
+    }
+
+    /// The name of a disk's content.
+    ///
+    /// # Errors
+    /// What reading finds.
+    pub fn content(&self, disk: &Arc<dyn ReadAt>) -> Result<ContentId> {
+        let found = self.memo.contents.get(identity(disk), || Ok::<_, Error>((disk.clone(), content_id(disk)?)))?;
+        Ok(found.1)
+    }
+
+    /// The way of a machine through all hops before the import, which no noise touches.
+    pub(crate) fn crossing(&self, key: String, make: impl FnOnce() -> crate::lab::Crossing) -> Arc<crate::lab::Crossing> {
+        let made = self.memo.crossings.get(key, || Ok::<_, std::convert::Infallible>(Arc::new(make())));
+        match made {
+            Ok(crossing) => crossing,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Applies a scenario's edits to a disk, which stays as it is; the changed one is returned.
+///
+/// # Errors
+/// [`Error::Unsupported`] when an edit does not apply to this guest.
+pub fn apply_edits(disk: &GuestDisk, edits: &[Edit]) -> Result<GuestDisk> {
+    let limits = &Limits::DEFAULT;
+    let initramfs = match edits.iter().any(|edit| matches!(edit, Edit::RemoveModule { .. })) {
+        true => initramfs_path(&inspect(std::slice::from_ref(disk), limits)?),
+        false => None,
+    };
+    let mut editor = Editor::open(disk, limits)?;
+    for edit in edits {
+        apply(&mut editor, edit, initramfs.as_deref()).map_err(|error| error.within(format_args!("{edit:?}")))?;
+    }
+    Ok(editor.finish())
+}
+
+fn initramfs_path(guest: &Guest) -> Option<String> {
+    match &guest.system {
+        drylab_guest::inspect::System::Linux(linux) => Some(linux.initramfs.as_ref()?.path.clone()),
+        drylab_guest::inspect::System::Windows(_) => None,
+    }
+}
+
+fn apply(editor: &mut Editor, edit: &Edit, initramfs: Option<&str>) -> Result<()> {
+    match edit {
+        Edit::Write { path, text } => editor.write(path, text.clone().into_bytes()).map(drop),
+        Edit::Replace { path, from, to } => editor.rewrite(path, |text| text.replace(from, to)).map(drop),
+        Edit::RemoveLines { path, containing } => {
+            let keep = |text: &str| text.split_inclusive('\n').filter(|line| !line.contains(containing)).collect();
+            editor.rewrite(path, keep).map(drop)
+        }
+        Edit::Remove { path } => editor.change(path, drylab_filesystem::edit::Change::Remove).map(drop),
+        Edit::RemoveModule { module } => {
+            let path = initramfs.ok_or_else(|| Error::unsupported("the guest has no initramfs"))?;
+            editor.remove_modules(path, &[module]).map(drop)
+        }
+        Edit::SetDword { hive, key, value, data } => {
+            editor.registry(hive, |hive| hive.set_u32(key, value, *data)).map(drop)
+        }
+        Edit::DeleteKey { hive, key } => editor.registry(hive, |hive| hive.delete_key(key).map(drop)).map(drop),
+        Edit::Bytes { offset, hex } => editor.overwrite(*offset, &bytes_of(hex)?),
+    }
+}
+
+fn bytes_of(hex: &str) -> Result<Vec<u8>> {
+    let wrong = || Error::unsupported(format_args!("{hex:?} is not an even number of hex digits"));
+    if hex.len() % 2 != 0 || !hex.is_ascii() {
+        return Err(wrong());
+    }
+    let pairs = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).map_err(|_| wrong()));
+    pairs.collect()
+}
