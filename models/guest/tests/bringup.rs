@@ -1,5 +1,7 @@
 //! Guests against the lab's network, packet by packet.
 
+#[path = "bringup/golden.rs"]
+mod golden;
 #[path = "bringup/laws.rs"]
 mod laws;
 #[path = "bringup/linux.rs"]
@@ -14,7 +16,8 @@ use drylab_network::{Host, Lan, Network, Subnet};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-const GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 1]);
+/// The gateway that the golden Windows guest has met.
+const GATEWAY: Mac = Mac([0x00, 0x1b, 0x21, 0x0a, 0x20, 0x01]);
 
 /// A site with DHCP, DNS and a gateway on 10.20.0.0/24, and a bridge that translates, with its own DHCP.
 fn lab() -> Lan {
@@ -59,7 +62,7 @@ fn dhcp(own: [u8; 4], router: [u8; 4], pick: Pick) -> Server {
     config.ranges = vec![([a, b, c, 100].into(), [a, b, c, 199].into())];
     config.routers = vec![router.into()];
     config.dns = vec![own.into()];
-    config.domain = Some("lab".into());
+    config.domain = Some("lab.example".into());
     Server::new(config)
 }
 

@@ -25,6 +25,8 @@ struct Run<'a> {
     net: WindowsNet,
     lan: &'a mut Lan,
     decisions: &'a NetDecisions,
+    /// DNS suffix of the first connection with a lease, else of the machine.
+    suffix: Option<String>,
     from: u64,
     now: u64,
 }
@@ -45,6 +47,7 @@ pub fn bring_up_windows(
     report.ports = plug(nics, lan, at, decisions);
     let mut run = Run {
         report,
+        suffix: net.domain.clone(),
         net: net.clone(),
         lan,
         decisions,
@@ -304,6 +307,9 @@ impl Run<'_> {
             interface.lease_server = Some(lease.server);
         }
         self.remember(index, &lease);
+        if lease.domain.is_some() && self.report.default_route().is_none() {
+            self.suffix.clone_from(&lease.domain);
+        }
         let why = Witness::lab(
             format!("dhcp server {}", lease.server),
             format!("gives {}/{} and its options", lease.address, address.1),
@@ -466,7 +472,7 @@ impl Run<'_> {
             self.report.witness("profile", Witness::quirk("DQ212"));
             return NetworkCategory::Public;
         };
-        let suffix = self.net.domain.clone();
+        let suffix = self.suffix.clone();
         let fits = |network: &&KnownNetwork| {
             network.gateway_mac == Some(mac)
                 && (network.dns_suffix.is_none()
@@ -491,7 +497,7 @@ impl Run<'_> {
         self.net.networks.push(KnownNetwork {
             key: format!("SOFTWARE\\Microsoft\\Windows NT\\CurrentVersion\\NetworkList\\Signatures\\Unmanaged\\{mac}"),
             gateway_mac: Some(mac),
-            dns_suffix: None,
+            dns_suffix: self.suffix.clone(),
             name: format!("Network {count}"),
             category: NetworkCategory::Public,
         });
