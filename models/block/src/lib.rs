@@ -40,6 +40,7 @@ mod delta;
 mod error;
 mod extent;
 mod fields;
+pub mod fuzz;
 mod limits;
 mod overlay;
 mod source;

@@ -18,6 +18,7 @@
 //! An unknown version is refused, never reinterpreted. What it does not do: run anything.
 
 mod error;
+pub mod fuzz;
 mod generate;
 mod token;
 mod value;
