@@ -2,9 +2,9 @@
 
 use super::drivers::Pool;
 use super::names::{Disks, Resolved};
-use super::{BootReport, Stop, mounts, on_machine};
+use super::{BootReport, Stop, explain, mounts, on_machine};
 use crate::inspect::{
-    BootCode, FstabEntry, Guest, Initramfs, LinuxSystem, LoaderKind, Param, Sourced, VolumeKind,
+    BootCode, FstabEntry, Guest, LinuxSystem, LoaderKind, Param, Sourced, VolumeKind,
 };
 use crate::modalias::Blacklist;
 use drylab_catalog::{Machine, Witness};
@@ -23,7 +23,7 @@ pub(super) fn boot(
     initramfs(system, report)?;
     let mut pool = pool(guest, system);
     let disks = Disks::scan(guest, machine, &pool);
-    root(guest, system, &disks, &pool, report)?;
+    root(guest, system, machine, &disks, &pool, report)?;
     // From here modules of the root can be loaded: disks on other controllers appear.
     pool.with_root = true;
     let disks = Disks::scan(guest, machine, &pool);
@@ -38,7 +38,7 @@ pub(super) fn boot(
 }
 
 /// What can be loaded before the root is there.
-fn pool<'a>(guest: &'a Guest, system: &'a LinuxSystem) -> Pool<'a> {
+pub(super) fn pool<'a>(guest: &'a Guest, system: &'a LinuxSystem) -> Pool<'a> {
     let unread = system
         .initramfs
         .as_ref()
@@ -244,6 +244,7 @@ fn initramfs(system: &LinuxSystem, report: &mut BootReport) -> Result<(), Stop> 
 fn root(
     guest: &Guest,
     system: &LinuxSystem,
+    machine: &Machine,
     disks: &Disks,
     pool: &Pool<'_>,
     report: &mut BootReport,
@@ -275,7 +276,7 @@ fn root(
         Resolved::Missing(why) => {
             let mut witnesses = vec![asked];
             witnesses.extend(why);
-            witnesses.extend(explain(guest, system, disks, device));
+            witnesses.extend(explain::root(guest, system, machine, disks, device));
             let stage = if disks.names.is_empty() {
                 "drivers"
             } else {
@@ -399,53 +400,6 @@ fn generic(guest: &Guest, system: &LinuxSystem) -> Option<Witness> {
     );
     let generic = red_hat && guest.os.version.value.starts_with("6.") && system.initramfs.is_some();
     generic.then(|| Witness::quirk("GQ34"))
-}
-
-/// Quirks that explain a root that was not found.
-fn explain(guest: &Guest, system: &LinuxSystem, disks: &Disks, device: &str) -> Vec<Witness> {
-    let mut witnesses = Vec::new();
-    if disks.missing.is_empty() {
-        // All disks are there: the name is wrong for this driver.
-        let bare = ["/dev/sd", "/dev/hd", "/dev/vd", "/dev/xvd"]
-            .iter()
-            .any(|prefix| device.starts_with(prefix));
-        if bare {
-            witnesses.extend(
-                disks
-                    .attached
-                    .values()
-                    .map(|attached| Witness::quirk(attached.naming.quirk)),
-            );
-            witnesses.push(Witness::quirk("GQ37"));
-            witnesses.dedup();
-        }
-        return witnesses;
-    }
-    let text = |needle: &str| {
-        disks
-            .missing
-            .values()
-            .flatten()
-            .any(|witness| witness.says.contains(needle))
-    };
-    if text("buslogic") {
-        witnesses.push(Witness::quirk("GQ29"));
-    } else if let Some(initramfs) = &system.initramfs {
-        witnesses.extend(host_only(guest, initramfs));
-    }
-    witnesses
-}
-
-/// Which policy made an initramfs without the driver.
-fn host_only(guest: &Guest, initramfs: &Initramfs) -> Option<Witness> {
-    let conf = guest.tree.text("/etc/initramfs-tools/initramfs.conf");
-    let dep = initramfs.policy.as_deref() == Some("dep")
-        || conf.is_some_and(|text| text.lines().any(|line| line.trim() == "MODULES=dep"));
-    let debian = initramfs.path.contains("initrd.img") || initramfs.policy.is_some();
-    match (debian, dep) {
-        (true, _) => Some(Witness::quirk("GQ36")),
-        (false, _) => Some(Witness::quirk("GQ35")),
-    }
 }
 
 /// What is worth knowing of a boot that went on.

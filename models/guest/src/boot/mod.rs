@@ -5,6 +5,7 @@
 //! Disk `i` of the guest is disk `i` of the machine.
 
 mod drivers;
+mod explain;
 mod firmware;
 mod linux;
 mod mounts;

@@ -45,6 +45,26 @@ pub struct Guest {
     pub findings: Vec<Finding>,
 }
 
+impl Guest {
+    /// What only a Linux guest has.
+    #[must_use]
+    pub fn linux(&self) -> Option<&LinuxSystem> {
+        match &self.system {
+            System::Linux(system) => Some(system),
+            System::Windows(_) => None,
+        }
+    }
+
+    /// What only a Windows guest has.
+    #[must_use]
+    pub fn windows(&self) -> Option<&WindowsSystem> {
+        match &self.system {
+            System::Windows(system) => Some(system),
+            System::Linux(_) => None,
+        }
+    }
+}
+
 /// Operating system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Os {

@@ -196,7 +196,7 @@ impl Files<'_> {
     }
 }
 
-/// `Select\Current` names the control set in use; it is not always the first (GQ65).
+/// `Select\Current` names the control set in use: not always the first.
 fn control_set(system: &Registry) -> Sourced<String> {
     match system.number("Select", "Current") {
         Some(number) => Sourced::new(format!("ControlSet{:03}", number.value), number.witness),
