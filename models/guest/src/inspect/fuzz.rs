@@ -14,6 +14,21 @@ fn limits() -> Limits {
     limits
 }
 
+/// A whole disk.
+///
+/// # Panics
+/// Only on a bug of ours: when the root is no volume.
+pub fn disk(data: &[u8]) {
+    let disk = super::GuestDisk::new(std::sync::Arc::new(data.to_vec()));
+    let Ok(guest) = super::inspect(&[disk], &limits()) else {
+        return;
+    };
+    for volume in &guest.layout {
+        assert!(!volume.name().is_empty(), "a volume has a name");
+    }
+    assert!(guest.root < guest.layout.len(), "the root is a volume");
+}
+
 /// Archives, modules and tables of an initramfs.
 ///
 /// # Panics

@@ -140,7 +140,11 @@ impl Copy<'_> {
     }
 
     fn content(&mut self, path: &str) {
-        let Some(left) = self.files.checked_sub(1) else {
+        let Some(left) = self
+            .files
+            .checked_sub(1)
+            .filter(|_| self.bytes <= BYTES_MAX)
+        else {
             return;
         };
         self.files = left;

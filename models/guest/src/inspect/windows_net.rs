@@ -8,7 +8,7 @@ use crate::net::windows::{
     WindowsLease, WindowsNet,
 };
 use drylab_catalog::{Mac, PciAddress};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// Class of network adapters.
@@ -104,9 +104,16 @@ fn location(text: &str) -> Option<PciAddress> {
 /// Drivers of the network INFs.
 fn drivers(files: &Files<'_>) -> BTreeMap<String, InfDriver> {
     let binaries = files.names("System32/drivers");
+    let mut store = Store {
+        packages: files.names(STORE),
+        opened: BTreeMap::new(),
+    };
     let mut found = BTreeMap::new();
-    let names = files.names("inf");
-    for name in names.iter().filter(|name| name.ends_with(".inf")) {
+    for name in files
+        .names("inf")
+        .iter()
+        .filter(|name| name.ends_with(".inf"))
+    {
         let Some(bytes) = files.read(&format!("inf/{name}")) else {
             continue;
         };
@@ -117,12 +124,12 @@ fn drivers(files: &Files<'_>) -> BTreeMap<String, InfDriver> {
                 .next()
                 .unwrap_or_default()
                 .to_owned();
-            let present = binaries.contains(&file.to_lowercase()) || in_store(files, name, &file);
+            let lower = file.to_lowercase();
             let driver = InfDriver {
                 inf: format!("{}/inf/{name}", files.folder),
                 service: model.service,
                 binary: format!("{}/System32/drivers/{file}", files.folder),
-                present,
+                present: binaries.contains(&lower) || store.holds(files, name, &lower),
             };
             found.entry(model.hardware_id).or_insert(driver);
         }
@@ -130,19 +137,31 @@ fn drivers(files: &Files<'_>) -> BTreeMap<String, InfDriver> {
     found
 }
 
-/// Whether the driver store holds the binary beside its INF: `DriverStore\FileRepository\<inf>_…\<file>`.
-fn in_store(files: &Files<'_>, inf: &str, file: &str) -> bool {
-    let store = "System32/DriverStore/FileRepository";
-    let packages = files.names(store);
-    let prefix = format!("{inf}_");
-    packages
-        .iter()
-        .filter(|package| package.starts_with(&prefix))
-        .any(|package| {
-            files
-                .names(&format!("{store}/{package}"))
-                .contains(&file.to_lowercase())
+/// The driver store.
+const STORE: &str = "System32/DriverStore/FileRepository";
+
+/// Packages of the driver store, each listed once.
+struct Store {
+    packages: BTreeSet<String>,
+    opened: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Store {
+    /// Whether a package of this INF holds the file: `FileRepository\<inf>_…\<file>`.
+    fn holds(&mut self, files: &Files<'_>, inf: &str, file: &str) -> bool {
+        let prefix = format!("{inf}_");
+        let packages = self
+            .packages
+            .range(prefix.clone()..)
+            .take_while(|package| package.starts_with(&prefix));
+        let opened = &mut self.opened;
+        packages.into_iter().any(|package| {
+            let listed = opened.entry(package.clone());
+            listed
+                .or_insert_with(|| files.names(&format!("{STORE}/{package}")))
+                .contains(file)
         })
+    }
 }
 
 fn address(text: &str) -> Option<Ipv4Addr> {

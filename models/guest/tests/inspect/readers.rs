@@ -1,6 +1,7 @@
 //! Readers against hostile and strange input.
 
 use crate::support::{CENTOS, Golden, LIMITS, WINDOWS, cpio, gzip};
+use drylab_block::ReadAt;
 use drylab_guest::fuzz;
 use drylab_guest::inspect::{CpioMember, cpio_walk, modinfo};
 use proptest::prelude::*;
@@ -88,8 +89,16 @@ fn seeds() -> &'static Vec<Seed> {
         })
         .expect("it is read");
         plain.extend(cpio(&entries));
+        // The front of a disk: table, boot code and the head of the first filesystem.
+        let mut front = vec![0u8; (1 << 20) + 65_536];
+        centos
+            .disk
+            .bytes
+            .read_at(0, &mut front)
+            .expect("it is longer");
         vec![
-            (fuzz::initramfs as fn(&[u8]), plain),
+            (fuzz::disk as fn(&[u8]), front),
+            (fuzz::initramfs, plain),
             (fuzz::elf, module),
             (
                 fuzz::grub_cfg,
@@ -105,7 +114,7 @@ fn seeds() -> &'static Vec<Seed> {
 
 #[test]
 fn a_module_of_the_golden_initramfs_tells_its_aliases() {
-    let (_, module) = &seeds()[1];
+    let (_, module) = &seeds()[2];
     let module = modinfo(module).expect("it is a module");
     assert!(
         module
@@ -120,7 +129,7 @@ proptest! {
 
     #[test]
     fn no_reader_panics_on_mutated_input(
-        which in 0usize..7,
+        which in 0usize..8,
         writes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
