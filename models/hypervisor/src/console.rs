@@ -88,8 +88,8 @@ pub fn create(
             return Ok(asked.clone());
         }
         let known = default(part)?;
-        why.push((part, choice.witness.clone()));
-        why.push((part, known.witness));
+        because(&mut why, part, &choice);
+        because(&mut why, part, &known);
         Ok(known.value.to_owned())
     };
     let controller = chosen("controller", &request.controller)?;
@@ -141,9 +141,13 @@ pub fn create(
 
 type Why = Vec<(&'static str, Witness)>;
 
+fn because<T>(why: &mut Why, part: &'static str, known: &Known<T>) {
+    why.extend(known.chain().into_iter().map(|witness| (part, witness)));
+}
+
 fn cpu(facts: &Facts<'_>, host: &Host, vcpus: u32, why: &mut Why) -> Result<Cpu, Missing> {
     let model = facts.text("cpu.model")?;
-    why.push(("cpu", model.witness));
+    because(why, "cpu", &model);
     let from_host = model.value == "host";
     let features = if from_host {
         host.cpu_features.clone()
@@ -173,8 +177,8 @@ fn cpu(facts: &Facts<'_>, host: &Host, vcpus: u32, why: &mut Why) -> Result<Cpu,
 fn memory(facts: &Facts<'_>, mib: u64, why: &mut Why) -> Result<Memory, Missing> {
     let granularity = facts.number("memory.granularity-mib")?;
     let reserved = facts.number("memory.reserved-kib")?;
-    why.push(("memory", granularity.witness));
-    why.push(("memory", reserved.witness));
+    because(why, "memory", &granularity);
+    because(why, "memory", &reserved);
     Ok(Memory {
         mib: mib.next_multiple_of(granularity.value.max(1)),
         reserved_kib: reserved.value,
@@ -185,7 +189,7 @@ fn drawn_mac(facts: &Facts<'_>, word: u64, why: &mut Why) -> Result<Mac, Missing
     let prefix = facts.text("mac.prefix")?;
     let [a, b, c, ..] = word.to_be_bytes();
     let mac = format!("{}:{a:02x}:{b:02x}:{c:02x}", prefix.value);
-    why.push(("mac", prefix.witness));
+    because(why, "mac", &prefix);
     mac.parse().map_err(|_| Missing {
         fact: format!("{}/mac.prefix as three octets", facts.product().id),
     })
@@ -208,7 +212,7 @@ fn uuid(bits: u128) -> String {
 fn slot(facts: &Facts<'_>, model: &str, why: &mut Why) -> Result<PciAddress, Missing> {
     let key = format!("slot.{model}");
     let known = facts.text(&key)?;
-    why.push(("slot", known.witness));
+    because(why, "slot", &known);
     parse_slot(known.value).ok_or_else(|| Missing {
         fact: format!("{}/{key} as a PCI address", facts.product().id),
     })

@@ -15,10 +15,18 @@ pub fn vmkfstools_clone(package: &Package) -> Result<Package> {
     for disk in &package.disks {
         let image = open(package.file(disk)?.clone(), &Limits::DEFAULT)?;
         if image.format() != Format::Vmdk {
-            return Err(Error::unsupported(format_args!("{disk} is {}, not a VMDK", image.format().name())));
+            return Err(Error::unsupported(format_args!(
+                "{disk} is {}, not a VMDK",
+                image.format().name()
+            )));
         }
         let stem = format!("{}-clone", disk.trim_end_matches(".vmdk"));
-        let adapter = image.info().detail("ddb.adapterType").unwrap_or("lsilogic").trim_matches('"').to_owned();
+        let adapter = image
+            .info()
+            .detail("ddb.adapterType")
+            .unwrap_or("lsilogic")
+            .trim_matches('"')
+            .to_owned();
         let text = crate::exporter::flat_descriptor(&stem, &adapter, image.len());
         cloned.put(format!("{stem}.vmdk"), Arc::new(text.into_bytes()));
         cloned.put(format!("{stem}-flat.vmdk"), Arc::new(image));

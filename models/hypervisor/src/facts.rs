@@ -16,6 +16,9 @@ pub struct Fact {
     /// Where it was read; may be empty only for belief.
     #[serde(default)]
     pub source: String,
+    /// The row of `quirks.toml` that says what comes of it, where one does.
+    #[serde(default)]
+    pub quirk: String,
 }
 
 /// A hypervisor with its console, as facts.
@@ -54,6 +57,16 @@ pub struct Known<T> {
     pub value: T,
     /// Where it stands and how sure it is.
     pub witness: Witness,
+    /// The quirk it is an instance of, where the file names one.
+    pub quirk: Option<Witness>,
+}
+
+impl<T> Known<T> {
+    /// The chain to cite: the quirk, then the fact.
+    #[must_use]
+    pub fn chain(&self) -> Vec<Witness> {
+        self.quirk.iter().chain([&self.witness]).cloned().collect()
+    }
 }
 
 /// A product's facts as one run sees them: reading one notes that it was used.
@@ -123,6 +136,9 @@ impl<'p> Facts<'p> {
             format!("{} ({})", fact.value, fact.source)
         };
         let place = Place::Fact(format!("{}/{key}", self.product.id));
+        let quirk = Some(fact.quirk.as_str())
+            .filter(|id| !id.is_empty())
+            .map(Witness::quirk);
         Ok(Known {
             value,
             witness: Witness {
@@ -130,6 +146,7 @@ impl<'p> Facts<'p> {
                 says,
                 mark: fact.mark,
             },
+            quirk,
         })
     }
 

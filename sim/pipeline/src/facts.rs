@@ -128,9 +128,8 @@ fn found<A, B>(
         ),
         (Ok(before), Err(why)) => (None, reason("after", why), before.witness.clone()),
     };
-    if witness.is_empty() {
-        witness.push(Witness::lab(id, "nothing in the guest decides this"));
-    }
+    let mut seen = std::collections::BTreeSet::new();
+    witness.retain(|link| seen.insert(link.clone()));
     let (before, after) = words.unwrap_or_default();
     Found {
         id,

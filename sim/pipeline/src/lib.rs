@@ -17,7 +17,7 @@ mod run;
 
 pub use check::{Check, Found, Overall, aggregate, overall};
 pub use facts::{Fact, GuestFacts, Seen, compare, stable};
-pub use lab::{CannotRun, run};
+pub use lab::{CannotRun, PredictedFinding, Prediction, guest_key, predict, predict_package, run};
 pub use library::{Library, SourceDisk, apply_edits};
 pub use machine::{Command, Completion, Next, Pipeline};
 pub use policy::{Level, Measure, Policy, Relaxation, Relaxed, Rule};

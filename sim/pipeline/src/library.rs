@@ -6,7 +6,9 @@
 
 use crate::policy::Policy;
 use crate::route::{Route, routes};
-use drylab_block::{ContentId, Delta, Error, Limits, Overlay, ReadAt, Result, SparseBytes, content_id, copy_data};
+use drylab_block::{
+    ContentId, Delta, Error, Limits, Overlay, ReadAt, Result, SparseBytes, content_id, copy_data,
+};
 use drylab_catalog::{GuestId, Mac, ProductId};
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, GuestDisk, inspect};
@@ -154,8 +156,16 @@ impl Library {
     /// # Errors
     /// [`Error::Unsupported`] when there is no such guest or an edit does not apply to it.
     pub fn source_disk(&self, scenario: &Scenario) -> Result<SourceDisk> {
-        let edits: Vec<String> = scenario.edits.iter().map(|edit| format!("{edit:?}")).collect();
-        let key = (scenario.guest.to_string(), scenario.source.to_string(), edits.join("\n"));
+        let edits: Vec<String> = scenario
+            .edits
+            .iter()
+            .map(|edit| format!("{edit:?}"))
+            .collect();
+        let key = (
+            scenario.guest.to_string(),
+            scenario.source.to_string(),
+            edits.join("\n"),
+        );
         self.memo.disks.get(key, || {
             let installed = self.installed(scenario)?;
             if scenario.edits.is_empty() {
@@ -169,10 +179,18 @@ impl Library {
     fn installed(&self, scenario: &Scenario) -> Result<SourceDisk> {
         let (guest, product) = (scenario.guest.as_str(), scenario.source.as_str());
         let golden = GOLDEN.iter().find(|golden| golden.guest == guest);
-        let golden = golden.ok_or_else(|| Error::unsupported(format_args!("there is no golden guest {guest:?}")))?;
-        let variant = golden.variants.iter().find(|variant| variant.product == product).ok_or_else(|| {
-            Error::unsupported(format_args!("golden guest {guest} was not installed on {product:?}"))
+        let golden = golden.ok_or_else(|| {
+            Error::unsupported(format_args!("there is no golden guest {guest:?}"))
         })?;
+        let variant = golden
+            .variants
+            .iter()
+            .find(|variant| variant.product == product)
+            .ok_or_else(|| {
+                Error::unsupported(format_args!(
+                    "golden guest {guest} was not installed on {product:?}"
+                ))
+            })?;
         let base = self.memo.bases.get(golden.guest, || {
             let file: Arc<dyn ReadAt> = Arc::new(golden.base);
             let sheet = SparseBytes::default();
@@ -181,7 +199,10 @@ impl Library {
         })?;
         let delta = Delta::parse(variant.delta, base.len())?;
         let disk = GuestDisk::new(Arc::new(Overlay::with_delta(base, &delta)));
-        Ok(SourceDisk { disk, mac: Mac(variant.mac) })
+        Ok(SourceDisk {
+            disk,
+            mac: Mac(variant.mac),
+        })
     }
 
     /// A disk in a container.
@@ -236,13 +257,22 @@ impl Library {
     /// # Errors
     /// What reading finds.
     pub fn content(&self, disk: &Arc<dyn ReadAt>) -> Result<ContentId> {
-        let found = self.memo.contents.get(identity(disk), || Ok::<_, Error>((disk.clone(), content_id(disk)?)))?;
+        let found = self.memo.contents.get(identity(disk), || {
+            Ok::<_, Error>((disk.clone(), content_id(disk)?))
+        })?;
         Ok(found.1)
     }
 
     /// The way of a machine through all hops before the import, which no noise touches.
-    pub(crate) fn crossing(&self, key: String, make: impl FnOnce() -> crate::lab::Crossing) -> Arc<crate::lab::Crossing> {
-        let made = self.memo.crossings.get(key, || Ok::<_, std::convert::Infallible>(Arc::new(make())));
+    pub(crate) fn crossing(
+        &self,
+        key: String,
+        make: impl FnOnce() -> crate::lab::Crossing,
+    ) -> Arc<crate::lab::Crossing> {
+        let made = self
+            .memo
+            .crossings
+            .get(key, || Ok::<_, std::convert::Infallible>(Arc::new(make())));
         match made {
             Ok(crossing) => crossing,
             Err(never) => match never {},
@@ -256,13 +286,17 @@ impl Library {
 /// [`Error::Unsupported`] when an edit does not apply to this guest.
 pub fn apply_edits(disk: &GuestDisk, edits: &[Edit]) -> Result<GuestDisk> {
     let limits = &Limits::DEFAULT;
-    let initramfs = match edits.iter().any(|edit| matches!(edit, Edit::RemoveModule { .. })) {
+    let initramfs = match edits
+        .iter()
+        .any(|edit| matches!(edit, Edit::RemoveModule { .. }))
+    {
         true => initramfs_path(&inspect(std::slice::from_ref(disk), limits)?),
         false => None,
     };
     let mut editor = Editor::open(disk, limits)?;
     for edit in edits {
-        apply(&mut editor, edit, initramfs.as_deref()).map_err(|error| error.within(format_args!("{edit:?}")))?;
+        apply(&mut editor, edit, initramfs.as_deref())
+            .map_err(|error| error.within(format_args!("{edit:?}")))?;
     }
     Ok(editor.finish())
 }
@@ -277,20 +311,35 @@ fn initramfs_path(guest: &Guest) -> Option<String> {
 fn apply(editor: &mut Editor, edit: &Edit, initramfs: Option<&str>) -> Result<()> {
     match edit {
         Edit::Write { path, text } => editor.write(path, text.clone().into_bytes()).map(drop),
-        Edit::Replace { path, from, to } => editor.rewrite(path, |text| text.replace(from, to)).map(drop),
+        Edit::Replace { path, from, to } => editor
+            .rewrite(path, |text| text.replace(from, to))
+            .map(drop),
         Edit::RemoveLines { path, containing } => {
-            let keep = |text: &str| text.split_inclusive('\n').filter(|line| !line.contains(containing)).collect();
+            let keep = |text: &str| {
+                text.split_inclusive('\n')
+                    .filter(|line| !line.contains(containing))
+                    .collect()
+            };
             editor.rewrite(path, keep).map(drop)
         }
-        Edit::Remove { path } => editor.change(path, drylab_filesystem::edit::Change::Remove).map(drop),
+        Edit::Remove { path } => editor
+            .change(path, drylab_filesystem::edit::Change::Remove)
+            .map(drop),
         Edit::RemoveModule { module } => {
             let path = initramfs.ok_or_else(|| Error::unsupported("the guest has no initramfs"))?;
             editor.remove_modules(path, &[module]).map(drop)
         }
-        Edit::SetDword { hive, key, value, data } => {
-            editor.registry(hive, |hive| hive.set_u32(key, value, *data)).map(drop)
-        }
-        Edit::DeleteKey { hive, key } => editor.registry(hive, |hive| hive.delete_key(key).map(drop)).map(drop),
+        Edit::SetDword {
+            hive,
+            key,
+            value,
+            data,
+        } => editor
+            .registry(hive, |hive| hive.set_u32(key, value, *data))
+            .map(drop),
+        Edit::DeleteKey { hive, key } => editor
+            .registry(hive, |hive| hive.delete_key(key).map(drop))
+            .map(drop),
         Edit::Bytes { offset, hex } => editor.overwrite(*offset, &bytes_of(hex)?),
     }
 }
@@ -300,6 +349,8 @@ fn bytes_of(hex: &str) -> Result<Vec<u8>> {
     if hex.len() % 2 != 0 || !hex.is_ascii() {
         return Err(wrong());
     }
-    let pairs = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).map_err(|_| wrong()));
+    let pairs = (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).map_err(|_| wrong()));
     pairs.collect()
 }

@@ -68,7 +68,7 @@ pub fn virt_manager_import(
         request: request(operator, sizes, None),
         disks: plans,
         by_hand: vec![Witness::quirk("DQ401")],
-        mac: vec![drawn.witness],
+        mac: drawn.chain(),
         notes: vec![Witness::quirk("HQ59")],
     })
 }
@@ -134,7 +134,7 @@ pub fn vsphere_existing_disk(
         request: request(operator, sizes, controller),
         disks: plans,
         by_hand: vec![Witness::quirk("DQ402")],
-        mac: vec![drawn.witness],
+        mac: drawn.chain(),
         notes,
     })
 }

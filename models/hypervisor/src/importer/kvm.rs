@@ -209,7 +209,7 @@ pub fn virt_image(
         },
         disks: plans,
         by_hand: Vec::new(),
-        mac: vec![Witness::quirk("GQ96"), drawn.witness],
+        mac: [vec![Witness::quirk("GQ96")], drawn.chain()].concat(),
         notes: vec![Witness::quirk("GQ98")],
     })
 }

@@ -68,7 +68,7 @@ pub fn vsphere_deploy_ovf(
         request,
         disks: disks.0,
         by_hand: Vec::new(),
-        mac: vec![Witness::quirk("HQ36"), mac.witness],
+        mac: [vec![Witness::quirk("HQ36")], mac.chain()].concat(),
         notes,
     })
 }

@@ -25,7 +25,9 @@ impl<'a> Site<'a> {
     /// A host whose datastore has `free` bytes free (default: all of it).
     pub(super) fn new(host: &'a Host, facts: Facts<'a>, suffix: &str, free: Option<u64>) -> Self {
         let mut datastore = Datastore::new(host.local_bytes);
-        let taken = host.local_bytes.saturating_sub(free.unwrap_or(host.local_bytes));
+        let taken = host
+            .local_bytes
+            .saturating_sub(free.unwrap_or(host.local_bytes));
         if taken > 0 {
             // The store is empty and `taken` is at most its capacity.
             let _ = datastore.put(OTHERS, taken);
@@ -41,10 +43,17 @@ impl<'a> Site<'a> {
     }
 
     /// The source machine as it stands before the run: registered, its disk on the datastore, running.
-    pub(super) fn take_in(&mut self, guest: &GuestId, disk: &SourceDisk, made: &Result<Made, Missing>) {
+    pub(super) fn take_in(
+        &mut self,
+        guest: &GuestId,
+        disk: &SourceDisk,
+        made: &Result<Made, Missing>,
+    ) {
         let Ok(made) = made else { return };
         let name = made.machine.name.clone();
-        let _ = self.datastore.put(&format!("{guest}.disk"), disk.disk.bytes.len());
+        let _ = self
+            .datastore
+            .put(&format!("{guest}.disk"), disk.disk.bytes.len());
         self.running.insert(name.clone(), disk.mac.to_string());
         self.inventory.insert(name);
     }

@@ -77,7 +77,11 @@ impl SimLab<'_> {
     pub(super) fn hop(&mut self, number: usize, now: u64, trace: &mut Trace) -> (Completion, u64) {
         const ID: &str = "export.completes";
         let step = Step::Export;
-        let place = if number == 0 { FaultPlace::Source } else { FaultPlace::Target };
+        let place = if number == 0 {
+            FaultPlace::Source
+        } else {
+            FaultPlace::Target
+        };
         if let Some(crash) = self.tool_crash(ID, place, step, now, trace) {
             return (crash, 1_000_000);
         }
@@ -92,16 +96,28 @@ impl SimLab<'_> {
                 let files = done.files.join(", ");
                 let bytes = done.bytes.to_string();
                 let hop = format!("{:?}", done.hop);
-                trace.record(now, "converter", Kind::Transfer, &[("hop", &hop), ("files", &files), ("guest-bytes", &bytes)]);
+                trace.record(
+                    now,
+                    "converter",
+                    Kind::Transfer,
+                    &[("hop", &hop), ("files", &files), ("guest-bytes", &bytes)],
+                );
                 self.staging = self.staging.max(done.bytes);
-                let found = if last { vec![self.crossed(&crossing)] } else { Vec::new() };
+                let found = if last {
+                    vec![self.crossed(&crossing)]
+                } else {
+                    Vec::new()
+                };
                 // 100 MB/s between hosts and share.
                 (Completion::Done(found), done.bytes / 100)
             }
-            Some(Err(Stopped::Unknown(fact))) => (Completion::Done(vec![unknown(ID, step, fact)]), 0),
-            Some(Err(Stopped::Failed(message, why))) => {
-                (Completion::Done(vec![missing(ID, step, message, why.clone())]), 5_000_000)
+            Some(Err(Stopped::Unknown(fact))) => {
+                (Completion::Done(vec![unknown(ID, step, fact)]), 0)
             }
+            Some(Err(Stopped::Failed(message, why))) => (
+                Completion::Done(vec![missing(ID, step, message, why.clone())]),
+                5_000_000,
+            ),
             None => (Completion::Done(Vec::new()), 0),
         }
     }
@@ -110,20 +126,32 @@ impl SimLab<'_> {
         let mut witness = crossing.notes.clone();
         witness.extend(crossing.edits.iter().cloned());
         if witness.is_empty() {
-            witness.push(Witness::descriptor(crossing.package.descriptor.clone(), "written and read without loss"));
+            witness.push(Witness::descriptor(
+                crossing.package.descriptor.clone(),
+                "written and read without loss",
+            ));
         }
         Found {
             id: "export.completes",
             step: Step::Export,
             before: String::new(),
-            after: format!("{} files by {}", crossing.package.files.len(), self.route.id),
+            after: format!(
+                "{} files by {}",
+                crossing.package.files.len(),
+                self.route.id
+            ),
             measure: Ok(Measure::Same),
             witness,
         }
     }
 
     fn cross(&self) -> Arc<Crossing> {
-        let edits: Vec<String> = self.scenario.edits.iter().map(|edit| format!("{edit:?}")).collect();
+        let edits: Vec<String> = self
+            .scenario
+            .edits
+            .iter()
+            .map(|edit| format!("{edit:?}"))
+            .collect();
         let key = format!(
             "{}|{}|{}|{:?}|{}",
             self.scenario.guest,
@@ -136,7 +164,10 @@ impl SimLab<'_> {
     }
 
     fn cross_fresh(&self) -> Crossing {
-        let (source, target) = (self.source.facts.product().facts(), self.target.facts.product().facts());
+        let (source, target) = (
+            self.source.facts.product().facts(),
+            self.target.facts.product().facts(),
+        );
         let mut moving = Moving {
             package: Package::default(),
             files: self.source_disk.disk.files.clone(),
@@ -147,11 +178,13 @@ impl SimLab<'_> {
         let (before, _) = self.route.split().unwrap_or((&[], self.import));
         let mut hops = Vec::new();
         for hop in before {
-            let outcome = self.do_hop(*hop, &source, &target, &mut moving).map(|()| Done {
-                hop: *hop,
-                files: moving.package.files.keys().cloned().collect(),
-                bytes: self.source_disk.disk.bytes.len(),
-            });
+            let outcome = self
+                .do_hop(*hop, &source, &target, &mut moving)
+                .map(|()| Done {
+                    hop: *hop,
+                    files: moving.package.files.keys().cloned().collect(),
+                    bytes: self.source_disk.disk.bytes.len(),
+                });
             let failed = outcome.is_err();
             hops.push(outcome);
             if failed {
@@ -160,11 +193,18 @@ impl SimLab<'_> {
         }
         let reading = match hops.last() {
             Some(Err(_)) => Err(Unread::NotReached),
-            _ => self.read(&target, &moving.package).map_err(Unread::Importer),
+            _ => self
+                .read(&target, &moving.package)
+                .map_err(Unread::Importer),
         };
         let mut facts_used = BTreeSet::new();
         for facts in [&source, &target] {
-            facts_used.extend(facts.used().into_iter().map(|key| format!("{}/{key}", facts.product().id)));
+            facts_used.extend(
+                facts
+                    .used()
+                    .into_iter()
+                    .map(|key| format!("{}/{key}", facts.product().id)),
+            );
         }
         Crossing {
             hops,
@@ -178,7 +218,13 @@ impl SimLab<'_> {
         }
     }
 
-    fn do_hop(&self, hop: Hop, source: &Facts<'_>, target: &Facts<'_>, moving: &mut Moving) -> Result<(), Stopped> {
+    fn do_hop(
+        &self,
+        hop: Hop,
+        source: &Facts<'_>,
+        target: &Facts<'_>,
+        moving: &mut Moving,
+    ) -> Result<(), Stopped> {
         match hop {
             Hop::VsphereExportOvf | Hop::DatastoreCopy | Hop::VirshDumpxmlCopy => {
                 moving.package = self.export(hop, source)?;
@@ -186,7 +232,10 @@ impl SimLab<'_> {
             }
             Hop::VirtV2v => self.virt_v2v(target, moving),
             Hop::VirtConvert => {
-                let converted = virt_convert_0_600::convert(&moving.package, &virt_convert_0_600::Options::default())?;
+                let converted = virt_convert_0_600::convert(
+                    &moving.package,
+                    &virt_convert_0_600::Options::default(),
+                )?;
                 moving.package = converted.package;
                 moving.notes.extend(converted.notes);
                 Ok(())
@@ -195,7 +244,10 @@ impl SimLab<'_> {
             Hop::QemuImgVmdk => qemu_img(qemu_img_0_12::Format::Vmdk, "vmdk", moving),
             Hop::VmkfstoolsClone => {
                 moving.package = datastore::vmkfstools_clone(&moving.package).map_err(|error| {
-                    Stopped::Failed("vmkfstools -i fails".to_owned(), vec![Witness::disk("disk to clone", error.to_string())])
+                    Stopped::Failed(
+                        "vmkfstools -i fails".to_owned(),
+                        vec![Witness::disk("disk to clone", error.to_string())],
+                    )
                 })?;
                 moving.notes.push(Witness::quirk("HQ31"));
                 Ok(())
@@ -206,18 +258,32 @@ impl SimLab<'_> {
             | Hop::VirshDefine
             | Hop::VirtManagerImport
             | Hop::VirtImage => {
-                let why = vec![Witness::lab("route table", format!("{hop:?} stands before the end of {}", self.route.id))];
-                Err(Stopped::Failed("an import is no conversion".to_owned(), why))
+                let why = vec![Witness::lab(
+                    "route table",
+                    format!("{hop:?} stands before the end of {}", self.route.id),
+                )];
+                Err(Stopped::Failed(
+                    "an import is no conversion".to_owned(),
+                    why,
+                ))
             }
         }
     }
 
     fn export(&self, hop: Hop, facts: &Facts<'_>) -> Result<Package, Stopped> {
-        let made = self.source_vm.as_ref().map_err(|fact| Stopped::Unknown(fact.clone()))?;
+        let made = self
+            .source_vm
+            .as_ref()
+            .map_err(|fact| Stopped::Unknown(fact.clone()))?;
         let disks = [self.source_disk.disk.bytes.clone()];
-        let from = Exported { machine: &made.machine, guest: self.scenario.guest.as_str(), disks: &disks };
+        let from = Exported {
+            machine: &made.machine,
+            guest: self.scenario.guest.as_str(),
+            disks: &disks,
+        };
         let library: &Library = self.library;
-        let convert = |disk: &Arc<dyn ReadAt>, target: &drylab_image::Target| library.convert(disk, target);
+        let convert =
+            |disk: &Arc<dyn ReadAt>, target: &drylab_image::Target| library.convert(disk, target);
         let package = match hop {
             Hop::VsphereExportOvf => exporter::vsphere_export_ovf(facts, &from, &convert),
             Hop::DatastoreCopy => exporter::datastore_copy(facts, &from),
@@ -225,16 +291,24 @@ impl SimLab<'_> {
         };
         package.map_err(|error| match error {
             ExportError::Missing(fact) => Stopped::Unknown(fact),
-            ExportError::Bytes(error) => {
-                Stopped::Failed("the export fails".to_owned(), vec![Witness::disk("source disk", error.to_string())])
-            }
+            ExportError::Bytes(error) => Stopped::Failed(
+                "the export fails".to_owned(),
+                vec![Witness::disk("source disk", error.to_string())],
+            ),
         })
     }
 
     fn virt_v2v(&self, target: &Facts<'_>, moving: &mut Moving) -> Result<(), Stopped> {
-        let bridge = target.text("network.name").map_err(Stopped::Unknown)?.value.to_owned();
+        let bridge = target
+            .text("network.name")
+            .map_err(Stopped::Unknown)?
+            .value
+            .to_owned();
         let virtio_win = target.flag("virtio-win").map_err(Stopped::Unknown)?;
-        let options = virt_v2v_0_8::Options { bridge, virtio_win: virtio_win.value };
+        let options = virt_v2v_0_8::Options {
+            bridge,
+            virtio_win: virtio_win.value,
+        };
         let converted = virt_v2v_0_8::convert(&moving.package, &options).map_err(|mut error| {
             error.witness.push(virtio_win.witness.clone());
             Stopped::from(error)
@@ -256,7 +330,10 @@ impl SimLab<'_> {
             Hop::VirshDefine => importer::virsh_define(target, package, &operator),
             Hop::VirtManagerImport => importer::virt_manager_import(target, package, &operator),
             Hop::VirtImage => importer::virt_image(target, package, &operator),
-            other => Err(ReadError::Refused(vec![Witness::lab("route table", format!("{other:?} imports nothing"))])),
+            other => Err(ReadError::Refused(vec![Witness::lab(
+                "route table",
+                format!("{other:?} imports nothing"),
+            )])),
         }
     }
 
@@ -278,14 +355,23 @@ impl From<ToolError> for Stopped {
 }
 
 /// `qemu-img convert` of every disk of the package; only disks travel on.
-fn qemu_img(format: qemu_img_0_12::Format, extension: &str, moving: &mut Moving) -> Result<(), Stopped> {
+fn qemu_img(
+    format: qemu_img_0_12::Format,
+    extension: &str,
+    moving: &mut Moving,
+) -> Result<(), Stopped> {
     let mut package = Package::default();
     for disk in &moving.package.disks {
         let file = moving.package.file(disk).map_err(|error| {
-            Stopped::Failed("no such disk".to_owned(), vec![Witness::descriptor(disk.clone(), error.to_string())])
+            Stopped::Failed(
+                "no such disk".to_owned(),
+                vec![Witness::descriptor(disk.clone(), error.to_string())],
+            )
         })?;
         let converted = qemu_img_0_12::convert(file, None, format)?;
-        let stem = disk.rsplit_once('.').map_or(disk.as_str(), |(stem, _)| stem);
+        let stem = disk
+            .rsplit_once('.')
+            .map_or(disk.as_str(), |(stem, _)| stem);
         let name = format!("{stem}.{extension}");
         package.disks.push(name.clone());
         package.put(name, converted.file);
@@ -296,9 +382,19 @@ fn qemu_img(format: qemu_img_0_12::Format, extension: &str, moving: &mut Moving)
 }
 
 /// The boot disk as the target's guest will see it.
-pub(super) fn arrived(library: &Library, crossing: &Crossing, reading: &Reading) -> drylab_block::Result<GuestDisk> {
-    let plan = reading.disks.first().ok_or_else(|| drylab_block::Error::io("the machine has no disk"))?;
+pub(super) fn arrived(
+    library: &Library,
+    crossing: &Crossing,
+    reading: &Reading,
+) -> drylab_block::Result<GuestDisk> {
+    let plan = reading
+        .disks
+        .first()
+        .ok_or_else(|| drylab_block::Error::io("the machine has no disk"))?;
     let file = crossing.package.file(&plan.file)?;
     let bytes = library.open(file, plan.declared_format.as_deref())?;
-    Ok(GuestDisk { bytes, files: crossing.files.clone() })
+    Ok(GuestDisk {
+        bytes,
+        files: crossing.files.clone(),
+    })
 }

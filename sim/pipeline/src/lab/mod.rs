@@ -7,16 +7,18 @@
 mod books;
 mod crossing;
 mod observe;
+mod predict;
 mod source;
 mod target;
 mod wires;
 
 pub(crate) use crossing::Crossing;
+pub use predict::{PredictedFinding, Prediction, guest_key, predict, predict_package};
 
+use crate::check::Found;
 use crate::library::{Library, SourceDisk};
 use crate::machine::{Command, Completion};
 use crate::policy::Measure;
-use crate::check::Found;
 use crate::route::{Hop, Route};
 use crate::run::{BackEnd, LabState, RunReport, drive};
 use books::Site;
@@ -49,21 +51,47 @@ impl std::error::Error for CannotRun {}
 /// [`CannotRun`] when the scenario names a guest, product or route that is not there, or an edit that does not apply.
 pub fn run(library: &Library, scenario: &Scenario, trace: Trace) -> Result<RunReport, CannotRun> {
     let cannot = |why: String| CannotRun(why);
-    scenario.check().map_err(|error| cannot(error.to_string()))?;
-    let route = library.route(&scenario.route).ok_or_else(|| cannot(format!("there is no route {:?}", scenario.route)))?;
+    scenario
+        .check()
+        .map_err(|error| cannot(error.to_string()))?;
+    let route = library
+        .route(&scenario.route)
+        .ok_or_else(|| cannot(format!("there is no route {:?}", scenario.route)))?;
     if route.source != scenario.source || route.target != scenario.target {
         return Err(cannot(format!(
             "route {} goes from {} to {}, not from {} to {}",
             route.id, route.source, route.target, scenario.source, scenario.target
         )));
     }
-    let source_disk = library.source_disk(scenario).map_err(|error| cannot(error.to_string()))?;
-    let product = |id| library.products.get(id).ok_or_else(|| cannot(format!("there is no product {id}")));
+    let source_disk = library
+        .source_disk(scenario)
+        .map_err(|error| cannot(error.to_string()))?;
+    let product = |id| {
+        library
+            .products
+            .get(id)
+            .ok_or_else(|| cannot(format!("there is no product {id}")))
+    };
     let source = product(&scenario.source)?.facts();
     let target = product(&scenario.target)?.facts();
-    let (hops, import) = route.split().ok_or_else(|| cannot(format!("route {} is empty", route.id)))?;
-    let mut lab = SimLab::new(library, scenario, route, (source, target), source_disk, import)?;
-    Ok(drive(scenario, hops.len(), &mut lab, &library.policy, trace))
+    let (hops, import) = route
+        .split()
+        .ok_or_else(|| cannot(format!("route {} is empty", route.id)))?;
+    let mut lab = SimLab::new(
+        library,
+        scenario,
+        route,
+        (source, target),
+        source_disk,
+        import,
+    )?;
+    Ok(drive(
+        scenario,
+        hops.len(),
+        &mut lab,
+        &library.policy,
+        trace,
+    ))
 }
 
 /// One run's lab.
@@ -107,10 +135,23 @@ impl<'a> SimLab<'a> {
         let (source_facts, target_facts) = facts;
         let host = |facts: &Facts<'_>| {
             let product = &facts.product().id;
-            library.lab.host_of(product).ok_or_else(|| CannotRun(format!("the lab has no host for {product}")))
+            library
+                .lab
+                .host_of(product)
+                .ok_or_else(|| CannotRun(format!("the lab has no host for {product}")))
         };
-        let mut source = Site::new(host(&source_facts)?, source_facts, host_suffix(scenario, false), None);
-        let mut target = Site::new(host(&target_facts)?, target_facts, host_suffix(scenario, true), scenario.lab.datastore_free);
+        let mut source = Site::new(
+            host(&source_facts)?,
+            source_facts,
+            host_suffix(scenario, false),
+            None,
+        );
+        let mut target = Site::new(
+            host(&target_facts)?,
+            target_facts,
+            host_suffix(scenario, true),
+            scenario.lab.datastore_free,
+        );
         let lan = wires::build(library, scenario, &streams, (&source, &target));
         let source_vm = source::machine(&source, scenario, &source_disk);
         source.take_in(&scenario.guest, &source_disk, &source_vm);
@@ -138,9 +179,21 @@ impl<'a> SimLab<'a> {
     }
 
     /// The first fault of a kind that strikes in this step and place; noted as fired.
-    fn fault(&mut self, kind: FaultKind, place: FaultPlace, step: Step, now: u64, trace: &mut Trace) -> Option<Fault> {
+    fn fault(
+        &mut self,
+        kind: FaultKind,
+        place: FaultPlace,
+        step: Step,
+        now: u64,
+        trace: &mut Trace,
+    ) -> Option<Fault> {
         let hit = |fault: &Fault| fault.kind == kind && fault.place == place && fault.step == step;
-        let (index, fault) = self.scenario.faults.iter().enumerate().find(|(_, fault)| hit(fault))?;
+        let (index, fault) = self
+            .scenario
+            .faults
+            .iter()
+            .enumerate()
+            .find(|(_, fault)| hit(fault))?;
         if self.fired.insert(index) {
             let words = format!("{kind:?} at {place:?} in {step}");
             trace.record(now, "lab", Kind::Fault, &[("fault", &words)]);
@@ -148,31 +201,75 @@ impl<'a> SimLab<'a> {
         Some(fault.clone())
     }
 
-    fn tool_crash(&mut self, id: &'static str, place: FaultPlace, step: Step, now: u64, trace: &mut Trace) -> Option<Completion> {
+    fn tool_crash(
+        &mut self,
+        id: &'static str,
+        place: FaultPlace,
+        step: Step,
+        now: u64,
+        trace: &mut Trace,
+    ) -> Option<Completion> {
         let fault = self.fault(FaultKind::ToolCrash, place, step, now, trace)?;
-        let witness = Witness { place: Place::Event(trace.count() - 1), says: format!("fault {:?}", fault.kind), mark: Mark::Source };
-        Some(Completion::Done(vec![missing(id, step, "the tool ended with an error", vec![witness])]))
+        let witness = Witness {
+            place: Place::Event(trace.count() - 1),
+            says: format!("fault {:?}", fault.kind),
+            mark: Mark::Source,
+        };
+        Some(Completion::Done(vec![missing(
+            id,
+            step,
+            "the tool ended with an error",
+            vec![witness],
+        )]))
     }
 }
 
 /// Two hosts of one product are told apart by a number.
 fn host_suffix(scenario: &Scenario, target: bool) -> &'static str {
-    if target && scenario.source == scenario.target { "2" } else { "" }
+    if target && scenario.source == scenario.target {
+        "2"
+    } else {
+        ""
+    }
 }
 
 /// A check that is missing, with why.
 fn missing(id: &'static str, step: Step, after: &str, witness: Vec<Witness>) -> Found {
-    Found { id, step, before: String::new(), after: after.to_owned(), measure: Ok(Measure::Missing), witness }
+    Found {
+        id,
+        step,
+        before: String::new(),
+        after: after.to_owned(),
+        measure: Ok(Measure::Missing),
+        witness,
+    }
 }
 
 /// A check that cannot be assessed because a fact is not known.
 fn unknown(id: &'static str, step: Step, missing: &Missing) -> Found {
-    let witness = vec![Witness { place: Place::Fact(missing.fact.clone()), says: "not known".to_owned(), mark: Mark::Belief }];
-    Found { id, step, before: String::new(), after: String::new(), measure: Err(missing.to_string()), witness }
+    let witness = vec![Witness {
+        place: Place::Fact(missing.fact.clone()),
+        says: "not known".to_owned(),
+        mark: Mark::Belief,
+    }];
+    Found {
+        id,
+        step,
+        before: String::new(),
+        after: String::new(),
+        measure: Err(missing.to_string()),
+        witness,
+    }
 }
 
 impl BackEnd for SimLab<'_> {
-    fn execute(&mut self, step: Step, command: Command, now: u64, trace: &mut Trace) -> (Completion, u64) {
+    fn execute(
+        &mut self,
+        step: Step,
+        command: Command,
+        now: u64,
+        trace: &mut Trace,
+    ) -> (Completion, u64) {
         match command {
             Command::TakeSourceFacts => self.take_source_facts(now, trace),
             Command::ShutDownSource => self.shut_down_source(now, trace),
@@ -191,13 +288,22 @@ impl BackEnd for SimLab<'_> {
         let content = self.library.content(&self.source_disk.disk.bytes);
         let on = |site: &Site<'_>, name: &str| site.running.get(name).cloned();
         let name = source::machine_name(self.scenario);
-        let live: Vec<String> = on(&self.source, &name).into_iter().chain(self.target.running.values().cloned()).collect();
+        let live: Vec<String> = on(&self.source, &name)
+            .into_iter()
+            .chain(self.target.running.values().cloned())
+            .collect();
         LabState {
             source_disks: vec![content.map_or_else(|error| error.to_string(), |id| id.to_string())],
             source_entry: format!("{:?}", self.source_vm.as_ref().map(|made| &made.machine)),
             source_running: self.source.running.contains_key(&name),
             target_inventory: self.target.inventory.iter().cloned().collect(),
-            target_files: self.target.datastore.files().iter().map(|(name, bytes)| (name.clone(), *bytes)).collect(),
+            target_files: self
+                .target
+                .datastore
+                .files()
+                .iter()
+                .map(|(name, bytes)| (name.clone(), *bytes))
+                .collect(),
             target_free: self.target.datastore.free(),
             target_capacity: self.target.datastore.capacity(),
             staging_used: self.staging,
@@ -209,10 +315,21 @@ impl BackEnd for SimLab<'_> {
     fn facts_used(&self) -> BTreeSet<String> {
         let of = |facts: &Facts<'_>| {
             let id = facts.product().id.clone();
-            facts.used().into_iter().map(move |key| format!("{id}/{key}")).collect::<Vec<_>>()
+            facts
+                .used()
+                .into_iter()
+                .map(move |key| format!("{id}/{key}"))
+                .collect::<Vec<_>>()
         };
-        let mut used: BTreeSet<String> = of(&self.source.facts).into_iter().chain(of(&self.target.facts)).collect();
-        used.extend(self.crossing.iter().flat_map(|crossing| crossing.facts_used.iter().cloned()));
+        let mut used: BTreeSet<String> = of(&self.source.facts)
+            .into_iter()
+            .chain(of(&self.target.facts))
+            .collect();
+        used.extend(
+            self.crossing
+                .iter()
+                .flat_map(|crossing| crossing.facts_used.iter().cloned()),
+        );
         used
     }
 }

@@ -45,13 +45,27 @@ pub(super) struct Setting<'a> {
 }
 
 /// Boots the guest and takes its facts; returns them with the microseconds it took.
-pub(super) fn observe(setting: &Setting<'_>, boots: &mut Boots, lan: &mut Lan, now: u64, trace: &mut Trace) -> (GuestFacts, u64) {
+pub(super) fn observe(
+    setting: &Setting<'_>,
+    boots: &mut Boots,
+    lan: &mut Lan,
+    now: u64,
+    trace: &mut Trace,
+) -> (GuestFacts, u64) {
     let machine = &setting.made.machine;
     let report = boot(setting.guest, machine);
     for stage in &report.stages {
         let outcome = if stage.ok { "ok" } else { "failed" };
-        let why = stage.witnesses.last().map(ToString::to_string).unwrap_or_default();
-        let fields = [("stage", stage.name), ("outcome", outcome), ("why", why.as_str())];
+        let why = stage
+            .witnesses
+            .last()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let fields = [
+            ("stage", stage.name),
+            ("outcome", outcome),
+            ("why", why.as_str()),
+        ];
         trace.record(now, setting.component, Kind::BootStage, &fields);
     }
     /// Firmware, loader, kernel and services of a guest of that time, on modelled hardware.
@@ -72,14 +86,29 @@ pub(super) fn observe(setting: &Setting<'_>, boots: &mut Boots, lan: &mut Lan, n
 }
 
 fn bring_up(setting: &Setting<'_>, boots: &Boots, lan: &mut Lan, at: u64) -> NetReport {
-    let decisions = NetDecisions { seed: setting.seed, host: setting.host.to_owned(), ..NetDecisions::default() };
+    let decisions = NetDecisions {
+        seed: setting.seed,
+        host: setting.host.to_owned(),
+        ..NetDecisions::default()
+    };
     let nics = &setting.made.machine.nics;
     match &setting.guest.system {
         System::Linux(linux) => {
-            let tree = boots.files.clone().unwrap_or_else(|| setting.guest.tree.clone());
-            let kernel = linux.kernel.as_ref().map(|kernel| kernel.version.value.clone()).unwrap_or_default();
+            let tree = boots
+                .files
+                .clone()
+                .unwrap_or_else(|| setting.guest.tree.clone());
+            let kernel = linux
+                .kernel
+                .as_ref()
+                .map(|kernel| kernel.version.value.clone())
+                .unwrap_or_default();
             // Quirk DQ403: both golden kernels have the attribute, and it reads 0 for an address the hardware gives.
-            let boot = LinuxBootNet { kernel, addr_assign_type: Some(0), events: Events::Together };
+            let boot = LinuxBootNet {
+                kernel,
+                addr_assign_type: Some(0),
+                events: Events::Together,
+            };
             bring_up_linux(tree, nics, &boot, lan, at, &decisions)
         }
         System::Windows(windows) => {
@@ -93,7 +122,10 @@ fn bring_up(setting: &Setting<'_>, boots: &Boots, lan: &mut Lan, at: u64) -> Net
 fn not_booted(report: &BootReport) -> GuestFacts {
     let gone = || "the guest does not boot".to_owned();
     GuestFacts {
-        booted: Ok(Seen { value: false, witness: report.cause.clone() }),
+        booted: Ok(Seen {
+            value: false,
+            witness: report.cause.clone(),
+        }),
         cpu_model: Err(gone()),
         cpu_khz: Err(gone()),
         vcpus: Err(gone()),
@@ -110,16 +142,26 @@ fn not_booted(report: &BootReport) -> GuestFacts {
     }
 }
 
-fn facts(setting: &Setting<'_>, machine: &Machine, report: &BootReport, net: &NetReport) -> GuestFacts {
+fn facts(
+    setting: &Setting<'_>,
+    machine: &Machine,
+    report: &BootReport,
+    net: &NetReport,
+) -> GuestFacts {
     let made = setting.made;
     let why = |part: &str| made.why(part).cloned().collect::<Vec<_>>();
     let main = net.primary().or_else(|| net.interfaces.first());
-    let khz = u64::try_from(i64::try_from(machine.cpu.khz).unwrap_or(i64::MAX) * (1_000_000 + setting.tsc_ppm) / 1_000_000);
+    let khz = u64::try_from(
+        i64::try_from(machine.cpu.khz).unwrap_or(i64::MAX) * (1_000_000 + setting.tsc_ppm)
+            / 1_000_000,
+    );
     let mut name = net_why(net, "interface-name");
     name.extend(why("nic"));
     let mut mac_why = setting.extra.to_vec();
     mac_why.extend(why("mac"));
-    let address = main.filter(|interface| interface.origin != Origin::LinkLocal).and_then(|interface| interface.address);
+    let address = main
+        .filter(|interface| interface.origin != Origin::LinkLocal)
+        .and_then(|interface| interface.address);
     let mut address_why = net_why(net, "ip-address");
     if address.is_none() {
         address_why.splice(0..0, net_why(net, "interface-name"));
@@ -129,18 +171,27 @@ fn facts(setting: &Setting<'_>, machine: &Machine, report: &BootReport, net: &Ne
     }
     GuestFacts {
         booted: booted(report),
-        cpu_model: seen(machine.cpu.brand.clone(), cpu_why(made)),
+        cpu_model: seen(machine.cpu.brand.clone(), why("cpu")),
         cpu_khz: seen(khz.unwrap_or(machine.cpu.khz), why("cpu")),
         vcpus: seen(u64::from(machine.cpu.vcpus), setting.extra_or(why("cpu"))),
-        ram_kib: seen((machine.memory.mib * 1024).saturating_sub(machine.memory.reserved_kib), why("memory")),
+        ram_kib: seen(
+            (machine.memory.mib * 1024).saturating_sub(machine.memory.reserved_kib),
+            why("memory"),
+        ),
         interface: seen(main.map(|interface| interface.name.clone()), name),
         mac: seen(main.map(|interface| interface.mac), mac_why),
-        address: seen(address.map(|(address, _)| address), address_why),
-        routes: seen(routes(net), net_why(net, "routes")),
-        dns: seen(net.dns.clone(), net_why(net, "dns")),
-        gateway: seen(net.gateway_reachable == Some(true), gateway_why(net)),
-        firewall: firewall(net),
-        disks: seen(machine.disks.iter().map(|disk| disk.bytes).collect(), why("controller")),
+        address: seen(address.map(|(address, _)| address), address_why.clone()),
+        routes: seen(routes(net), or(net_why(net, "routes"), &address_why)),
+        dns: seen(net.dns.clone(), or(net_why(net, "dns"), &address_why)),
+        gateway: seen(
+            net.gateway_reachable == Some(true),
+            gateway_why(net, &address_why),
+        ),
+        firewall: firewall(net, &address_why),
+        disks: seen(
+            machine.disks.iter().map(|disk| disk.bytes).collect(),
+            why("controller"),
+        ),
         clock_ahead_s: seen(clock(setting, machine), clock_why(setting)),
     }
 }
@@ -162,28 +213,34 @@ fn booted(report: &BootReport) -> Fact<bool> {
         return Err(first.to_string());
     }
     // The witness of every stage: why it came up.
-    let mut witness: Vec<Witness> = report.stages.iter().filter_map(|stage| stage.witnesses.last()).cloned().collect();
+    let mut witness: Vec<Witness> = report
+        .stages
+        .iter()
+        .filter_map(|stage| stage.witnesses.last())
+        .cloned()
+        .collect();
     witness.dedup();
     seen(true, witness)
-}
-
-fn cpu_why(made: &Made) -> Vec<Witness> {
-    let mut why: Vec<Witness> = made.why("cpu").cloned().collect();
-    if made.machine.cpu.hypervisor == "KVMKVMKVM" && made.machine.cpu.brand.starts_with("QEMU") {
-        why.insert(0, Witness::quirk("HQ62"));
-    }
-    why
 }
 
 fn net_why(net: &NetReport, fact: &str) -> Vec<Witness> {
     net.witnesses.get(fact).cloned().unwrap_or_default()
 }
 
-fn gateway_why(net: &NetReport) -> Vec<Witness> {
-    let mut why = net_why(net, "gateway");
-    if why.is_empty() {
-        why = net_why(net, "routes");
+/// What decides a fact itself, else what decides the address: without one there is nothing behind it either.
+fn or(own: Vec<Witness>, address: &[Witness]) -> Vec<Witness> {
+    if own.is_empty() {
+        address.to_vec()
+    } else {
+        own
     }
+}
+
+fn gateway_why(net: &NetReport, address: &[Witness]) -> Vec<Witness> {
+    let mut why = or(
+        or(net_why(net, "gateway"), &net_why(net, "routes")),
+        address,
+    );
     why.push(Witness::lab("gateway", net.gateway_reason.clone()));
     why
 }
@@ -194,7 +251,10 @@ fn routes(net: &NetReport) -> Vec<String> {
         .routes
         .iter()
         .map(|route| {
-            let way = route.gateway.map_or_else(|| "on the link".to_owned(), |gateway| format!("via {gateway}"));
+            let way = route.gateway.map_or_else(
+                || "on the link".to_owned(),
+                |gateway| format!("via {gateway}"),
+            );
             format!("{}/{} {way}", route.destination, route.prefix)
         })
         .collect();
@@ -202,7 +262,7 @@ fn routes(net: &NetReport) -> Vec<String> {
     routes
 }
 
-fn firewall(net: &NetReport) -> Fact<String> {
+fn firewall(net: &NetReport, address: &[Witness]) -> Fact<String> {
     let mut words: Vec<String> = Vec::new();
     for probe in &net.firewall.probes {
         let outcome = match probe.passes {
@@ -216,9 +276,15 @@ fn firewall(net: &NetReport) -> Fact<String> {
     words.dedup();
     let mut witness: Vec<Witness> = net_why(net, "profile");
     witness.extend(net_why(net, "firewall"));
-    witness.extend(net.firewall.probes.iter().map(|probe| probe.decided_by.clone()));
+    witness.extend(
+        net.firewall
+            .probes
+            .iter()
+            .map(|probe| probe.decided_by.clone()),
+    );
     if words.is_empty() {
         words.push("no interface to probe".to_owned());
+        witness.extend(address.iter().cloned());
     }
     seen(words.join(", "), witness)
 }
@@ -236,7 +302,12 @@ fn guest_takes_utc(guest: &Guest) -> bool {
     match &guest.system {
         System::Windows(windows) => windows.clock_utc.value,
         System::Linux(_) => {
-            let local = |path: &str, mark: &str| guest.tree.text(path).is_some_and(|text| text.lines().any(|line| line.trim() == mark));
+            let local = |path: &str, mark: &str| {
+                guest
+                    .tree
+                    .text(path)
+                    .is_some_and(|text| text.lines().any(|line| line.trim() == mark))
+            };
             !(local("/etc/adjtime", "LOCAL") || local("/etc/default/rcS", "UTC=no"))
         }
     }
@@ -245,7 +316,9 @@ fn guest_takes_utc(guest: &Guest) -> bool {
 fn clock_why(setting: &Setting<'_>) -> Vec<Witness> {
     let own = match &setting.guest.system {
         System::Windows(windows) => windows.clock_utc.witness.clone(),
-        System::Linux(_) => Witness::file("/etc/adjtime", 3, "whether the hardware clock keeps UTC"),
+        System::Linux(_) => {
+            Witness::file("/etc/adjtime", 3, "whether the hardware clock keeps UTC")
+        }
     };
     let mut why = vec![own];
     why.extend(setting.made.why("clock").cloned());
@@ -253,9 +326,15 @@ fn clock_why(setting: &Setting<'_>) -> Vec<Witness> {
 }
 
 fn record_packet(trace: &mut Trace, packet: &PacketLog) {
-    let to = packet.to.map_or_else(|| "all".to_owned(), |mac| mac.to_string());
+    let to = packet
+        .to
+        .map_or_else(|| "all".to_owned(), |mac| mac.to_string());
     let from = packet.from.to_string();
-    let fields = [("from", from.as_str()), ("to", to.as_str()), ("what", packet.summary.as_str())];
+    let fields = [
+        ("from", from.as_str()),
+        ("to", to.as_str()),
+        ("what", packet.summary.as_str()),
+    ];
     trace.record(packet.at, &packet.segment, Kind::Packet, &fields);
 }
 

@@ -8,8 +8,8 @@ use crate::library::SourceDisk;
 use crate::machine::Completion;
 use crate::policy::Measure;
 use drylab_catalog::Witness;
-use drylab_hypervisor::console::{Draws, Made, Request, create};
 use drylab_hypervisor::Missing;
+use drylab_hypervisor::console::{Draws, Made, Request, create};
 use drylab_kernel::Trace;
 use drylab_scenario::{FaultKind, FaultPlace, Scenario, Step};
 
@@ -19,7 +19,11 @@ pub(super) fn machine_name(scenario: &Scenario) -> String {
 }
 
 /// The machine as its administrator made it with the console's defaults, long before the run.
-pub(super) fn machine(site: &Site<'_>, scenario: &Scenario, disk: &SourceDisk) -> Result<Made, Missing> {
+pub(super) fn machine(
+    site: &Site<'_>,
+    scenario: &Scenario,
+    disk: &SourceDisk,
+) -> Result<Made, Missing> {
     let request = Request {
         name: machine_name(scenario),
         guest: scenario.guest.to_string(),
@@ -33,12 +37,22 @@ pub(super) fn machine(site: &Site<'_>, scenario: &Scenario, disk: &SourceDisk) -
         clock: None,
     };
     // Made before the run: its UUID is a property of the machine, not of the seed.
-    create(&site.facts, site.host, &request, Draws { mac: 0, uuid: 0x564d_0c29_4f8e_3500_1122_3344_5566_7788 })
+    create(
+        &site.facts,
+        site.host,
+        &request,
+        Draws {
+            mac: 0,
+            uuid: 0x564d_0c29_4f8e_3500_1122_3344_5566_7788,
+        },
+    )
 }
 
 impl SimLab<'_> {
     /// The source machine's guest.
-    pub(super) fn source_guest(&self) -> Result<std::sync::Arc<drylab_guest::inspect::Guest>, drylab_block::Error> {
+    pub(super) fn source_guest(
+        &self,
+    ) -> Result<std::sync::Arc<drylab_guest::inspect::Guest>, drylab_block::Error> {
         self.library.inspect(&self.source_disk.disk)
     }
 
@@ -56,7 +70,10 @@ impl SimLab<'_> {
             Ok(guest) => guest,
             Err(error) => {
                 let why = vec![Witness::disk("source disk", error.to_string())];
-                return (Completion::Done(vec![missing(ID, step, "cannot be inspected", why)]), 0);
+                return (
+                    Completion::Done(vec![missing(ID, step, "cannot be inspected", why)]),
+                    0,
+                );
             }
         };
         let made = made.clone();
@@ -70,7 +87,10 @@ impl SimLab<'_> {
             zone_s: ZONE_S,
             component: "source",
         };
-        if self.fault(FaultKind::LinkDown, FaultPlace::Source, step, now, trace).is_some() {
+        if self
+            .fault(FaultKind::LinkDown, FaultPlace::Source, step, now, trace)
+            .is_some()
+        {
             self.link(FaultPlace::Source, false);
         }
         let (facts, took) = observe(&setting, &mut self.source_boots, &mut self.lan, now, trace);
@@ -81,9 +101,18 @@ impl SimLab<'_> {
 
     /// Plugs or unplugs a site's network.
     pub(super) fn link(&mut self, place: FaultPlace, up: bool) {
-        let site = if place == FaultPlace::Source { &self.source } else { &self.target };
-        let Ok(network) = site.facts.text("network.name") else { return };
-        if let Some(network) = self.lan.network_mut(&format!("{}:{}", site.name, network.value)) {
+        let site = if place == FaultPlace::Source {
+            &self.source
+        } else {
+            &self.target
+        };
+        let Ok(network) = site.facts.text("network.name") else {
+            return;
+        };
+        if let Some(network) = self
+            .lan
+            .network_mut(&format!("{}:{}", site.name, network.value))
+        {
             network.up = up;
         }
     }
@@ -130,17 +159,35 @@ fn sanity(facts: &crate::facts::GuestFacts) -> Found {
     const ID: &str = "source.sanity";
     let step = Step::SourceSanity;
     match (&facts.booted, &facts.address) {
-        (Ok(booted), _) if !booted.value => missing(ID, step, "does not boot at the source", booted.witness.clone()),
-        (Ok(_), Ok(address)) if address.value.is_none() => {
-            missing(ID, step, "has no address at the source", address.witness.clone())
-        }
+        (Ok(booted), _) if !booted.value => missing(
+            ID,
+            step,
+            "does not boot at the source",
+            booted.witness.clone(),
+        ),
+        (Ok(_), Ok(address)) if address.value.is_none() => missing(
+            ID,
+            step,
+            "has no address at the source",
+            address.witness.clone(),
+        ),
         (Ok(booted), Ok(address)) => Found {
             id: ID,
             step,
             before: String::new(),
-            after: format!("boots, {}", address.value.map_or_else(String::new, |address| address.to_string())),
+            after: format!(
+                "boots, {}",
+                address
+                    .value
+                    .map_or_else(String::new, |address| address.to_string())
+            ),
             measure: Ok(Measure::Same),
-            witness: booted.witness.iter().chain(&address.witness).cloned().collect(),
+            witness: booted
+                .witness
+                .iter()
+                .chain(&address.witness)
+                .cloned()
+                .collect(),
         },
         (Err(why), _) | (_, Err(why)) => Found {
             id: ID,

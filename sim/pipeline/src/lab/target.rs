@@ -12,7 +12,7 @@ use drylab_catalog::Witness;
 use drylab_guest::inspect::GuestDisk;
 use drylab_hypervisor::console::{Draws, Made, Request, create};
 use drylab_hypervisor::importer::{ReadError, Reading, Verdict};
-use drylab_hypervisor::{Missing, Known};
+use drylab_hypervisor::{Known, Missing};
 use drylab_kernel::{Kind, Trace};
 use drylab_scenario::{FaultKind, FaultPlace, Step};
 use std::sync::Arc;
@@ -20,25 +20,41 @@ use std::sync::Arc;
 impl SimLab<'_> {
     pub(super) fn check_resources(&mut self, now: u64, trace: &mut Trace) -> (Completion, u64) {
         let step = Step::TargetResources;
-        if let Some(crash) = self.tool_crash("target.memory", FaultPlace::Target, step, now, trace) {
+        if let Some(crash) = self.tool_crash("target.memory", FaultPlace::Target, step, now, trace)
+        {
             return (crash, 1_000_000);
         }
         self.space_faults(step, now, trace);
-        let Some(crossing) = self.crossing.clone() else { return (Completion::Done(Vec::new()), 0) };
+        let Some(crossing) = self.crossing.clone() else {
+            return (Completion::Done(Vec::new()), 0);
+        };
         let found = match &crossing.reading {
             Ok(reading) => self.resources(reading),
             // What the importer cannot read needs nothing; the next step says why it cannot.
             Err(_) => {
-                let why = Witness::descriptor(crossing.package.descriptor.clone(), "the importer cannot read it");
+                let why = Witness::descriptor(
+                    crossing.package.descriptor.clone(),
+                    "the importer cannot read it",
+                );
                 let reason = "what the machine needs is not known".to_owned();
-                vec![Found { id: "target.memory", step, before: String::new(), after: String::new(), measure: Err(reason), witness: vec![why] }]
+                vec![Found {
+                    id: "target.memory",
+                    step,
+                    before: String::new(),
+                    after: String::new(),
+                    measure: Err(reason),
+                    witness: vec![why],
+                }]
             }
         };
         (Completion::Done(found), 500_000)
     }
 
     fn space_faults(&mut self, step: Step, now: u64, trace: &mut Trace) {
-        let Some(fault) = self.fault(FaultKind::SpaceTaken, FaultPlace::Target, step, now, trace) else { return };
+        let Some(fault) = self.fault(FaultKind::SpaceTaken, FaultPlace::Target, step, now, trace)
+        else {
+            return;
+        };
         let taken = fault.bytes.min(self.target.datastore.free());
         let _ = self.target.datastore.put("taken by somebody else", taken);
     }
@@ -46,7 +62,11 @@ impl SimLab<'_> {
     fn resources(&self, reading: &Reading) -> Vec<Found> {
         let request = &reading.request;
         let site = &self.target;
-        let needed: u64 = reading.disks.iter().map(|disk| disk.bytes).fold(0, u64::saturating_add);
+        let needed: u64 = reading
+            .disks
+            .iter()
+            .map(|disk| disk.bytes)
+            .fold(0, u64::saturating_add);
         let free = site.datastore.free();
         let words = |id, before: String, after: String, measure, witness| Found {
             id,
@@ -60,19 +80,48 @@ impl SimLab<'_> {
             "target.datastore-space",
             format!("{needed} bytes needed"),
             format!("{free} bytes free"),
-            if needed <= free { Measure::Same } else { Measure::Missing },
-            vec![Witness::lab(format!("{} datastore", site.name), format!("{free} of {} bytes free", site.datastore.capacity()))],
+            if needed <= free {
+                Measure::Same
+            } else {
+                Measure::Missing
+            },
+            self.space_why(format!(
+                "{free} of {} bytes free",
+                site.datastore.capacity()
+            )),
         );
         let name = words(
             "target.name-free",
             request.name.clone(),
-            if site.inventory.contains(&request.name) { "taken" } else { "free" }.to_owned(),
+            if site.inventory.contains(&request.name) {
+                "taken"
+            } else {
+                "free"
+            }
+            .to_owned(),
             Measure::Same,
-            vec![Witness::lab(format!("{} inventory", site.name), format!("{} machines", site.inventory.len()))],
+            vec![Witness::lab(
+                format!("{} inventory", site.name),
+                format!("{} machines", site.inventory.len()),
+            )],
         );
         let name = self.name_clash(name);
         let limits = [self.memory(request), self.vcpus(request)];
-        limits.into_iter().map(|found| found.unwrap_or_else(|(id, fact)| unknown(id, Step::TargetResources, &fact))).chain([space, name]).collect()
+        limits
+            .into_iter()
+            .map(|found| {
+                found.unwrap_or_else(|(id, fact)| unknown(id, Step::TargetResources, &fact))
+            })
+            .chain([space, name])
+            .collect()
+    }
+
+    /// Why a datastore's room is what it is: what is there, and the form disks take.
+    fn space_why(&self, says: String) -> Vec<Witness> {
+        vec![
+            Witness::lab(format!("{} datastore", self.target.name), says),
+            Witness::quirk("DQ411"),
+        ]
     }
 
     fn name_clash(&self, mut found: Found) -> Found {
@@ -81,8 +130,12 @@ impl SimLab<'_> {
         }
         match self.target.facts.text("inventory.name-clash") {
             Ok(known) => {
-                found.measure = Ok(if known.value == "suffixed" { Measure::Changed } else { Measure::Missing });
-                found.witness.push(known.witness);
+                found.measure = Ok(if known.value == "suffixed" {
+                    Measure::Changed
+                } else {
+                    Measure::Missing
+                });
+                found.witness.extend(known.chain());
                 found
             }
             Err(fact) => unknown(found.id, found.step, &fact),
@@ -101,21 +154,61 @@ impl SimLab<'_> {
             _ if over.value => Measure::Changed,
             _ => Measure::Missing,
         };
-        let on_host = Witness::lab(format!("host {}", self.target.name), format!("{host} MiB of memory"));
-        let witness = vec![on_host, most.witness, over.witness];
-        Ok(self.limit(ID, format!("{} MiB needed", request.memory_mib), format!("{host} MiB on the host"), measure, witness))
+        let on_host = Witness::lab(
+            format!("host {}", self.target.name),
+            format!("{host} MiB of memory"),
+        );
+        let mut witness = vec![on_host];
+        let decides = if request.memory_mib > most.value {
+            most.chain()
+        } else {
+            over.chain()
+        };
+        witness.extend(decides);
+        Ok(self.limit(
+            ID,
+            format!("{} MiB needed", request.memory_mib),
+            format!("{host} MiB on the host"),
+            measure,
+            witness,
+        ))
     }
 
     fn vcpus(&self, request: &Request) -> Result<Found, (&'static str, Missing)> {
         const ID: &str = "target.vcpu-limit";
-        let most: Known<u64> = self.target.facts.number("cpu.vcpus-max").map_err(|fact| (ID, fact))?;
-        let measure = if u64::from(request.vcpus) <= most.value { Measure::Same } else { Measure::Missing };
-        let (needed, limit) = (format!("{} needed", request.vcpus), format!("at most {}", most.value));
-        Ok(self.limit(ID, needed, limit, measure, vec![most.witness]))
+        let most: Known<u64> = self
+            .target
+            .facts
+            .number("cpu.vcpus-max")
+            .map_err(|fact| (ID, fact))?;
+        let measure = if u64::from(request.vcpus) <= most.value {
+            Measure::Same
+        } else {
+            Measure::Missing
+        };
+        let (needed, limit) = (
+            format!("{} needed", request.vcpus),
+            format!("at most {}", most.value),
+        );
+        Ok(self.limit(ID, needed, limit, measure, most.chain()))
     }
 
-    fn limit(&self, id: &'static str, before: String, after: String, measure: Measure, witness: Vec<Witness>) -> Found {
-        Found { id, step: Step::TargetResources, before, after, measure: Ok(measure), witness }
+    fn limit(
+        &self,
+        id: &'static str,
+        before: String,
+        after: String,
+        measure: Measure,
+        witness: Vec<Witness>,
+    ) -> Found {
+        Found {
+            id,
+            step: Step::TargetResources,
+            before,
+            after,
+            measure: Ok(measure),
+            witness,
+        }
     }
 
     pub(super) fn check_consistency(&mut self, now: u64, trace: &mut Trace) -> (Completion, u64) {
@@ -124,12 +217,21 @@ impl SimLab<'_> {
         if let Some(crash) = self.tool_crash(ID, FaultPlace::Target, step, now, trace) {
             return (crash, 1_000_000);
         }
-        let Some(crossing) = self.crossing.clone() else { return (Completion::Done(Vec::new()), 0) };
+        let Some(crossing) = self.crossing.clone() else {
+            return (Completion::Done(Vec::new()), 0);
+        };
         let found = match &crossing.reading {
             Ok(reading) => self.consistency(&crossing, reading),
             Err(Unread::Importer(ReadError::Missing(fact))) => unknown(ID, step, fact),
-            Err(Unread::Importer(ReadError::Refused(why))) => missing(ID, step, "refused", why.clone()),
-            Err(Unread::NotReached) => missing(ID, step, "nothing arrived", vec![Witness::lab("route", "a hop before failed")]),
+            Err(Unread::Importer(ReadError::Refused(why))) => {
+                missing(ID, step, "refused", why.clone())
+            }
+            Err(Unread::NotReached) => missing(
+                ID,
+                step,
+                "nothing arrived",
+                vec![Witness::lab("route", "a hop before failed")],
+            ),
         };
         (Completion::Done(vec![found]), 2_000_000)
     }
@@ -140,8 +242,16 @@ impl SimLab<'_> {
         let boots_from = self.target.facts.list("boot.controllers");
         let worst = reading.remarks.iter().min_by_key(|remark| remark.verdict);
         if let Some(remark) = worst {
-            let measure = if remark.verdict == Verdict::Refused { Measure::Missing } else { Measure::Changed };
-            let after = if measure == Measure::Missing { "refused" } else { "accepted with a warning" };
+            let measure = if remark.verdict == Verdict::Refused {
+                Measure::Missing
+            } else {
+                Measure::Changed
+            };
+            let after = if measure == Measure::Missing {
+                "refused"
+            } else {
+                "accepted with a warning"
+            };
             return Found {
                 id: ID,
                 step,
@@ -154,14 +264,29 @@ impl SimLab<'_> {
         let known = match (&boots_from, &reading.request.controller) {
             (Err(fact), _) => return unknown(ID, step, fact),
             (Ok(known), Some(controller)) if !known.value.contains(&controller.as_str()) => {
-                let asked = Witness::descriptor(crossing.package.descriptor.clone(), format!("boot disk on {controller}"));
-                return missing(ID, step, "no such controller to boot from", vec![asked, known.witness.clone()]);
+                let asked = Witness::descriptor(
+                    crossing.package.descriptor.clone(),
+                    format!("boot disk on {controller}"),
+                );
+                return missing(
+                    ID,
+                    step,
+                    "no such controller to boot from",
+                    vec![asked, known.witness.clone()],
+                );
             }
             (Ok(known), _) => known.witness.clone(),
         };
         let mut witness = reading.notes.clone();
         witness.push(known);
-        Found { id: ID, step, before: String::new(), after: "accepted".to_owned(), measure: Ok(Measure::Same), witness }
+        Found {
+            id: ID,
+            step,
+            before: String::new(),
+            after: "accepted".to_owned(),
+            measure: Ok(Measure::Same),
+            witness,
+        }
     }
 
     pub(super) fn import(&mut self, now: u64, trace: &mut Trace) -> (Completion, u64) {
@@ -171,15 +296,25 @@ impl SimLab<'_> {
             return (crash, 1_000_000);
         }
         self.space_faults(step, now, trace);
-        let Some(crossing) = self.crossing.clone() else { return (Completion::Done(Vec::new()), 0) };
-        let Ok(reading) = &crossing.reading else { return (Completion::Done(Vec::new()), 0) };
+        let Some(crossing) = self.crossing.clone() else {
+            return (Completion::Done(Vec::new()), 0);
+        };
+        let Ok(reading) = &crossing.reading else {
+            return (Completion::Done(Vec::new()), 0);
+        };
         for disk in &reading.disks {
             if let Err(free) = self.target.datastore.put(&disk.file, disk.bytes) {
                 let says = format!("{} needs {} bytes, {free} are free", disk.file, disk.bytes);
-                let why = vec![Witness::lab(format!("{} datastore", self.target.name), says)];
-                return (Completion::Done(vec![missing(ID, step, "datastore full", why)]), 1_000_000);
+                let why = self.space_why(says);
+                return (
+                    Completion::Done(vec![missing(ID, step, "datastore full", why)]),
+                    1_000_000,
+                );
             }
-            let fields = [("file", disk.file.as_str()), ("stored", if disk.bytes > 0 { "yes" } else { "empty" })];
+            let fields = [
+                ("file", disk.file.as_str()),
+                ("stored", if disk.bytes > 0 { "yes" } else { "empty" }),
+            ];
             trace.record(now, "target", Kind::Resource, &fields);
         }
         let mut request = reading.request.clone();
@@ -192,8 +327,14 @@ impl SimLab<'_> {
         let disk = match arrived(self.library, &crossing, reading) {
             Ok(disk) => disk,
             Err(error) => {
-                let why = vec![Witness::descriptor(crossing.package.descriptor.clone(), error.to_string())];
-                return (Completion::Done(vec![missing(ID, step, "the disk cannot be opened", why)]), 1_000_000);
+                let why = vec![Witness::descriptor(
+                    crossing.package.descriptor.clone(),
+                    error.to_string(),
+                )];
+                return (
+                    Completion::Done(vec![missing(ID, step, "the disk cannot be opened", why)]),
+                    1_000_000,
+                );
             }
         };
         self.target.inventory.insert(made.machine.name.clone());
@@ -204,12 +345,25 @@ impl SimLab<'_> {
                 before: String::new(),
                 after: made.machine.name.clone(),
                 measure: Ok(Measure::Same),
-                witness: made.why("controller").chain(made.why("nic")).chain(&reading.notes).cloned().chain([Witness::lab(format!("{} inventory", self.target.name), "registered")]).collect(),
+                witness: made
+                    .why("controller")
+                    .chain(made.why("nic"))
+                    .chain(&reading.notes)
+                    .cloned()
+                    .chain([Witness::lab(
+                        format!("{} inventory", self.target.name),
+                        "registered",
+                    )])
+                    .collect(),
             },
             automated(reading),
             self.disk_content(&crossing, &disk),
         ];
-        self.target_vm = Some(TargetVm { made, disk, boots: Boots::default() });
+        self.target_vm = Some(TargetVm {
+            made,
+            disk,
+            boots: Boots::default(),
+        });
         (Completion::Done(found), 30_000_000)
     }
 
@@ -218,7 +372,10 @@ impl SimLab<'_> {
         let asked = &self.scenario.target_vm;
         request.mac = asked.mac.or(request.mac);
         request.nic_model = asked.nic_model.clone().or_else(|| request.nic_model.take());
-        request.controller = asked.controller.clone().or_else(|| request.controller.take());
+        request.controller = asked
+            .controller
+            .clone()
+            .or_else(|| request.controller.take());
     }
 
     fn draws(&self) -> Draws {
@@ -233,14 +390,27 @@ impl SimLab<'_> {
         let expected = crossing.content;
         let (before, after) = (self.source_disk.disk.bytes.len(), arrived.bytes.len());
         let same = match expected {
-            Some(expected) if before == after => self.library.content(&arrived.bytes).map(|found| found == expected),
+            Some(expected) if before == after => self
+                .library
+                .content(&arrived.bytes)
+                .map(|found| found == expected),
             _ => self.same_as_far_as_both_reach(&arrived.bytes),
         };
         let words = |bytes: u64| format!("{bytes} bytes");
         let mut witness = crossing.edits.clone();
-        witness.push(Witness::disk("guest-visible bytes", format!("{after} bytes compared by their 128-bit name")));
+        witness.push(Witness::disk(
+            "guest-visible bytes",
+            format!("{after} bytes compared by their 128-bit name"),
+        ));
         if same != Ok(true) {
-            witness.splice(0..0, crossing.notes.iter().filter(|note| super::observe::is_quirk(note)).cloned());
+            witness.splice(
+                0..0,
+                crossing
+                    .notes
+                    .iter()
+                    .filter(|note| super::observe::is_quirk(note))
+                    .cloned(),
+            );
         }
         Found {
             id: "disk.content",
@@ -260,24 +430,44 @@ impl SimLab<'_> {
     fn same_as_far_as_both_reach(&self, arrived: &Arc<dyn ReadAt>) -> drylab_block::Result<bool> {
         let source = &self.source_disk.disk.bytes;
         let common = source.len().min(arrived.len());
-        let part = |disk: &Arc<dyn ReadAt>| drylab_block::content_id(&Window::new(disk.clone(), 0, common)?);
+        let part = |disk: &Arc<dyn ReadAt>| {
+            drylab_block::content_id(&Window::new(disk.clone(), 0, common)?)
+        };
         if part(source)? != part(arrived)? {
             return Ok(false);
         }
-        let longer = if source.len() > arrived.len() { source } else { arrived };
+        let longer = if source.len() > arrived.len() {
+            source
+        } else {
+            arrived
+        };
         let tail = Window::new(longer.clone(), common, longer.len() - common)?;
         let zeros = drylab_block::SparseBytes::new(tail.len());
         Ok(drylab_block::content_id(&tail)? == drylab_block::content_id(&zeros)?)
     }
 
-    pub(super) fn boot_target(&mut self, step: Step, power: Power, now: u64, trace: &mut Trace) -> (Completion, u64) {
-        if let Some(crash) = self.tool_crash("guest.boots", FaultPlace::Target, step, now, trace).filter(|_| power == Power::First) {
+    pub(super) fn boot_target(
+        &mut self,
+        step: Step,
+        power: Power,
+        now: u64,
+        trace: &mut Trace,
+    ) -> (Completion, u64) {
+        if let Some(crash) = self
+            .tool_crash("guest.boots", FaultPlace::Target, step, now, trace)
+            .filter(|_| power == Power::First)
+        {
             return (crash, 1_000_000);
         }
-        if self.fault(FaultKind::LinkDown, FaultPlace::Target, step, now, trace).is_some() {
+        if self
+            .fault(FaultKind::LinkDown, FaultPlace::Target, step, now, trace)
+            .is_some()
+        {
             self.link(FaultPlace::Target, false);
         }
-        let Some(mut vm) = self.target_vm.take() else { return (Completion::Done(Vec::new()), 0) };
+        let Some(mut vm) = self.target_vm.take() else {
+            return (Completion::Done(Vec::new()), 0);
+        };
         if let Some(net) = vm.boots.running.take() {
             net.power_off(&mut self.lan);
         }
@@ -287,12 +477,26 @@ impl SimLab<'_> {
         answer
     }
 
-    fn boot(&mut self, vm: &mut TargetVm, power: Power, now: u64, trace: &mut Trace) -> (Completion, u64) {
+    fn boot(
+        &mut self,
+        vm: &mut TargetVm,
+        power: Power,
+        now: u64,
+        trace: &mut Trace,
+    ) -> (Completion, u64) {
         let guest = match self.library.inspect(&vm.disk) {
             Ok(guest) => guest,
             Err(error) => {
                 let why = vec![Witness::disk("disk at the target", error.to_string())];
-                return (Completion::Done(vec![missing("guest.boots", Step::Restart, "no guest on the disk", why)]), 0);
+                return (
+                    Completion::Done(vec![missing(
+                        "guest.boots",
+                        Step::Restart,
+                        "no guest on the disk",
+                        why,
+                    )]),
+                    0,
+                );
             }
         };
         let extra = self.mac_why();
@@ -309,7 +513,11 @@ impl SimLab<'_> {
         };
         let (facts, took) = observe(&setting, &mut vm.boots, &mut self.lan, now, trace);
         let machine = &vm.made.machine;
-        let mac = machine.nics.first().map(|nic| nic.mac.to_string()).unwrap_or_default();
+        let mac = machine
+            .nics
+            .first()
+            .map(|nic| nic.mac.to_string())
+            .unwrap_or_default();
         self.target.running.insert(machine.name.clone(), mac);
         (Completion::Facts(Box::new(facts), Vec::new()), took)
     }
@@ -331,8 +539,12 @@ impl SimLab<'_> {
                 step: Step::Restart,
                 before: String::new(),
                 after: known.value.to_owned(),
-                measure: Ok(if known.value == "none" { Measure::Missing } else { Measure::Same }),
-                witness: vec![known.witness],
+                measure: Ok(if known.value == "none" {
+                    Measure::Missing
+                } else {
+                    Measure::Same
+                }),
+                witness: known.chain(),
             },
         };
         Completion::Done(vec![found])
@@ -347,7 +559,12 @@ impl SimLab<'_> {
             self.release(&vm.made, now);
             self.target.running.remove(&vm.made.machine.name);
             self.target.inventory.remove(&vm.made.machine.name);
-            trace.record(now, "target", Kind::Rollback, &[("removed", &vm.made.machine.name)]);
+            trace.record(
+                now,
+                "target",
+                Kind::Rollback,
+                &[("removed", &vm.made.machine.name)],
+            );
         }
         if let Some(Ok(reading)) = self.crossing.as_ref().map(|crossing| &crossing.reading) {
             for disk in &reading.disks {
@@ -370,7 +587,12 @@ impl SimLab<'_> {
     fn source_runs_again(&mut self, now: u64, trace: &mut Trace) {
         let name = machine_name(self.scenario);
         let Ok(made) = &self.source_vm else { return };
-        let mac = made.machine.nics.first().map(|nic| nic.mac.to_string()).unwrap_or_default();
+        let mac = made
+            .machine
+            .nics
+            .first()
+            .map(|nic| nic.mac.to_string())
+            .unwrap_or_default();
         if self.source.running.insert(name.clone(), mac).is_none() {
             trace.record(now, "source", Kind::Rollback, &[("started", &name)]);
         }
@@ -382,14 +604,26 @@ fn automated(reading: &Reading) -> Found {
     let witness = if by_hand {
         reading.by_hand.clone()
     } else {
-        vec![Witness::lab("import", "the importer makes the machine from the descriptor")]
+        vec![Witness::lab(
+            "import",
+            "the importer makes the machine from the descriptor",
+        )]
     };
     Found {
         id: "import.automated",
         step: Step::Import,
         before: String::new(),
-        after: if by_hand { "a person makes the machine" } else { "no person needed" }.to_owned(),
-        measure: Ok(if by_hand { Measure::Changed } else { Measure::Same }),
+        after: if by_hand {
+            "a person makes the machine"
+        } else {
+            "no person needed"
+        }
+        .to_owned(),
+        measure: Ok(if by_hand {
+            Measure::Changed
+        } else {
+            Measure::Same
+        }),
         witness,
     }
 }

@@ -13,7 +13,12 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// Builds the network of a run.
-pub(super) fn build(library: &Library, scenario: &Scenario, streams: &Streams, sites: (&Site<'_>, &Site<'_>)) -> Lan {
+pub(super) fn build(
+    library: &Library,
+    scenario: &Scenario,
+    streams: &Streams,
+    sites: (&Site<'_>, &Site<'_>),
+) -> Lan {
     let mut lan = Lan::default();
     let mut noise = streams.stream("lab.network", 0);
     for (name, facts) in &library.lab.networks {
@@ -30,22 +35,44 @@ pub(super) fn build(library: &Library, scenario: &Scenario, streams: &Streams, s
 
 /// Bridges a site's virtual network to a segment.
 fn plug(lan: &mut Lan, site: &Site<'_>, segment: &str, scenario: &Scenario, noise: &mut Stream) {
-    let Ok(name) = site.facts.text("network.name") else { return };
+    let Ok(name) = site.facts.text("network.name") else {
+        return;
+    };
     let mut network = Network::new(segment);
     network.latency_us = noise.between(80, 400);
     network.forward_delay_us = u64::from(scenario.lab.forward_delay_s) * 1_000_000;
     lan.add_network(&format!("{}:{}", site.name, name.value), network);
 }
 
-fn segment(lan: &mut Lan, name: &str, facts: &NetworkFacts, scenario: &Scenario, noise: &mut Stream) {
-    let Ok(subnet) = facts.prefix.parse::<Subnet>() else { return };
+fn segment(
+    lan: &mut Lan,
+    name: &str,
+    facts: &NetworkFacts,
+    scenario: &Scenario,
+    noise: &mut Stream,
+) {
+    let Ok(subnet) = facts.prefix.parse::<Subnet>() else {
+        return;
+    };
     let bits = subnet.prefix();
     let gateway = format!("{name}-gateway");
-    lan.add_host(Host::new(&gateway, facts.gateway_mac, name, facts.gateway, bits).on_router("router"));
-    let server_host = if facts.dns == facts.gateway { gateway } else { format!("{name}-server") };
+    lan.add_host(
+        Host::new(&gateway, facts.gateway_mac, name, facts.gateway, bits).on_router("router"),
+    );
+    let server_host = if facts.dns == facts.gateway {
+        gateway
+    } else {
+        format!("{name}-server")
+    };
     if facts.dns != facts.gateway {
         let Mac([a, b, c, d, e, _]) = facts.gateway_mac;
-        lan.add_host(Host::new(&server_host, Mac([a, b, c, d, e, 2]), name, facts.dns, bits));
+        lan.add_host(Host::new(
+            &server_host,
+            Mac([a, b, c, d, e, 2]),
+            name,
+            facts.dns,
+            bits,
+        ));
     }
     if let Some(host) = lan.host_mut(&server_host) {
         host.dns = Some(BTreeMap::new());
@@ -55,13 +82,19 @@ fn segment(lan: &mut Lan, name: &str, facts: &NetworkFacts, scenario: &Scenario,
     }
     let mut config = ServerConfig::new(facts.dhcp, subnet, Pick::Hash);
     let first = u32::from(facts.pool_first);
-    config.ranges = vec![(facts.pool_first, Ipv4Addr::from(first + scenario.lab.dhcp_pool.max(1) - 1))];
+    config.ranges = vec![(
+        facts.pool_first,
+        Ipv4Addr::from(first + scenario.lab.dhcp_pool.max(1) - 1),
+    )];
     config.routers = vec![facts.gateway];
     config.dns = vec![facts.dns];
     config.domain = Some(facts.domain.clone()).filter(|domain| !domain.is_empty());
     config.unknown = Unknown::Adopt;
     let mut server = Server::new(config);
-    let others = scenario.lab.dhcp_clients.map_or_else(|| noise.bounded(41), u64::from);
+    let others = scenario
+        .lab
+        .dhcp_clients
+        .map_or_else(|| noise.bounded(41), u64::from);
     for number in 0..others.min(u64::from(scenario.lab.dhcp_pool.saturating_sub(2))) {
         let [.., a, b] = number.to_be_bytes();
         lease_to(&mut server, Mac([0x00, 0x1e, 0xc9, 0x77, a, b]));
@@ -73,7 +106,9 @@ fn segment(lan: &mut Lan, name: &str, facts: &NetworkFacts, scenario: &Scenario,
 
 /// Another client of the LAN got its lease before the run began.
 fn lease_to(server: &mut Server, mac: Mac) {
-    let Some(offer) = server.handle(0, &Packet::request(Message::Discover, 1, mac)) else { return };
+    let Some(offer) = server.handle(0, &Packet::request(Message::Discover, 1, mac)) else {
+        return;
+    };
     let mut request = Packet::request(Message::Request, 1, mac);
     request.options.server = Some(server.config().address);
     request.options.requested = Some(offer.yiaddr);
@@ -84,9 +119,14 @@ fn lease_to(server: &mut Server, mac: Mac) {
 pub(super) fn give_back(lan: &mut Lan, mac: Mac, now: u64) {
     let names: Vec<String> = lan.hosts().iter().map(|host| host.name.clone()).collect();
     for name in names {
-        let Some(server) = lan.host_mut(&name).and_then(|host| host.dhcp.as_mut()) else { continue };
-        let held: Vec<(Ipv4Addr, ClientKey)> =
-            server.leases(now).filter(|(_, _, holder)| *holder == mac).map(|(address, key, _)| (address, key.clone())).collect();
+        let Some(server) = lan.host_mut(&name).and_then(|host| host.dhcp.as_mut()) else {
+            continue;
+        };
+        let held: Vec<(Ipv4Addr, ClientKey)> = server
+            .leases(now)
+            .filter(|(_, _, holder)| *holder == mac)
+            .map(|(address, key, _)| (address, key.clone()))
+            .collect();
         for (address, key) in held {
             let mut release = Packet::request(Message::Release, 1, mac);
             release.ciaddr = address;
