@@ -32,6 +32,7 @@
 )]
 
 mod error;
+mod math;
 pub mod qemu_img_0_12;
 pub mod virt_convert_0_600;
 pub mod virt_v2v_0_8;

@@ -1,10 +1,31 @@
-//! qemu-img of CentOS 6.3 (qemu-kvm 0.12.1.2-2.295.el6_3.2).
+//! qemu-img of CentOS 6.3 (qemu-kvm 0.12.1.2-2.295.el6_3.2): `info`, `convert`, `create -f vpc`.
+//!
+//! Source: what that program did (oracle tables `qemu-img-0.12.tsv`, `qemu-img-0.12-create-vpc.tsv`), and the formats' own
+//! documents. Reads raw, VMDK (one sparse extent), dynamic VHD, qcow, qcow2 version 2, QED, VDI, Parallels; anything else
+//! is raw to it. Not modelled: cow, bochs, cloop, dmg and vvfat, which it reads too.
+//!
+//! Messages name files; where the caller gives no name, the file is called `disk`.
+
+mod disk;
+mod open;
+mod parallels;
+mod qcow;
+mod qed;
+mod runs;
+mod vdi;
+mod vmdk;
+mod vpc;
+mod write_qcow2;
+mod write_vmdk;
+mod write_vpc;
 
 use crate::ToolError;
-use drylab_block::{Limits, ReadAt, SparseBytes, Window};
+use crate::math::{SECTOR, div};
+use drylab_block::{DenyAll, ReadAt, Resolver, SparseBytes};
 use drylab_catalog::Witness;
-use drylab_image::{Target, VmdkOptions};
+use open::{Opened, open};
 use std::sync::Arc;
+use write_vpc::Geometry;
 
 /// Formats that can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +40,32 @@ pub enum Format {
     Qcow2,
 }
 
+impl Format {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Vmdk => "vmdk",
+            Self::Vpc => "vpc",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// A file as it is given to the tool.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// Name in messages, and of the extent in a VMDK.
+    pub name: &'a str,
+    /// The file; `None` when there is none of that name.
+    pub file: Option<&'a Arc<dyn ReadAt>>,
+    /// `-f`.
+    pub declared: Option<&'a str>,
+    /// Where backing files come from.
+    pub resolver: &'a dyn Resolver,
+}
+
 /// A file that the tool left behind.
 #[derive(Clone)]
 pub struct Converted {
@@ -26,19 +73,27 @@ pub struct Converted {
     pub file: Arc<dyn ReadAt>,
     /// What happened on the way that matters later.
     pub notes: Vec<Witness>,
-    /// Exit code: with any but 0 the file is what an unfinished run left.
+    /// Exit code: with any but 0 the file is what an unfinished run left. 136 is a run ended by SIGFPE.
     pub exit: i32,
     /// What it printed.
     pub message: String,
 }
 
 /// What `qemu-img info` says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Info {
     /// Name of the format.
     pub format: String,
     /// Size of the disk in bytes.
     pub virtual_size: u64,
+    /// Size of a cluster in bytes, 0 when the reader tells none.
+    pub cluster_size: u64,
+    /// Backing file.
+    pub backing: Option<String>,
+    /// Number of snapshots.
+    pub snapshots: u32,
+    /// What it printed beside.
+    pub message: String,
 }
 
 /// `qemu-img convert [-f declared] -O output`.
@@ -50,43 +105,100 @@ pub fn convert(
     declared: Option<&str>,
     output: Format,
 ) -> Result<Converted, ToolError> {
-    let disk = open(input, declared)?;
-    let target = match output {
-        Format::Raw => {
-            return Ok(Converted {
-                file: disk,
-                notes: Vec::new(),
-                exit: 0,
-                message: String::new(),
-            });
-        }
-        Format::Vmdk => Target::VmdkSparse(VmdkOptions::default()),
-        Format::Vpc => return Err(ToolError::new("qemu-img: Unknown file format 'vpc'")),
-        Format::Qcow2 => Target::Qcow2(drylab_image::Qcow2Options::default()),
+    let input = Input {
+        name: "disk",
+        file: Some(input),
+        declared,
+        resolver: &DenyAll,
     };
+    convert_named(&input, "disk", output)
+}
+
+/// `qemu-img convert` with names of input and output, and backing files.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_named(
+    input: &Input<'_>,
+    output_name: &str,
+    output: Format,
+) -> Result<Converted, ToolError> {
+    let opened = open(input).map_err(|mut error| {
+        // The block layer complains first, then the command does.
+        error.message = format!(
+            "{}\nqemu-img: Could not open '{}'",
+            error.message, input.name
+        );
+        error
+    })?;
+    let Opened {
+        disk,
+        driver,
+        mut notes,
+        said,
+        ..
+    } = opened;
+    notes.extend(output_notes(&*disk, output));
+    let mut message = said.join("\n");
+    let mut exit = 0;
     let sink = SparseBytes::default();
-    drylab_image::write(&*disk, &target, &sink)?;
+    let file: Arc<dyn ReadAt> = match output {
+        Format::Raw => disk.clone(),
+        Format::Vmdk => {
+            write_vmdk::write(&*disk, output_name, &sink)?;
+            Arc::new(sink)
+        }
+        Format::Qcow2 => {
+            write_qcow2::write(&*disk, &sink)?;
+            Arc::new(sink)
+        }
+        Format::Vpc => {
+            let geometry = geometry_of(disk.len())?;
+            if let Some(sector) = write_vpc::write(&*disk, geometry, &sink)? {
+                exit = 1;
+                message =
+                    format!("qemu-img: error while writing sector {sector}: Input/output error");
+            }
+            Arc::new(sink)
+        }
+    };
+    if disk.len() == 0 {
+        // The progress of a disk without sectors is a division by zero, after the output was created.
+        exit = 136;
+        notes.push(Witness::disk(driver.name(), "the disk has no whole sector"));
+        notes.push(Witness::quirk("DQ501"));
+    }
     Ok(Converted {
-        file: Arc::new(sink),
-        notes: Vec::new(),
-        exit: 0,
-        message: String::new(),
+        file,
+        notes,
+        exit,
+        message,
     })
 }
 
-fn open(input: &Arc<dyn ReadAt>, declared: Option<&str>) -> Result<Arc<dyn ReadAt>, ToolError> {
-    if declared == Some("raw") {
-        let sectors = input.len() / 512;
-        return Ok(Arc::new(Window::new(
-            input.clone(),
-            0,
-            sectors.saturating_mul(512),
-        )?));
+fn geometry_of(size: u64) -> Result<Geometry, ToolError> {
+    Geometry::of(div(size, SECTOR)).ok_or_else(|| {
+        ToolError::new("The image size is too large for file format 'vpc'")
+            .because(Witness::quirk("GQ114"))
+    })
+}
+
+fn output_notes(disk: &dyn ReadAt, output: Format) -> Vec<Witness> {
+    match output {
+        Format::Vmdk => vec![Witness::quirk("GQ117")],
+        Format::Vpc => {
+            let mut notes = vec![Witness::quirk("GQ107")];
+            let written =
+                Geometry::of(div(disk.len(), SECTOR)).map(|chs| crate::math::bytes(chs.sectors()));
+            if let Some(written) = written.filter(|written| *written != disk.len()) {
+                let says = format!("{} bytes become {written}", disk.len());
+                notes.push(Witness::disk("VHD geometry", says));
+                notes.push(Witness::quirk("GQ108"));
+            }
+            notes
+        }
+        Format::Raw | Format::Qcow2 => Vec::new(),
     }
-    let image = drylab_image::open(input.clone(), &Limits::DEFAULT)?;
-    let sectors = image.virtual_size() / 512;
-    let image: Arc<dyn ReadAt> = Arc::new(image);
-    Ok(Arc::new(Window::new(image, 0, sectors.saturating_mul(512))?))
 }
 
 /// `qemu-img info [-f declared]`.
@@ -94,9 +206,43 @@ fn open(input: &Arc<dyn ReadAt>, declared: Option<&str>) -> Result<Arc<dyn ReadA
 /// # Errors
 /// [`ToolError`] when no reader opens it.
 pub fn info(input: &Arc<dyn ReadAt>, declared: Option<&str>) -> Result<Info, ToolError> {
-    let disk = open(input, declared)?;
+    info_named(&Input {
+        name: "disk",
+        file: Some(input),
+        declared,
+        resolver: &DenyAll,
+    })
+}
+
+/// `qemu-img info` with a name, and backing files.
+///
+/// # Errors
+/// As [`info`].
+pub fn info_named(input: &Input<'_>) -> Result<Info, ToolError> {
+    let opened = open(input)?;
     Ok(Info {
-        format: declared.unwrap_or("raw").to_owned(),
-        virtual_size: disk.len(),
+        format: opened.driver.name().to_owned(),
+        virtual_size: opened.disk.len(),
+        cluster_size: opened.cluster_size,
+        backing: opened.backing,
+        snapshots: opened.snapshots,
+        message: opened.said.join("\n"),
+    })
+}
+
+/// `qemu-img create -f vpc file size`.
+///
+/// # Errors
+/// [`ToolError`] when no geometry holds the size; an empty file stays behind.
+pub fn create_vpc(size: u64) -> Result<Converted, ToolError> {
+    let geometry = geometry_of(size)?;
+    let sink = SparseBytes::default();
+    write_vpc::create(geometry, &sink)?;
+    let empty = drylab_block::SparseBytes::new(size);
+    Ok(Converted {
+        file: Arc::new(sink),
+        notes: output_notes(&empty, Format::Vpc),
+        exit: 0,
+        message: String::new(),
     })
 }
