@@ -128,7 +128,7 @@ pub struct Lab {
 impl Default for Lab {
     fn default() -> Self {
         Self {
-            today: "2013-01-15".to_owned(),
+            today: "2013-02-11".to_owned(),
             dhcp: true,
             dhcp_pool: 100,
             dhcp_clients: None,

@@ -117,7 +117,7 @@ fn put(archive: &mut Vec<u8>, number: u32, entry: &CpioEntry<'_>) {
 }
 
 fn pad(archive: &mut Vec<u8>) {
-    while archive.len() % 4 != 0 {
+    while !archive.len().is_multiple_of(4) {
         archive.push(0);
     }
 }
