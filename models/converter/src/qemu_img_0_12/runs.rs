@@ -5,6 +5,8 @@ use drylab_block::{Extents, ReadAt, Result};
 
 /// Bytes read at a time.
 const CHUNK: u64 = 2 << 20;
+/// A sector of zeros to compare with.
+const ZEROS: [u8; 512] = [0; 512];
 
 /// Calls `each` with the first sector and the bytes of every run, in order, until it says stop.
 pub(crate) fn for_each_run(
@@ -45,7 +47,7 @@ fn runs_of(
         run.map_or(Ok(true), |run| each(first.saturating_add(start), run))
     };
     for sector in chunk.chunks(size) {
-        let zero = sector.iter().all(|byte| *byte == 0);
+        let zero = ZEROS.get(..sector.len()) == Some(sector);
         match (zero, start) {
             (false, None) => start = Some(number),
             (true, Some(from)) => {
