@@ -1,3 +1,24 @@
 //! The drylab command line: the only crate that opens files, prints and reads the environment.
+//!
+//! * `args`: what can be typed, with examples. * `commands`: one file each. * `exit`: what the exit codes mean.
+//! * `input`: real disks and appliances, opened read-only. * `terminal`: standard output, colours, progress.
 
-fn main() {}
+mod args;
+mod commands;
+mod exit;
+mod input;
+mod nearest;
+mod source;
+mod terminal;
+
+use exit::Exit;
+
+fn main() -> Exit {
+    std::panic::set_hook(Box::new(|bug| {
+        terminal::diagnose(&format!(
+            "internal error, please report it with the command you typed: {bug}"
+        ));
+    }));
+    // A panic is a bug of ours wherever it happens; workers hand theirs on to this thread.
+    std::panic::catch_unwind(commands::main).unwrap_or(Exit::Internal)
+}

@@ -42,6 +42,31 @@ pub enum Hop {
     VirtImage,
 }
 
+impl Hop {
+    /// What a person does, or types.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::VsphereExportOvf => "vSphere Client: File, Export, Export OVF Template",
+            Self::DatastoreCopy => "copy the machine's folder from the datastore",
+            Self::VirshDumpxmlCopy => "virsh dumpxml, and copy the image file",
+            Self::VirtV2v => "virt-v2v 0.8, from libvirt's esx driver to libvirt",
+            Self::VirtConvert => "virt-convert 0.600 with its default options",
+            Self::QemuImgRaw => "qemu-img 0.12 convert -O raw",
+            Self::QemuImgVmdk => "qemu-img 0.12 convert -O vmdk",
+            Self::VmkfstoolsClone => "vmkfstools -i on the ESXi host",
+            Self::VsphereDeployOvf => "vSphere Client: File, Deploy OVF Template",
+            Self::VsphereRegisterVmx => "datastore browser: Add to Inventory, I moved it",
+            Self::VsphereExistingDisk => {
+                "vSphere Client: New Virtual Machine, Custom, Use an existing virtual disk"
+            }
+            Self::VirshDefine => "virsh define",
+            Self::VirtManagerImport => "Virtual Machine Manager: New, Import existing disk image",
+            Self::VirtImage => "virt-image on what virt-convert wrote",
+        }
+    }
+}
+
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -49,7 +49,7 @@ pub fn matrix_json(cells: &[Cell]) -> String {
     print(&document)
 }
 
-fn print(document: &impl Serialize) -> String {
+pub(crate) fn print(document: &impl Serialize) -> String {
     let mut text =
         serde_json::to_string_pretty(document).expect("texts and integers always have a JSON form");
     text.push('\n');

@@ -1,0 +1,212 @@
+//! What can be typed. Names are stable; every example in a help text is parsed by a test.
+
+use crate::exit;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// A dry lab for virtual machine interoperability: will this machine survive the move, and if not, why?
+#[derive(Debug, Parser)]
+#[command(name = "drylab", version, after_help = exit::HELP)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Move every guest from every product to every product over every route, and show scores with causes.
+    Matrix(MatrixArgs),
+    /// Run one scenario, from a file or generated from a seed.
+    Run(RunArgs),
+    /// Run the scenario of a token (or file) again, twice, and compare.
+    Replay(ReplayArgs),
+    /// Show what a real disk or appliance holds, each fact with the file and line or registry key it was read from.
+    Inspect(InspectArgs),
+    /// Explain a quirk, a check, a product's fact, a route, a relaxation or a product by its id.
+    Explain(ExplainArgs),
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs; every document has a `format` number.
+    Json,
+}
+
+/// `drylab matrix`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Scores are results: the exit code is 0 also when cells are FAILURE.
+The output depends on the seed, the repeats and the program, never on jobs, clock, folder or locale.
+
+Examples:
+  drylab matrix
+  drylab matrix --guest centos-6.3 --seed 7
+  drylab matrix --repeat 1000 --jobs 2 --format json
+  drylab matrix --product esxi-5.0.0 --product kvm-centos-6.3")]
+pub(crate) struct MatrixArgs {
+    /// Seed of the first repeat; the others count on from it. Decimal, or hexadecimal after 0x.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = seed)]
+    pub(crate) seed: u64,
+    /// Runs of every route in every cell.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) repeat: u32,
+    /// Worker threads; as many as there are processors unless told. Does not change the output.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) jobs: Option<u32>,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Only this guest; may be given several times.
+    #[arg(long, value_name = "ID")]
+    pub(crate) guest: Vec<String>,
+    /// Only this product as source and target; may be given several times.
+    #[arg(long, value_name = "ID")]
+    pub(crate) product: Vec<String>,
+}
+
+/// `drylab run`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A scenario with an `expect` table that comes to something else ends with exit code 2.
+
+Examples:
+  drylab run scenario.toml
+  drylab run --seed 42 --timeline
+  drylab run --seed 0x2a --save scenario.toml
+  drylab run scenario.toml --format json")]
+pub(crate) struct RunArgs {
+    /// A scenario file.
+    #[arg(
+        value_name = "SCENARIO.toml",
+        required_unless_present = "seed",
+        conflicts_with = "seed"
+    )]
+    pub(crate) scenario: Option<PathBuf>,
+    /// Generate the scenario from this seed. Decimal, or hexadecimal after 0x.
+    #[arg(long, value_name = "N", value_parser = seed)]
+    pub(crate) seed: Option<u64>,
+    /// How to show it.
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+/// `drylab replay`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The scenario is run twice from nothing. Should the two differ, the first event that does is shown and the exit code is 4.
+JSON holds the hashes of trace and outcome and every event.
+
+Examples:
+  drylab replay scenario.toml
+  drylab replay scenario.toml --timeline
+  drylab replay drylab1-041g40p002fqmqhy0 --format json
+  drylab replay drylab1-041g40p002fqmqhy0 --save scenario.toml")]
+pub(crate) struct ReplayArgs {
+    /// A token (drylab1-…), or a file that holds a token or a scenario.
+    #[arg(value_name = "TOKEN|FILE")]
+    pub(crate) what: String,
+    /// How to show it.
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+/// How a run is shown.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Show every event with its virtual time before the checks.
+    #[arg(long)]
+    pub(crate) timeline: bool,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Write the scenario to this new file before it is run, to be edited and run again.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+}
+
+/// `drylab inspect`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads headers, tables and the files that matter, never the whole disk.
+
+Examples:
+  drylab inspect disk.qcow2
+  drylab inspect disk.raw --format json")]
+pub(crate) struct InspectArgs {
+    /// A disk image, an OVF descriptor or an OVA.
+    #[arg(value_name = "DISK")]
+    pub(crate) input: PathBuf,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// `drylab explain`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  drylab explain GQ01
+  drylab explain guest.ip-address
+  drylab explain esxi-5.0.0/cpu.vcpus-max
+  drylab explain esx-v2v")]
+pub(crate) struct ExplainArgs {
+    /// An id as other commands print it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+/// Decimal, or hexadecimal after `0x`.
+fn seed(text: &str) -> Result<u64, String> {
+    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let read = hex.map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
+    read.map_err(|_| "a seed is a number below 2^64, decimal or hexadecimal after 0x".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, seed};
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_and_they_parse() {
+        let mut examples = 0;
+        for command in Cli::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let (_, listed) = help.split_once("Examples:\n").expect("there are examples");
+            for line in listed.lines() {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                assert_eq!(words.first(), Some(&"drylab"), "{line}");
+                assert_eq!(words.get(1), Some(&command.get_name()), "{line}");
+                if let Err(error) = Cli::try_parse_from(&words) {
+                    panic!("{line}: {error}");
+                }
+                examples += 1;
+            }
+        }
+        assert!(examples >= 12, "{examples}");
+    }
+
+    #[test]
+    fn seeds_are_decimal_or_hexadecimal() {
+        assert_eq!(seed("42"), Ok(42));
+        assert_eq!(seed("0x2A"), Ok(42));
+        assert_eq!(seed("18446744073709551615"), Ok(u64::MAX));
+        for wrong in ["", "-1", "18446744073709551616", "0x", "2a", "1.0"] {
+            assert!(seed(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Files of this machine as positioned bytes, read-only.
+
+use drylab_block::{Error, ReadAt, Result};
+use std::fs::{File, Metadata};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::Path;
+
+/// An open file. Only what is asked for is read; nothing is mapped or copied beforehand.
+#[derive(Debug)]
+pub(crate) struct FileSource {
+    file: File,
+    length: u64,
+}
+
+impl FileSource {
+    /// Opens a regular file or a block device for reading.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the system's reason; [`Error::Unsupported`] for directories, pipes and the like, which are
+    /// not even opened (a pipe would wait for a writer).
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let found = std::fs::metadata(path).map_err(Error::io)?;
+        Self::of(path, &found)
+    }
+
+    /// As [`FileSource::open`], for a name that stands inside an input: a symbolic link is refused, since whoever made
+    /// the input chose where it leads.
+    ///
+    /// # Errors
+    /// As [`FileSource::open`].
+    pub(crate) fn open_named_inside(path: &Path) -> Result<Self> {
+        let found = std::fs::symlink_metadata(path).map_err(Error::io)?;
+        if found.is_symlink() {
+            return Err(Error::unsupported(
+                "it is a symbolic link, and links named inside an input are not followed",
+            ));
+        }
+        Self::of(path, &found)
+    }
+
+    fn of(path: &Path, found: &Metadata) -> Result<Self> {
+        if found.is_dir() {
+            return Err(Error::unsupported("it is a directory, not a file"));
+        }
+        if !found.is_file() && !found.file_type().is_block_device() {
+            return Err(Error::unsupported(
+                "it is neither a regular file nor a block device",
+            ));
+        }
+        let mut file = File::open(path).map_err(Error::io)?;
+        // A block device has no length in its metadata.
+        let length = file.seek(SeekFrom::End(0)).map_err(Error::io)?;
+        Ok(Self { file, length })
+    }
+}
+
+impl ReadAt for FileSource {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(|error| {
+            Error::io(format_args!(
+                "read of {} bytes at offset {offset} of {}: {error}",
+                buffer.len(),
+                self.length
+            ))
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! Standard output and standard error.
+
+use crate::exit::Stop;
+use drylab_report::Paint;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
+
+/// Writes data to standard output. A reader that went away (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<(), Stop> {
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Stop::input("write to standard output", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says on standard error what went wrong. Messages quote inputs, so nothing in them may steer a terminal.
+pub(crate) fn diagnose(says: &str) {
+    complain(&format!("drylab: {}\n", drylab_report::harmless(says)));
+}
+
+/// Writes a text to standard error.
+pub(crate) fn complain(text: &str) {
+    // Nobody is left to tell when standard error cannot be written.
+    let _ = stderr().lock().write_all(text.as_bytes());
+}
+
+/// Colours on a terminal only, and none when `NO_COLOR` is set and not empty (no-color.org).
+pub(crate) fn paint() -> Paint {
+    let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if stdout().is_terminal() && !forbidden {
+        Paint::Ansi
+    } else {
+        Paint::Plain
+    }
+}
+
+/// A progress bar on standard error; invisible when that is no terminal.
+pub(crate) fn progress(total: u64) -> ProgressBar {
+    let target = if stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style = ProgressStyle::with_template("{bar:32} {pos}/{len} runs")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(total), target).with_style(style)
+}
