@@ -90,10 +90,11 @@ pub fn aggregate(scores: impl IntoIterator<Item = Option<Score>>) -> Overall {
         .unwrap_or(Overall::Success)
 }
 
-/// The score of a run: the minimum over its checks; a run that executed none is FAILURE, nothing was checked.
+/// The score of a run: the minimum over its checks; a run without any is FAILURE, nothing was checked. One of whose
+/// checks none could be assessed is UNKNOWN: were it FAILURE, a check that turns out a WARNING would raise it.
 #[must_use]
 pub fn overall(checks: &[Check]) -> Overall {
-    if checks.iter().all(|check| check.score.is_none()) {
+    if checks.is_empty() {
         return Overall::Failure;
     }
     aggregate(checks.iter().map(|check| check.score))

@@ -146,7 +146,7 @@ impl Pipeline {
             Command::Import => self.go(Step::Restart, Command::BootTarget),
             Command::BootTarget => self.go(Step::Restart, Command::PauseTarget),
             Command::PauseTarget => self.go(Step::Restart, Command::RestartTarget),
-            Command::RestartTarget if self.without_address() => self.go(step, Command::RollBack),
+            Command::RestartTarget if self.failed_at_restart() => self.go(step, Command::RollBack),
             Command::RestartTarget | Command::RollBack => {
                 self.now = None;
                 Next::Finished
@@ -154,11 +154,14 @@ impl Pipeline {
         }
     }
 
-    /// A machine nobody can reach is taken back: its source serves again.
-    fn without_address(&self) -> bool {
-        self.found
-            .iter()
-            .any(|found| found.id == "guest.ip-address" && found.measure == Ok(Measure::Missing))
+    /// A machine that lost something it had (its address, its gateway) is taken back: its source serves again. That it
+    /// cannot be paused is no reason, and a number outside its bounds is the policy's business, which changes no event.
+    fn failed_at_restart(&self) -> bool {
+        self.found.iter().any(|found| {
+            found.step == Step::Restart
+                && found.id != "machine.pause-resume"
+                && found.measure == Ok(Measure::Missing)
+        })
     }
 
     fn hop(&mut self, number: usize) -> Next {
