@@ -1,7 +1,7 @@
 //! The interoperability matrix: every guest from every source to every target over every route.
 
 use crate::{each, wilson_ppm};
-use drylab_catalog::{GuestId, Mark, ProductId};
+use drylab_catalog::{GuestId, Mark, Place, ProductId, Witness};
 use drylab_kernel::Hash128;
 use drylab_pipeline::{Overall, Route, RunReport};
 use drylab_scenario::{Scenario, Token};
@@ -35,6 +35,8 @@ pub struct Digest {
     pub signature: String,
     /// Replays it.
     pub token: Token,
+    /// Why the guest has its address, or stopped before: the place that decided.
+    pub because: String,
     /// Witnesses marked belief, and all witnesses.
     pub belief: (u64, u64),
     /// Hash of the log.
@@ -74,11 +76,32 @@ impl Digest {
                 .collect(),
             signature: report.signature(),
             token: Token::of(&report.scenario),
+            because: because(report),
             belief: (to64(count(Some(Mark::Belief))), to64(count(None))),
             trace_hash: report.trace.hash(),
             outcome_hash: report.outcome_hash,
         }
     }
+}
+
+/// The line or key of the guest that the last check of its address rests on; else the last check's last witness.
+fn because(report: &RunReport) -> String {
+    let in_guest = |link: &&Witness| matches!(link.place, Place::File { .. } | Place::Key(_));
+    let address = report
+        .checks
+        .iter()
+        .find(|check| check.found.id == "guest.ip-address");
+    let decided = address.and_then(|check| check.found.witness.iter().rfind(in_guest));
+    let last = || {
+        report
+            .checks
+            .last()
+            .and_then(|check| check.found.witness.last())
+    };
+    decided
+        .or_else(last)
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 fn to64(count: usize) -> u64 {

@@ -48,6 +48,19 @@ pub enum Completion {
     Facts(Box<GuestFacts>, Vec<Found>),
 }
 
+/// A number that differs by more than half of what it was is as good as lost, in parts per million.
+const LOST_PPM: u64 = 500_000;
+
+/// Whether something is gone. Being unable to pause is no loss: the report names it as a warning.
+fn is_lost(found: &Found) -> bool {
+    let gone = match found.measure {
+        Ok(Measure::Missing) => true,
+        Ok(Measure::Differs(ppm)) => ppm > LOST_PPM,
+        _ => false,
+    };
+    gone && found.id != "machine.pause-resume"
+}
+
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -66,7 +79,6 @@ pub struct Pipeline {
     found: Vec<Found>,
     before: Option<Box<GuestFacts>>,
     after: Option<Box<GuestFacts>>,
-    failed: bool,
 }
 
 impl Pipeline {
@@ -79,7 +91,6 @@ impl Pipeline {
             found: Vec::new(),
             before: None,
             after: None,
-            failed: false,
         }
     }
 
@@ -104,16 +115,12 @@ impl Pipeline {
             Completion::Done(found) => (None, found),
             Completion::Facts(facts, found) => (Some(facts), found),
         };
-        let mut broken = found
-            .iter()
-            .any(|found| found.measure == Ok(Measure::Missing));
+        let mut broken = found.iter().any(is_lost);
         self.found.extend(found);
         if let Some(facts) = facts {
             broken |= self.compare(command, facts);
         }
-        // What the policy scores as FAILURE may be more than "missing"; only what is missing stops the steps.
-        if broken && command != Command::RollBack && command != Command::PauseTarget {
-            self.failed = true;
+        if broken && command != Command::RollBack {
             return self.go(step, Command::RollBack);
         }
         self.following(step, command)
@@ -154,14 +161,11 @@ impl Pipeline {
         }
     }
 
-    /// A machine that lost something it had (its address, its gateway) is taken back: its source serves again. That it
-    /// cannot be paused is no reason, and a number outside its bounds is the policy's business, which changes no event.
+    /// A machine that lost something it had (its address, its gateway) is taken back: its source serves again.
     fn failed_at_restart(&self) -> bool {
-        self.found.iter().any(|found| {
-            found.step == Step::Restart
-                && found.id != "machine.pause-resume"
-                && found.measure == Ok(Measure::Missing)
-        })
+        self.found
+            .iter()
+            .any(|found| found.step == Step::Restart && is_lost(found))
     }
 
     fn hop(&mut self, number: usize) -> Next {

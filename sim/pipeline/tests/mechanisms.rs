@@ -27,29 +27,52 @@ fn report(scenario: &Scenario) -> RunReport {
 
 /// Every route of the table that carries a disk whole to its target.
 fn carrying_routes(guest: &str) -> Vec<Scenario> {
-    let all = library().routes.iter().map(|route| scenario(guest, &route.id));
-    all.filter(|scenario| score(&report(scenario), "disk.content") == Some(Score::Success)).collect()
+    let all = library()
+        .routes
+        .iter()
+        .map(|route| scenario(guest, &route.id));
+    all.filter(|scenario| score(&report(scenario), "disk.content") == Some(Score::Success))
+        .collect()
 }
 
 fn score(report: &RunReport, check: &str) -> Option<Score> {
-    report.checks.iter().find(|found| found.found.id == check)?.score
+    report
+        .checks
+        .iter()
+        .find(|found| found.found.id == check)?
+        .score
 }
 
 fn after<'r>(report: &'r RunReport, check: &str) -> &'r str {
-    report.checks.iter().find(|found| found.found.id == check).map_or("", |found| &found.found.after)
+    report
+        .checks
+        .iter()
+        .find(|found| found.found.id == check)
+        .map_or("", |found| &found.found.after)
 }
 
 fn cites(report: &RunReport, check: &str, quirk: &str) -> bool {
     let found = report.checks.iter().find(|found| found.found.id == check);
-    found.is_some_and(|found| found.found.witness.iter().any(|link| link.place.to_string() == quirk))
+    found.is_some_and(|found| {
+        found
+            .found
+            .witness
+            .iter()
+            .any(|link| link.place.to_string() == quirk)
+    })
 }
 
 fn remove_rule() -> Edit {
-    Edit::Remove { path: RULES.to_owned() }
+    Edit::Remove {
+        path: RULES.to_owned(),
+    }
 }
 
 fn remove_hwaddr() -> Edit {
-    Edit::RemoveLines { path: IFCFG.to_owned(), containing: "HWADDR".to_owned() }
+    Edit::RemoveLines {
+        path: IFCFG.to_owned(),
+        containing: "HWADDR".to_owned(),
+    }
 }
 
 #[test]
@@ -57,36 +80,90 @@ fn centos_has_no_address_failure_wherever_its_mac_is_kept() {
     let routes = carrying_routes("centos-6.3");
     assert!(routes.len() >= 5, "{} routes carry a disk", routes.len());
     for mut scenario in routes {
-        let source_mac = if scenario.source.as_str() == ESXI { "00:0c:29:4f:8e:35" } else { "52:54:00:6b:3c:58" };
+        let source_mac = if scenario.source.as_str() == ESXI {
+            "00:0c:29:4f:8e:35"
+        } else {
+            "52:54:00:6b:3c:58"
+        };
         let mac: Mac = source_mac.parse().expect("a MAC");
         scenario.target_vm.mac = Some(mac);
         let report = report(&scenario);
-        assert_eq!(score(&report, "guest.ip-address"), Some(Score::Success), "{}: {}", scenario.route, report.signature());
-        assert_eq!(after(&report, "guest.interface-name"), "eth0", "{}", scenario.route);
+        assert_eq!(
+            score(&report, "guest.ip-address"),
+            Some(Score::Success),
+            "{}: {}",
+            scenario.route,
+            report.signature()
+        );
+        assert_eq!(
+            after(&report, "guest.interface-name"),
+            "eth0",
+            "{}",
+            scenario.route
+        );
     }
 }
 
 #[test]
 fn centos_needs_both_the_rule_and_the_hwaddr_line_gone() {
-    for route in ["esxi-native-ovf", "esx-flat-virt-manager", "kvm-qemu-img-vmkfstools"] {
-        let with = |edits: Vec<Edit>| report(&Scenario { edits, ..scenario("centos-6.3", route) });
+    for route in [
+        "esxi-native-ovf",
+        "esx-flat-virt-manager",
+        "kvm-qemu-img-vmkfstools",
+    ] {
+        let with = |edits: Vec<Edit>| {
+            report(&Scenario {
+                edits,
+                ..scenario("centos-6.3", route)
+            })
+        };
         for one in [vec![], vec![remove_rule()], vec![remove_hwaddr()]] {
             let report = with(one.clone());
-            assert_eq!(score(&report, "guest.ip-address"), Some(Score::Failure), "{route} {one:?}");
-            assert_eq!(after(&report, "guest.ip-address"), "none", "{route} {one:?}");
+            assert_eq!(
+                score(&report, "guest.ip-address"),
+                Some(Score::Failure),
+                "{route} {one:?}"
+            );
+            assert_eq!(
+                after(&report, "guest.ip-address"),
+                "none",
+                "{route} {one:?}"
+            );
         }
         let cured = with(vec![remove_rule(), remove_hwaddr()]);
-        assert_eq!(score(&cured, "guest.ip-address"), Some(Score::Warning), "{route}: {}", cured.signature());
+        assert_eq!(
+            score(&cured, "guest.ip-address"),
+            Some(Score::Warning),
+            "{route}: {}",
+            cured.signature()
+        );
         assert_eq!(after(&cured, "guest.interface-name"), "eth0", "{route}");
-        assert_eq!(score(&cured, "guest.gateway"), Some(Score::Success), "{route}");
+        assert_eq!(
+            score(&cured, "guest.gateway"),
+            Some(Score::Success),
+            "{route}"
+        );
     }
 }
 
 #[test]
 fn the_rule_alone_and_the_hwaddr_line_alone_are_named_as_causes() {
-    let report = |edits| report(&Scenario { edits, ..scenario("centos-6.3", "esxi-native-ovf") });
-    assert!(cites(&report(vec![remove_hwaddr()]), "guest.ip-address", "GQ01"));
-    assert!(cites(&report(vec![remove_rule()]), "guest.ip-address", "GQ02"));
+    let report = |edits| {
+        report(&Scenario {
+            edits,
+            ..scenario("centos-6.3", "esxi-native-ovf")
+        })
+    };
+    assert!(cites(
+        &report(vec![remove_hwaddr()]),
+        "guest.ip-address",
+        "GQ01"
+    ));
+    assert!(cites(
+        &report(vec![remove_rule()]),
+        "guest.ip-address",
+        "GQ02"
+    ));
 }
 
 #[test]
@@ -102,13 +179,29 @@ fn ubuntu_loses_its_address_only_between_macs_that_its_generator_does_not_skip()
     for route in ["esxi-native-ovf", "esx-flat-virt-manager"] {
         let mut moved = scenario("ubuntu-12.04", route);
         moved.source_vm.mac = Some(unskipped(1));
-        moved.edits = vec![Edit::Write { path: RULES.to_owned(), text: rule(unskipped(1)) }];
+        moved.edits = vec![Edit::Write {
+            path: RULES.to_owned(),
+            text: rule(unskipped(1)),
+        }];
         let default_target = report(&moved);
-        assert_eq!(after(&default_target, "guest.interface-name"), "eth0", "{route}");
-        assert_ne!(after(&default_target, "guest.ip-address"), "none", "{route}");
+        assert_eq!(
+            after(&default_target, "guest.interface-name"),
+            "eth0",
+            "{route}"
+        );
+        assert_ne!(
+            after(&default_target, "guest.ip-address"),
+            "none",
+            "{route}"
+        );
         moved.target_vm.mac = Some(unskipped(2));
         let unlucky = report(&moved);
-        assert_eq!(score(&unlucky, "guest.ip-address"), Some(Score::Failure), "{route}: {}", unlucky.signature());
+        assert_eq!(
+            score(&unlucky, "guest.ip-address"),
+            Some(Score::Failure),
+            "{route}: {}",
+            unlucky.signature()
+        );
         assert_eq!(after(&unlucky, "guest.interface-name"), "eth1", "{route}");
     }
 }
@@ -116,16 +209,30 @@ fn ubuntu_loses_its_address_only_between_macs_that_its_generator_does_not_skip()
 #[test]
 fn a_centos_with_network_manager_gets_an_address() {
     let managed = vec![
-        Edit::Write { path: "/usr/sbin/NetworkManager".to_owned(), text: "a program\n".to_owned() },
-        Edit::Write { path: "/etc/rc.d/rc3.d/S23NetworkManager".to_owned(), text: "#!/bin/bash\n".to_owned() },
+        Edit::Write {
+            path: "/usr/sbin/NetworkManager".to_owned(),
+            text: "a program\n".to_owned(),
+        },
+        Edit::Write {
+            path: "/etc/rc.d/rc3.d/S23NetworkManager".to_owned(),
+            text: "#!/bin/bash\n".to_owned(),
+        },
         Edit::Replace {
             path: IFCFG.to_owned(),
             from: "NM_CONTROLLED=\"no\"".to_owned(),
             to: "NM_CONTROLLED=\"yes\"".to_owned(),
         },
     ];
-    let report = report(&Scenario { edits: managed, ..scenario("centos-6.3", "esxi-native-ovf") });
-    assert_eq!(score(&report, "guest.ip-address"), Some(Score::Warning), "{}", report.signature());
+    let report = report(&Scenario {
+        edits: managed,
+        ..scenario("centos-6.3", "esxi-native-ovf")
+    });
+    assert_eq!(
+        score(&report, "guest.ip-address"),
+        Some(Score::Warning),
+        "{}",
+        report.signature()
+    );
     assert!(cites(&report, "guest.ip-address", "GQ23"));
 }
 
@@ -142,18 +249,39 @@ fn windows_boots_on_ide_exactly_when_its_ide_drivers_are_boot_start_and_known() 
         key: format!("ControlSet001\\Control\\CriticalDeviceDatabase\\{device}"),
     };
     let boots = |edits: Vec<Edit>| {
-        let report = report(&Scenario { edits, ..scenario("windows-2008r2", "esx-flat-virt-manager") });
+        let report = report(&Scenario {
+            edits,
+            ..scenario("windows-2008r2", "esx-flat-virt-manager")
+        });
         (score(&report, "guest.boots"), report)
     };
     assert_eq!(boots(vec![]).0, Some(Score::Success));
-    assert_eq!(boots(vec![start("intelide", 0), start("atapi", 0)]).0, Some(Score::Success));
+    assert_eq!(
+        boots(vec![start("intelide", 0), start("atapi", 0)]).0,
+        Some(Score::Success)
+    );
     for (service, value) in [("intelide", 3), ("atapi", 3), ("intelide", 4), ("atapi", 1)] {
         let (score, report) = boots(vec![start(service, value)]);
         assert_eq!(score, Some(Score::Failure), "{service} Start={value}");
-        let chain: Vec<String> = report.checks.iter().flat_map(|check| &check.found.witness).map(ToString::to_string).collect();
-        assert!(chain.iter().any(|link| link.to_lowercase().contains(service) && link.contains("Start")), "{service}: {chain:?}");
+        let chain: Vec<String> = report
+            .checks
+            .iter()
+            .flat_map(|check| &check.found.witness)
+            .map(ToString::to_string)
+            .collect();
+        assert!(
+            chain
+                .iter()
+                .any(|link| link.to_lowercase().contains(service) && link.contains("Start")),
+            "{service}: {chain:?}"
+        );
     }
-    let controllers = ["pci#ven_8086&dev_7010", "pci#cc_0101", "pci#ven_8086&cc_0101", "pci#ven_8086"];
+    let controllers = [
+        "pci#ven_8086&dev_7010",
+        "pci#cc_0101",
+        "pci#ven_8086&cc_0101",
+        "pci#ven_8086",
+    ];
     let (score, report) = boots(controllers.map(forget).into());
     assert_eq!(score, Some(Score::Failure), "{}", report.signature());
 }
@@ -161,11 +289,26 @@ fn windows_boots_on_ide_exactly_when_its_ide_drivers_are_boot_start_and_known() 
 #[test]
 fn windows_does_not_boot_anywhere_when_its_boot_configuration_names_another_disk_signature() {
     let mut moved = scenario("windows-2008r2", "esx-flat-virt-manager");
-    moved.edits = vec![Edit::Bytes { offset: 0x1b8, hex: "01020304".to_owned() }];
+    moved.edits = vec![Edit::Bytes {
+        offset: 0x1b8,
+        hex: "01020304".to_owned(),
+    }];
     let report = report(&moved);
-    assert_eq!(score(&report, "source.sanity"), Some(Score::Failure), "the source boots by it too");
-    let chain: Vec<String> = report.checks.iter().flat_map(|check| &check.found.witness).map(ToString::to_string).collect();
-    assert!(chain.iter().any(|link| link.contains("04030201")), "{chain:?}");
+    assert_eq!(
+        score(&report, "source.sanity"),
+        Some(Score::Failure),
+        "the source boots by it too"
+    );
+    let chain: Vec<String> = report
+        .checks
+        .iter()
+        .flat_map(|check| &check.found.witness)
+        .map(ToString::to_string)
+        .collect();
+    assert!(
+        chain.iter().any(|link| link.contains("04030201")),
+        "{chain:?}"
+    );
 }
 
 #[test]
@@ -181,14 +324,21 @@ fn windows_does_not_boot_on_a_controller_whose_driver_is_not_boot_start() {
         data: 0,
     }];
     let cured = report(&by_hand);
-    assert_eq!(score(&cured, "guest.boots"), Some(Score::Success), "{}", cured.signature());
+    assert_eq!(
+        score(&cured, "guest.boots"),
+        Some(Score::Success),
+        "{}",
+        cured.signature()
+    );
 }
 
 #[test]
 fn without_virtio_in_the_initramfs_the_root_is_not_found_on_virtio_and_still_on_ide() {
     let mut moved = scenario("centos-6.3", "esx-flat-virt-manager");
     assert_eq!(score(&report(&moved), "guest.boots"), Some(Score::Success));
-    moved.edits = vec![Edit::RemoveModule { module: "virtio_blk".to_owned() }];
+    moved.edits = vec![Edit::RemoveModule {
+        module: "virtio_blk".to_owned(),
+    }];
     let lost = report(&moved);
     assert_eq!(score(&lost, "guest.boots"), Some(Score::Failure));
     assert_eq!(lost.overall, Overall::Failure);
@@ -204,13 +354,26 @@ fn a_root_named_by_device_is_not_found_where_the_controller_names_it_otherwise()
         from: "root=UUID=1f7b9c54-2a83-4d0e-b6f1-90c3e5d72a04".to_owned(),
         to: "root=/dev/sda1".to_owned(),
     }];
-    assert_eq!(score(&report(&moved), "guest.boots"), Some(Score::Success), "on IDE the disk is sda too");
+    assert_eq!(
+        score(&report(&moved), "guest.boots"),
+        Some(Score::Success),
+        "on IDE the disk is sda too"
+    );
     moved.target_vm.controller = Some("virtio-blk".to_owned());
     let lost = report(&moved);
-    assert_eq!(score(&lost, "guest.boots"), Some(Score::Failure), "{}", lost.signature());
+    assert_eq!(
+        score(&lost, "guest.boots"),
+        Some(Score::Failure),
+        "{}",
+        lost.signature()
+    );
     assert!(cites(&lost, "guest.boots", "GQ37"));
     moved.edits.clear();
-    assert_eq!(score(&report(&moved), "guest.boots"), Some(Score::Success), "by UUID it is found on virtio");
+    assert_eq!(
+        score(&report(&moved), "guest.boots"),
+        Some(Score::Success),
+        "by UUID it is found on virtio"
+    );
 }
 
 #[test]
@@ -221,21 +384,44 @@ fn a_static_address_outside_the_targets_subnet_has_an_address_and_no_gateway() {
         text: "auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet static\n address 10.20.0.77\n netmask 255.255.255.0\n gateway 10.20.0.1\n".to_owned(),
     }];
     let same = report(&moved);
-    assert_eq!(score(&same, "guest.gateway"), Some(Score::Success), "{}", same.signature());
+    assert_eq!(
+        score(&same, "guest.gateway"),
+        Some(Score::Success),
+        "{}",
+        same.signature()
+    );
     moved.lab.target_network = drylab_scenario::TargetNetwork::OtherSubnet;
     let other = report(&moved);
-    assert_eq!(score(&other, "guest.ip-address"), Some(Score::Success), "it keeps the address");
-    assert_eq!(score(&other, "guest.gateway"), Some(Score::Failure), "nobody there answers for it");
+    assert_eq!(
+        score(&other, "guest.ip-address"),
+        Some(Score::Success),
+        "it keeps the address"
+    );
+    assert_eq!(
+        score(&other, "guest.gateway"),
+        Some(Score::Failure),
+        "nobody there answers for it"
+    );
 }
 
 #[test]
 fn a_target_without_room_fails_the_resource_check_and_not_the_import() {
-    for (free, expected) in [((8u64 << 30) - 1, Score::Failure), (8 << 30, Score::Success)] {
+    for (free, expected) in [
+        ((8u64 << 30) - 1, Score::Failure),
+        (8 << 30, Score::Success),
+    ] {
         let mut moved = scenario("ubuntu-12.04", "esxi-native-ovf");
         moved.lab.datastore_free = Some(free);
         let report = report(&moved);
-        assert_eq!(score(&report, "target.datastore-space"), Some(expected), "{free}");
-        assert_eq!(score(&report, "import.completes").is_some(), expected == Score::Success);
+        assert_eq!(
+            score(&report, "target.datastore-space"),
+            Some(expected),
+            "{free}"
+        );
+        assert_eq!(
+            score(&report, "import.completes").is_some(),
+            expected == Score::Success
+        );
     }
 }
 
@@ -244,7 +430,10 @@ fn what_is_only_at_the_source_is_never_read_at_the_target() {
     // The same guest installed on the other product has other rules: the outcome follows the bytes, not the names.
     let esxi = report(&scenario("centos-6.3", "esxi-native-ovf"));
     assert_eq!(score(&esxi, "guest.ip-address"), Some(Score::Failure));
-    let neutral = Scenario { edits: vec![remove_rule(), remove_hwaddr()], ..scenario("centos-6.3", "kvm-qemu-img-vmkfstools") };
+    let neutral = Scenario {
+        edits: vec![remove_rule(), remove_hwaddr()],
+        ..scenario("centos-6.3", "kvm-qemu-img-vmkfstools")
+    };
     assert_ne!(after(&report(&neutral), "guest.ip-address"), "none");
     assert_eq!(neutral.source.as_str(), KVM);
 }

@@ -168,9 +168,8 @@ fn size(bytes: u64) -> String {
     ];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => {
-            // Tenths, rounded down, without overflow.
-            let (whole, rest) = (bytes / unit, bytes % unit);
-            format!("{bytes} bytes ({whole}.{} {name})", rest / (unit / 10))
+            let tenths = u128::from(bytes % unit) * 10 / u128::from(*unit);
+            format!("{bytes} bytes ({}.{tenths} {name})", bytes / unit)
         }
         None => format!("{bytes} bytes"),
     }

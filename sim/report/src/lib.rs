@@ -2,15 +2,18 @@
 //!
 //! * [`matrix_text`], [`matrix_json`]: the interoperability matrix.
 //! * [`run_text`], [`run_json`], [`timeline`]: one run.
+//! * [`check_text`], [`check_json`]: predictions for a real disk.
 //! * [`inspect_text`], [`inspect_json`]: what a real disk holds.
 //! * [`Paint`]: colours or none.
 
+mod check;
 mod inspect;
 mod json;
 mod matrix;
 mod paint;
 mod run;
 
+pub use check::{check_json, check_text};
 pub use inspect::{Container, Fact, Noticed, containers_text, facts, inspect_json, inspect_text};
 pub use json::{matrix_json, run_json};
 pub use matrix::matrix_text;

@@ -70,6 +70,9 @@ fn detail(text: &mut String, cell: &Cell, paint: Paint) {
         best.runs(),
         percent(best.belief_ppm())
     );
+    if best.causes.is_empty() {
+        let _ = writeln!(text, "      witness: {}", best.typical.because);
+    }
     for cause in &best.causes {
         let _ = writeln!(
             text,

@@ -1,6 +1,6 @@
 //! One run as text.
 
-use crate::Paint;
+use crate::{Paint, harmless};
 use drylab_pipeline::{Check, Overall, RunReport};
 use std::fmt::Write;
 
@@ -51,15 +51,19 @@ pub fn check_line(check: &Check, paint: Paint) -> String {
         }
         Ok(_) if found.before.is_empty() && found.after.is_empty() => {}
         Ok(_) if found.before == found.after => {
-            let _ = write!(text, "  {}", found.after);
+            let _ = write!(text, "  {}", harmless(&found.after));
         }
         Ok(_) => {
-            let _ = write!(text, "  {} -> {}", found.before, found.after);
+            let _ = write!(
+                text,
+                "  {}",
+                harmless(&format!("{} -> {}", found.before, found.after))
+            );
         }
     }
     text.push('\n');
     for witness in &found.witness {
-        let _ = writeln!(text, "             {witness}");
+        let _ = writeln!(text, "             {}", harmless(&witness.to_string()));
     }
     text
 }
@@ -81,7 +85,7 @@ pub fn timeline(report: &RunReport) -> String {
             event.time % 1_000_000,
             event.component,
             event.kind,
-            fields.join("  ")
+            harmless(&fields.join("  "))
         );
     }
     text

@@ -2,12 +2,13 @@
 //!
 //! * `crossing`: the way of a machine through export and conversions, which no noise touches and which is therefore
 //!   remembered. * `observe`: booting a guest and taking its facts. * `wires`: the lab's network.
-//! * `books`: datastores and inventories. * `target`: resources, consistency, import, rollback.
+//! * `books`: datastores and inventories. * `resources`: steps 4 and 5. * `target`: import, restart, rollback.
 
 mod books;
 mod crossing;
 mod observe;
 mod predict;
+mod resources;
 mod source;
 mod target;
 mod wires;

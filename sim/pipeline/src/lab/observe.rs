@@ -190,7 +190,8 @@ fn facts(
         firewall: firewall(net, &address_why),
         disks: seen(
             machine.disks.iter().map(|disk| disk.bytes).collect(),
-            why("controller"),
+            // A controller that the importer names was not chosen at the console; its place on the bus always is.
+            or(why("controller"), &why("slot")),
         ),
         clock_ahead_s: seen(clock(setting, machine), clock_why(setting)),
     }
