@@ -113,6 +113,9 @@ pub fn print(image: &VirtImage) -> Result<Vec<u8>> {
     for _ in 0..image.interfaces {
         printer.empty("interface", &[]);
     }
+    if image.interfaces == 0 {
+        printer.text("None");
+    }
     printer.empty("graphics", &[]);
     printer.close("devices");
     printer.close("domain");

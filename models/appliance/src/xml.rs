@@ -180,6 +180,14 @@ fn declared(text: &str) -> Option<String> {
     Some(after.get(1..)?.split_once(mark)?.0.to_owned())
 }
 
+/// Whether a text is XML within the bounds of this crate, for readers that build their own document afterwards.
+///
+/// # Errors
+/// [`Error::Corrupt`] when malformed, [`Error::Unsupported`] when a bound is passed; both with the line.
+pub fn check_bounds(text: &str) -> Result<()> {
+    Xml::parse(text).map(|_| ())
+}
+
 /// A document with the lines of its nodes.
 pub(crate) struct Xml<'a> {
     pub(crate) document: Document<'a>,
@@ -434,6 +442,12 @@ impl Printer {
         self.check(text);
         self.event(Event::Text(BytesText::new(text)));
         self.close(name);
+    }
+
+    /// Text beside the elements.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.check(text);
+        self.event(Event::Text(BytesText::new(text)));
     }
 
     /// A leaf, when there is something to say.
