@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Run the scenario of a token (or file) again, twice, and compare.
     Replay(ReplayArgs),
+    /// Predict for a real disk or appliance how it would fare at each target.
+    Check(CheckArgs),
     /// Show what a real disk or appliance holds, each fact with the file and line or registry key it was read from.
     Inspect(InspectArgs),
     /// Explain a quirk, a check, a product's fact, a route, a relaxation or a product by its id.
@@ -130,6 +132,29 @@ pub(crate) struct ShowArgs {
     pub(crate) save: Option<PathBuf>,
 }
 
+/// `drylab check`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The input is told by its content: raw, VMDK (sparse or stream-optimized), qcow2, OVF with its disks beside it, OVA. It is
+only read, and files it names are opened only when they lie in the descriptor's own folder.
+The exit code is 0 whenever a prediction could be made, also of FAILURE.
+
+Examples:
+  drylab check disk.qcow2
+  drylab check disk.vmdk --target kvm-centos-6.3
+  drylab check appliance.ova --target esxi-5.0.0 --format json")]
+pub(crate) struct CheckArgs {
+    /// A disk image, an OVF descriptor or an OVA.
+    #[arg(value_name = "DISK|OVF|OVA")]
+    pub(crate) input: PathBuf,
+    /// Predict for this product only; may be given several times.
+    #[arg(long, value_name = "ID")]
+    pub(crate) target: Vec<String>,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
 /// `drylab inspect`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -197,7 +222,7 @@ mod tests {
                 examples += 1;
             }
         }
-        assert!(examples >= 12, "{examples}");
+        assert!(examples >= 15, "{examples}");
     }
 
     #[test]

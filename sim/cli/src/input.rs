@@ -7,10 +7,9 @@ use crate::source::FileSource;
 use drylab_appliance::manifest::Manifest;
 use drylab_appliance::ova::Ova;
 use drylab_appliance::ovf::{self, Envelope, FileRef, HostResource};
-use drylab_appliance::safe_href;
+use drylab_appliance::{Package, safe_href};
 use drylab_block::{Error, Finding, Limits, ReadAt, Result, array_at, read_vec};
 use drylab_guest::inspect::GuestDisk;
-use drylab_image::Image;
 use drylab_report::{Container, Noticed};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,6 +24,8 @@ pub(crate) struct Input {
     pub(crate) containers: Vec<Container>,
     /// Disks, boot disk first.
     pub(crate) disks: Vec<GuestDisk>,
+    /// Descriptor, manifest and disk files as an importer gets them.
+    pub(crate) package: Package,
     /// What was noticed in descriptor, archive and manifest.
     pub(crate) noticed: Vec<Noticed>,
     /// Virtual systems of the descriptor beyond the first, which are not looked at.
@@ -48,7 +49,7 @@ impl Input {
         }
         let opened = kind(path, source.as_ref()).and_then(|kind| match kind {
             Kind::Disk => Self::disk(path, source),
-            Kind::Descriptor => Self::descriptor(path, source.as_ref()),
+            Kind::Descriptor => Self::descriptor(path, source),
             Kind::Archive => Self::archive(source),
         });
         opened.on(task())
@@ -67,11 +68,15 @@ impl Input {
         let envelope =
             ovf::parse(&ova.text(&name, &LIMITS)?, &LIMITS).map_err(|wrong| wrong.within(&name))?;
         let mut input = Self::empty();
+        input.package.descriptor.clone_from(&name);
+        input.package.put(&name, Arc::new(ova.member(&name)?));
         input.notice("archive", ova.findings.clone());
         input.notice(&name, envelope.findings.clone());
         input.notice(&name, ova.check_references(&envelope));
         if let Some(manifest) = ova.manifest() {
             let found = ova.check_manifest(&LIMITS)?.unwrap_or_default();
+            let bytes = ova.member(&manifest.name)?;
+            input.package.put(&manifest.name, Arc::new(bytes));
             input.notice(&manifest.name, found);
         }
         input.systems(&name, &envelope, |href| {
@@ -80,8 +85,8 @@ impl Input {
         Ok(input)
     }
 
-    fn descriptor(path: &Path, source: &dyn ReadAt) -> Result<Self> {
-        let text = text(source, "descriptor")?;
+    fn descriptor(path: &Path, source: Arc<dyn ReadAt>) -> Result<Self> {
+        let text = text(source.as_ref(), "descriptor")?;
         let envelope = ovf::parse(&text, &LIMITS)?;
         let name = path.file_name().unwrap_or(path.as_os_str());
         let name = name.to_string_lossy().into_owned();
@@ -89,9 +94,12 @@ impl Input {
             folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
         };
         let mut input = Self::empty();
+        input.package.descriptor.clone_from(&name);
+        input.package.put(&name, source);
         input.notice(&name, envelope.findings.clone());
-        if let Some((manifest, found)) = beside.manifest(path, &name, &envelope)? {
-            input.notice(&manifest, found);
+        if let Some(manifest) = beside.manifest(path, &name, &envelope)? {
+            input.package.put(&manifest.name, manifest.bytes);
+            input.notice(&manifest.name, manifest.found);
         }
         input.systems(&name, &envelope, |href| {
             let file: Arc<dyn ReadAt> = Arc::new(beside.open(href)?);
@@ -104,6 +112,7 @@ impl Input {
         Self {
             containers: Vec::new(),
             disks: Vec::new(),
+            package: Package::default(),
             noticed: Vec::new(),
             further_systems: Vec::new(),
         }
@@ -119,8 +128,10 @@ impl Input {
 
     fn add(&mut self, name: &str, source: Arc<dyn ReadAt>) -> Result<()> {
         let file_bytes = source.len();
-        let image: Image = drylab_image::open(source, &LIMITS)?;
+        self.package.put(name, source.clone());
+        let image = drylab_image::open(source, &LIMITS)?;
         let info = image.info();
+        self.package.disks.push(name.to_owned());
         self.notice(name, info.findings.clone());
         self.containers.push(Container {
             name: name.to_owned(),
@@ -259,6 +270,13 @@ fn refuse_packed(file: &FileRef) -> Result<()> {
     Ok(())
 }
 
+/// A manifest, held against the files.
+struct Checked {
+    name: String,
+    bytes: Arc<dyn ReadAt>,
+    found: Vec<Finding>,
+}
+
 /// The folder of a descriptor.
 struct Beside {
     folder: PathBuf,
@@ -282,7 +300,7 @@ impl Beside {
         path: &Path,
         descriptor: &str,
         envelope: &Envelope,
-    ) -> Result<Option<(String, Vec<Finding>)>> {
+    ) -> Result<Option<Checked>> {
         let manifest = path.with_extension("mf");
         let Some(name) = manifest
             .file_name()
@@ -309,6 +327,10 @@ impl Beside {
             Err(Error::Io(_)) => Ok(None),
             Err(refused) => Err(Error::corrupt(refused)),
         })?);
-        Ok(Some((name, found)))
+        Ok(Some(Checked {
+            name,
+            bytes: Arc::new(source),
+            found,
+        }))
     }
 }

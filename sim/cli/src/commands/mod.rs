@@ -1,5 +1,6 @@
 //! One file for each command.
 
+mod check;
 mod explain;
 mod inspect;
 mod matrix;
@@ -32,6 +33,7 @@ fn obey(command: &Command) -> Result<Exit, Stop> {
         Command::Matrix(args) => matrix::run(args),
         Command::Run(args) => run::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Check(args) => check::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Explain(args) => explain::run(args),
     }
