@@ -1,9 +1,4 @@
 //! Disks to test with, and the tools beside us.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test binary uses its own part of this module"
-)]
 
 use drylab_block::{Extents, Limits, ReadAt, Result, SparseBytes, WriteAt};
 use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VmdkOptions};
@@ -15,15 +10,15 @@ use std::sync::Arc;
 
 /// One written range of a test disk.
 #[derive(Clone, Debug)]
-pub struct Piece {
-    pub offset: u64,
-    pub length: usize,
-    pub kind: Kind,
+pub(crate) struct Piece {
+    pub(crate) offset: u64,
+    pub(crate) length: usize,
+    pub(crate) kind: Kind,
 }
 
 /// What a range is filled with.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Incompressible.
     Noise(u64),
     /// Compresses well.
@@ -34,12 +29,12 @@ pub enum Kind {
 
 /// A sparse disk, as data that proptest can shrink.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    pub size: u64,
-    pub pieces: Vec<Piece>,
+pub(crate) struct Plan {
+    pub(crate) size: u64,
+    pub(crate) pieces: Vec<Piece>,
 }
 
-pub fn fill(kind: Kind, length: usize) -> Vec<u8> {
+pub(crate) fn fill(kind: Kind, length: usize) -> Vec<u8> {
     match kind {
         Kind::Zeros => vec![0; length],
         Kind::Text(seed) => (0..length)
@@ -60,7 +55,7 @@ pub fn fill(kind: Kind, length: usize) -> Vec<u8> {
 }
 
 impl Plan {
-    pub fn disk(&self) -> SparseBytes {
+    pub(crate) fn disk(&self) -> SparseBytes {
         let disk = SparseBytes::new(self.size);
         for piece in &self.pieces {
             let bytes = fill(piece.kind, piece.length);
@@ -81,7 +76,7 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 /// Sparse disks of up to `largest` bytes with a few ranges, many of them at borders of grains, tables and the disk.
-pub fn plans(largest: u64) -> impl Strategy<Value = Plan> {
+pub(crate) fn plans(largest: u64) -> impl Strategy<Value = Plan> {
     let size = prop_oneof![
         2 => 1..=largest,
         2 => (1..=largest / 512).prop_map(|sectors| sectors * 512),
@@ -105,7 +100,7 @@ pub fn plans(largest: u64) -> impl Strategy<Value = Plan> {
 }
 
 /// Every target, with options that change the file.
-pub fn targets() -> impl Strategy<Value = Target> {
+pub(crate) fn targets() -> impl Strategy<Value = Target> {
     let vmdk = (prop::bool::ANY, 0..=9u32, prop::option::of(any::<u32>())).prop_map(
         |(ide, level, content_id)| {
             let adapter = if ide { Adapter::Ide } else { Adapter::LsiLogic };
@@ -141,23 +136,23 @@ pub fn targets() -> impl Strategy<Value = Target> {
 }
 
 /// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens.
-pub fn fits(plan: &Plan, target: &Target) -> bool {
+pub(crate) fn fits(plan: &Plan, target: &Target) -> bool {
     !matches!(target, Target::Qcow2(options) if options.cluster_bits == 9 && plan.size > 1 << 30)
 }
 
-pub fn packed(disk: &dyn ReadAt, target: &Target) -> Arc<SparseBytes> {
+pub(crate) fn packed(disk: &dyn ReadAt, target: &Target) -> Arc<SparseBytes> {
     let file = SparseBytes::default();
     let written = drylab_image::write(disk, target, &file).unwrap();
     assert_eq!(written.file_bytes, file.len());
     Arc::new(file)
 }
 
-pub fn opened(file: Arc<dyn ReadAt>) -> Image {
+pub(crate) fn opened(file: Arc<dyn ReadAt>) -> Image {
     drylab_image::open(file, &Limits::DEFAULT).unwrap()
 }
 
 /// Equal bytes, both maps total, and nothing but zeros behind the end of the shorter one.
-pub fn assert_same(left: &dyn ReadAt, right: &dyn ReadAt) {
+pub(crate) fn assert_same(left: &dyn ReadAt, right: &dyn ReadAt) {
     assert!(
         left.len().next_multiple_of(512) == right.len().next_multiple_of(512),
         "{} {}",
@@ -198,7 +193,7 @@ fn read(disk: &dyn ReadAt, at: u64, length: u64) -> Vec<u8> {
 }
 
 /// A disk that does not say where its holes are.
-pub struct Dense<'a>(pub &'a dyn ReadAt);
+pub(crate) struct Dense<'a>(pub &'a dyn ReadAt);
 
 impl ReadAt for Dense<'_> {
     fn len(&self) -> u64 {
@@ -210,13 +205,13 @@ impl ReadAt for Dense<'_> {
 }
 
 /// A file of this machine.
-pub struct OnDisk(std::fs::File);
+pub(crate) struct OnDisk(std::fs::File);
 
 impl OnDisk {
-    pub fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         Self(std::fs::File::open(path).unwrap())
     }
-    pub fn create(path: &Path) -> Self {
+    pub(crate) fn create(path: &Path) -> Self {
         let file = std::fs::File::options()
             .read(true)
             .write(true)
@@ -258,7 +253,7 @@ fn demanded() -> bool {
 }
 
 /// Says aloud that a test was skipped, or fails where that is not allowed.
-pub fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     assert!(
         !demanded(),
         "an oracle is missing and DRYLAB_REQUIRE_ORACLES=1: {why}"
@@ -267,7 +262,7 @@ pub fn skip(why: &str) {
 }
 
 /// Whether qemu-img is there.
-pub fn have_qemu_img() -> bool {
+pub(crate) fn have_qemu_img() -> bool {
     let found = Command::new("qemu-img")
         .arg("--version")
         .output()
@@ -278,11 +273,11 @@ pub fn have_qemu_img() -> bool {
     found
 }
 
-pub fn try_qemu_img(arguments: &[&str]) -> Output {
+pub(crate) fn try_qemu_img(arguments: &[&str]) -> Output {
     Command::new("qemu-img").args(arguments).output().unwrap()
 }
 
-pub fn qemu_img(arguments: &[&str]) -> String {
+pub(crate) fn qemu_img(arguments: &[&str]) -> String {
     let output = try_qemu_img(arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
@@ -291,6 +286,6 @@ pub fn qemu_img(arguments: &[&str]) -> String {
 }
 
 /// The root of the repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

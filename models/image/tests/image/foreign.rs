@@ -1,8 +1,6 @@
 //! Files of others: never a panic, and the size and bytes that an independent tool found, or a stated reason.
 
-mod common;
-
-use common::{OnDisk, root, skip};
+use crate::common::{OnDisk, root, skip};
 use drylab_block::{Error, Limits, ReadAt};
 use drylab_image::{Image, fuzz};
 use sha2::{Digest, Sha256};

@@ -1,8 +1,6 @@
 //! Our streamOptimized is a stream: it is made front to back, and its markers alone lead to its end.
 
-mod common;
-
-use common::{OnDisk, have_qemu_img, opened, packed, plans, qemu_img};
+use crate::common::{OnDisk, have_qemu_img, opened, packed, plans, qemu_img};
 use drylab_block::{Extents, Limits, ReadAt, le_u32, le_u64};
 use drylab_image::{Target, VmdkOptions, walk_stream};
 use proptest::prelude::*;
@@ -90,7 +88,7 @@ proptest! {
 
 #[test]
 fn the_stream_ends_at_the_first_error_of_who_takes_it() {
-    let disk = common::Plan {
+    let disk = crate::common::Plan {
         size: 1 << 20,
         pieces: vec![],
     }
@@ -110,12 +108,12 @@ fn qemus_stream_optimized_is_read_and_found_to_be_no_stream() {
     }
     let folder = tempfile::tempdir().unwrap();
     let (raw, vmdk) = (folder.path().join("a.raw"), folder.path().join("a.vmdk"));
-    let piece = common::Piece {
+    let piece = crate::common::Piece {
         offset: 70_000,
         length: 150_000,
-        kind: common::Kind::Noise(5),
+        kind: crate::common::Kind::Noise(5),
     };
-    let disk = common::Plan {
+    let disk = crate::common::Plan {
         size: 40 << 20,
         pieces: vec![piece],
     }
@@ -143,5 +141,5 @@ fn qemus_stream_optimized_is_read_and_found_to_be_no_stream() {
             .iter()
             .any(|finding| finding.code == "VMDK-NOT-A-STREAM")
     );
-    common::assert_same(&disk, &image);
+    crate::common::assert_same(&disk, &image);
 }

@@ -1,8 +1,6 @@
 //! qemu-img and we read each other's files to equal bytes.
 
-mod common;
-
-use common::{
+use crate::common::{
     OnDisk, Plan, assert_same, fits, have_qemu_img, opened, plans, qemu_img, targets, try_qemu_img,
 };
 use drylab_block::{Error, Limits, ReadAt};

@@ -1,8 +1,6 @@
 //! What is written is read again, whatever the route, the pieces or the holes.
 
-mod common;
-
-use common::{Dense, Kind, Piece, Plan, assert_same, fits, opened, packed, plans, targets};
+use crate::common::{Dense, Kind, Piece, Plan, assert_same, fits, opened, packed, plans, targets};
 use drylab_block::{Extents, ReadAt, SparseBytes, WriteAt, content_id};
 use drylab_image::{Target, VmdkOptions};
 use proptest::prelude::*;

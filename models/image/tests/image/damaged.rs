@@ -1,8 +1,6 @@
 //! Broken and hostile files: an answer with place and bound, never a panic, never more memory than the file deserves.
 
-mod common;
-
-use common::{Kind, Piece, Plan, packed};
+use crate::common::{Kind, Piece, Plan, packed};
 use drylab_block::{Error, Extents, Limits, ReadAt, Result, le_u32};
 use drylab_image::{Image, Qcow2Options, Qcow2Version, Target, VmdkOptions, fuzz};
 use proptest::prelude::*;
@@ -132,7 +130,7 @@ proptest! {
         let mut bytes = VALID.with(|valid| valid[which].clone());
         // From behind the descriptor or the first cluster on: small numbers, so that tables point into the file.
         let from = from.min(bytes.len() - 1);
-        for (place, noise) in bytes[from..].iter_mut().zip(common::fill(Kind::Noise(seed), 20_000)) {
+        for (place, noise) in bytes[from..].iter_mut().zip(crate::common::fill(Kind::Noise(seed), 20_000)) {
             *place = if noise % 4 == 0 { noise / 16 } else { 0 };
         }
         fuzz::detect(&bytes);
@@ -141,7 +139,7 @@ proptest! {
     #[test]
     fn random_bytes_behind_a_magic_never_panic(magic in 0..3usize, seed in any::<u64>(), length in 0..3000usize) {
         let mut bytes = [&b"KDMV\x01\0\0\0"[..], b"QFI\xfb\0\0\0\x03", b"# Disk DescriptorFile\n"][magic].to_vec();
-        bytes.extend(common::fill(Kind::Noise(seed), length));
+        bytes.extend(crate::common::fill(Kind::Noise(seed), length));
         fuzz::detect(&bytes);
         fuzz::vmdk(&bytes);
         fuzz::qcow2(&bytes);
@@ -364,7 +362,7 @@ fn features_not_read_are_refused_by_name_and_known_damage_is_noted() {
                 .any(|finding| finding.code == code),
             "{code}"
         );
-        common::assert_same(&plan(300_032).disk(), &image);
+        crate::common::assert_same(&plan(300_032).disk(), &image);
     }
 }
 
@@ -434,7 +432,7 @@ fn a_stream_with_its_directory_named_in_the_header_is_read_too() {
     let directory: [u8; 8] = file[file.len() - 1024 + 56..][..8].try_into().unwrap();
     let image = open(with(file, 56, &directory)).unwrap();
     assert_eq!(image.info().detail("layout"), Some("front GD"));
-    common::assert_same(&plan(300_032).disk(), &image);
+    crate::common::assert_same(&plan(300_032).disk(), &image);
 }
 
 #[test]
@@ -442,7 +440,7 @@ fn the_last_grain_need_not_be_longer_than_the_disk() {
     let file = sparse();
     // 300,032 bytes end 37,888 bytes into the fifth grain.
     let short = file[..file.len() - 65536 + 37_888].to_vec();
-    common::assert_same(&plan(300_032).disk(), &open(short.clone()).unwrap());
+    crate::common::assert_same(&plan(300_032).disk(), &open(short.clone()).unwrap());
     refuses(
         short[..short.len() - 1].to_vec(),
         &["grain 4", "past the end"],
