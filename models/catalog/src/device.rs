@@ -48,8 +48,11 @@ impl Device {
     /// The kernel's modalias: `pci:v00001000d00000030sv…`.
     #[must_use]
     pub fn modalias(&self) -> String {
-        let (class, sub, interface) =
-            ((self.class_code >> 16) & 0xff, (self.class_code >> 8) & 0xff, self.class_code & 0xff);
+        let (class, sub, interface) = (
+            (self.class_code >> 16) & 0xff,
+            (self.class_code >> 8) & 0xff,
+            self.class_code & 0xff,
+        );
         format!(
             "pci:v{:08X}d{:08X}sv{:08X}sd{:08X}bc{class:02X}sc{sub:02X}i{interface:02X}",
             self.vendor, self.device, self.subvendor, self.subdevice
@@ -81,7 +84,8 @@ impl Device {
 pub fn devices() -> &'static BTreeMap<String, Device> {
     static ROWS: OnceLock<BTreeMap<String, Device>> = OnceLock::new();
     ROWS.get_or_init(|| {
-        toml::from_str(include_str!("../devices.toml")).expect("devices.toml is part of the program and parses")
+        toml::from_str(include_str!("../devices.toml"))
+            .expect("devices.toml is part of the program and parses")
     })
 }
 
@@ -98,8 +102,17 @@ mod tests {
     #[test]
     fn modalias_and_hardware_ids_are_spelled_as_the_systems_spell_them() {
         let lsi = device("lsilogic").expect("in the table");
-        assert_eq!(lsi.modalias(), "pci:v00001000d00000030sv000015ADsd00001976bc01sc00i00");
-        assert_eq!(lsi.hardware_ids()[0], "PCI\\VEN_1000&DEV_0030&SUBSYS_197615AD&REV_01");
-        assert_eq!(lsi.hardware_ids().last().map(String::as_str), Some("PCI\\CC_0100"));
+        assert_eq!(
+            lsi.modalias(),
+            "pci:v00001000d00000030sv000015ADsd00001976bc01sc00i00"
+        );
+        assert_eq!(
+            lsi.hardware_ids()[0],
+            "PCI\\VEN_1000&DEV_0030&SUBSYS_197615AD&REV_01"
+        );
+        assert_eq!(
+            lsi.hardware_ids().last().map(String::as_str),
+            Some("PCI\\CC_0100")
+        );
     }
 }

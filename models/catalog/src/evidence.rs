@@ -99,22 +99,41 @@ pub struct Witness {
 impl Witness {
     /// A line of a file in the guest (line 0: the file as a whole, or its absence).
     pub fn file(path: impl Into<String>, line: u32, says: impl Into<String>) -> Self {
-        Self { place: Place::File { path: path.into(), line }, says: says.into(), mark: Mark::Source }
+        Self {
+            place: Place::File {
+                path: path.into(),
+                line,
+            },
+            says: says.into(),
+            mark: Mark::Source,
+        }
     }
 
     /// A registry key of the guest.
     pub fn key(key: impl Into<String>, says: impl Into<String>) -> Self {
-        Self { place: Place::Key(key.into()), says: says.into(), mark: Mark::Source }
+        Self {
+            place: Place::Key(key.into()),
+            says: says.into(),
+            mark: Mark::Source,
+        }
     }
 
     /// Structures of the guest's disk.
     pub fn disk(what: impl Into<String>, says: impl Into<String>) -> Self {
-        Self { place: Place::Disk(what.into()), says: says.into(), mark: Mark::Source }
+        Self {
+            place: Place::Disk(what.into()),
+            says: says.into(),
+            mark: Mark::Source,
+        }
     }
 
     /// An element of a descriptor.
     pub fn descriptor(what: impl Into<String>, says: impl Into<String>) -> Self {
-        Self { place: Place::Descriptor(what.into()), says: says.into(), mark: Mark::Source }
+        Self {
+            place: Place::Descriptor(what.into()),
+            says: says.into(),
+            mark: Mark::Source,
+        }
     }
 
     /// A quirk by id: its statement and mark come from the table.
@@ -123,13 +142,22 @@ impl Witness {
     /// When the table has no such row: a citation without a row is a bug of ours, and a test walks all of them.
     #[must_use]
     pub fn quirk(id: &str) -> Self {
-        let row = crate::quirk(id).unwrap_or_else(|| panic!("quirk {id} is cited but has no row in quirks.toml"));
-        Self { place: Place::Quirk(id.to_owned()), says: row.states.clone(), mark: row.mark }
+        let row = crate::quirk(id)
+            .unwrap_or_else(|| panic!("quirk {id} is cited but has no row in quirks.toml"));
+        Self {
+            place: Place::Quirk(id.to_owned()),
+            says: row.states.clone(),
+            mark: row.mark,
+        }
     }
 
     /// Something of the lab.
     pub fn lab(what: impl Into<String>, says: impl Into<String>) -> Self {
-        Self { place: Place::Lab(what.into()), says: says.into(), mark: Mark::Source }
+        Self {
+            place: Place::Lab(what.into()),
+            says: says.into(),
+            mark: Mark::Source,
+        }
     }
 }
 

@@ -36,7 +36,11 @@ pub struct ParseMacError(String);
 
 impl fmt::Display for ParseMacError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not a MAC address: six pairs of hex digits with colons or dashes expected", self.0)
+        write!(
+            f,
+            "{:?} is not a MAC address: six pairs of hex digits with colons or dashes expected",
+            self.0
+        )
     }
 }
 
@@ -83,7 +87,12 @@ mod tests {
 
     #[test]
     fn a_mac_is_read_in_any_case_and_shown_in_lower_case() {
-        assert_eq!("00:0C:29:AA:BB:CC".parse::<Mac>().map(|mac| mac.to_string()), Ok("00:0c:29:aa:bb:cc".to_owned()));
+        assert_eq!(
+            "00:0C:29:AA:BB:CC"
+                .parse::<Mac>()
+                .map(|mac| mac.to_string()),
+            Ok("00:0c:29:aa:bb:cc".to_owned())
+        );
         assert!("00:0c:29:aa:bb".parse::<Mac>().is_err());
         assert!("00:0c:29:aa:bb:cc:dd".parse::<Mac>().is_err());
         assert!("+0:0c:29:aa:bb:cc".parse::<Mac>().is_err());

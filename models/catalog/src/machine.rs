@@ -137,7 +137,11 @@ pub struct PciAddress {
 
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "0000:{:02x}:{:02x}.{:x}", self.bus, self.device, self.function)
+        write!(
+            f,
+            "0000:{:02x}:{:02x}.{:x}",
+            self.bus, self.device, self.function
+        )
     }
 }
 
@@ -155,6 +159,8 @@ impl Machine {
     /// The controller a disk hangs on.
     #[must_use]
     pub fn controller_of(&self, disk: &Disk) -> Option<&Controller> {
-        usize::try_from(disk.controller).ok().and_then(|index| self.controllers.get(index))
+        usize::try_from(disk.controller)
+            .ok()
+            .and_then(|index| self.controllers.get(index))
     }
 }

@@ -30,7 +30,8 @@ pub struct Quirk {
 pub fn quirks() -> &'static BTreeMap<String, Quirk> {
     static ROWS: OnceLock<BTreeMap<String, Quirk>> = OnceLock::new();
     ROWS.get_or_init(|| {
-        toml::from_str(include_str!("../quirks.toml")).expect("quirks.toml is part of the program and parses")
+        toml::from_str(include_str!("../quirks.toml"))
+            .expect("quirks.toml is part of the program and parses")
     })
 }
 
@@ -49,8 +50,14 @@ mod tests {
     fn every_row_has_a_sentence_and_a_source_unless_it_is_belief() {
         assert!(!quirks().is_empty());
         for (id, row) in quirks() {
-            assert!(!row.states.is_empty() && !row.hits.is_empty() && !row.who.is_empty(), "{id}");
-            assert!(row.mark == Mark::Belief || !row.source.is_empty(), "{id} has no source");
+            assert!(
+                !row.states.is_empty() && !row.hits.is_empty() && !row.who.is_empty(),
+                "{id}"
+            );
+            assert!(
+                row.mark == Mark::Belief || !row.source.is_empty(),
+                "{id} has no source"
+            );
         }
     }
 }

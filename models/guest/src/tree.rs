@@ -49,6 +49,8 @@ impl Tree {
 
     /// All files, by path.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<[u8]>)> {
-        self.files.iter().map(|(path, bytes)| (path.as_str(), bytes))
+        self.files
+            .iter()
+            .map(|(path, bytes)| (path.as_str(), bytes))
     }
 }

@@ -7,6 +7,7 @@
 //! What it does not do: decide anything that is not in the scenario; draw randomness of its own.
 
 mod check;
+mod crossing;
 mod facts;
 mod lab;
 mod library;

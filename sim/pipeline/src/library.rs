@@ -4,6 +4,7 @@
 //! The memory changes no outcome: everything in it is a function of bytes that never change. Entries are found by the
 //! identity of a shared disk, which the entry itself keeps alive.
 
+use crate::crossing::Crossing;
 use crate::policy::Policy;
 use crate::route::{Route, routes};
 use drylab_block::{
@@ -104,7 +105,7 @@ struct Memo {
     opened: Once<DiskKey, (Arc<dyn ReadAt>, Arc<dyn ReadAt>)>,
     inspected: Once<DiskKey, (GuestDisk, std::result::Result<Arc<Guest>, Error>)>,
     contents: Once<usize, (Arc<dyn ReadAt>, ContentId)>,
-    crossings: Once<String, Arc<crate::lab::Crossing>>,
+    crossings: Once<String, Arc<Crossing>>,
 }
 
 /// Identity of a shared disk: its address, which nothing else has while an entry keeps it alive.
@@ -264,11 +265,7 @@ impl Library {
     }
 
     /// The way of a machine through all hops before the import, which no noise touches.
-    pub(crate) fn crossing(
-        &self,
-        key: String,
-        make: impl FnOnce() -> crate::lab::Crossing,
-    ) -> Arc<crate::lab::Crossing> {
+    pub(crate) fn crossing(&self, key: String, make: impl FnOnce() -> Crossing) -> Arc<Crossing> {
         let made = self
             .memo
             .crossings

@@ -3,6 +3,7 @@
 
 use super::{SimLab, missing, unknown};
 use crate::check::Found;
+use crate::crossing::{Crossing, Done, Stopped, Unread};
 use crate::library::Library;
 use crate::machine::Completion;
 use crate::policy::Measure;
@@ -15,53 +16,11 @@ use drylab_filesystem::FileOverlay;
 use drylab_guest::inspect::GuestDisk;
 use drylab_hypervisor::exporter::{self, ExportError, Exported};
 use drylab_hypervisor::importer::{self, Operator, ReadError, Reading};
-use drylab_hypervisor::{Facts, Missing, datastore};
+use drylab_hypervisor::{Facts, datastore};
 use drylab_kernel::{Kind, Trace};
 use drylab_scenario::{FaultPlace, Step};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// What came of the hops before the import, and of the importer reading the result.
-pub(crate) struct Crossing {
-    /// By hop: why it ended the way it did.
-    hops: Vec<Result<Done, Stopped>>,
-    /// The importer's reading of what the last hop left.
-    pub(super) reading: Result<Reading, Unread>,
-    /// The package as it arrives.
-    pub(super) package: Package,
-    /// Files beside the boot disk.
-    pub(super) files: FileOverlay,
-    /// Content a guest at the target must see: the source's, or the one after a converter's own edits.
-    pub(super) content: Option<ContentId>,
-    /// What the tools changed or lost on the way.
-    pub(super) notes: Vec<Witness>,
-    /// What converters wrote into the guest.
-    pub(super) edits: Vec<Witness>,
-    /// Product facts that were read.
-    pub(super) facts_used: BTreeSet<String>,
-}
-
-/// A hop that was done.
-struct Done {
-    hop: Hop,
-    /// Names of the files it left.
-    files: Vec<String>,
-    /// Guest-visible bytes moved, which is what takes the time.
-    bytes: u64,
-}
-
-/// A hop that was not.
-enum Stopped {
-    Unknown(Missing),
-    Failed(String, Vec<Witness>),
-}
-
-/// Why there is no reading.
-pub(super) enum Unread {
-    /// A hop failed before.
-    NotReached,
-    Importer(ReadError),
-}
 
 /// A machine between two hops.
 struct Moving {

@@ -13,10 +13,10 @@ mod source;
 mod target;
 mod wires;
 
-pub(crate) use crossing::Crossing;
 pub use predict::{PredictedFinding, Prediction, guest_key, predict, predict_package};
 
 use crate::check::Found;
+use crate::crossing::Crossing;
 use crate::library::{Library, SourceDisk};
 use crate::machine::{Command, Completion};
 use crate::policy::Measure;

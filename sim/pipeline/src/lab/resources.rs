@@ -1,8 +1,8 @@
 //! Steps 4 and 5: has the target room for the machine, and can it run it?
 
-use super::crossing::Unread;
-use super::{Crossing, SimLab, missing, unknown};
+use super::{SimLab, missing, unknown};
 use crate::check::Found;
+use crate::crossing::{Crossing, Unread};
 use crate::machine::Completion;
 use crate::policy::Measure;
 use drylab_catalog::Witness;

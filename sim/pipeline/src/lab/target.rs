@@ -3,8 +3,9 @@
 use super::crossing::arrived;
 use super::observe::{Boots, Power, Setting, observe};
 use super::source::{ZONE_S, machine_name, tsc};
-use super::{Crossing, SimLab, TargetVm, missing, unknown};
+use super::{SimLab, TargetVm, missing, unknown};
 use crate::check::Found;
+use crate::crossing::Crossing;
 use crate::machine::Completion;
 use crate::policy::Measure;
 use drylab_block::{ReadAt, Window};
