@@ -96,12 +96,14 @@ pub fn compare(before: &GuestFacts, after: &GuestFacts) -> Vec<Found> {
 #[must_use]
 pub fn stable(first: &GuestFacts, second: &GuestFacts) -> Found {
     let mut found = optional("guest.ip-stable", &first.address, &second.address);
-    if first
+    if let Some(first) = first
         .address
         .as_ref()
-        .is_ok_and(|seen| seen.value.is_none())
+        .ok()
+        .filter(|seen| seen.value.is_none())
     {
         found.measure = Err("there was no address after the first restart".to_owned());
+        found.witness.clone_from(&first.witness);
     }
     found
 }

@@ -103,7 +103,7 @@ fn bring_up(setting: &Setting<'_>, boots: &Boots, lan: &mut Lan, at: u64) -> Net
                 .as_ref()
                 .map(|kernel| kernel.version.value.clone())
                 .unwrap_or_default();
-            // Quirk DQ403: both golden kernels have the attribute, and it reads 0 for an address the hardware gives.
+            // Quirk DQ403. It decides only for locally administered addresses, whose chain cites it.
             let boot = LinuxBootNet {
                 kernel,
                 addr_assign_type: Some(0),
@@ -156,6 +156,10 @@ fn facts(
             / 1_000_000,
     );
     let mut name = net_why(net, "interface-name");
+    let is_linux = matches!(setting.guest.system, System::Linux(_));
+    if is_linux && main.is_some_and(|interface| interface.mac.is_locally_administered()) {
+        name.push(Witness::quirk("DQ403"));
+    }
     name.extend(why("nic"));
     let mut mac_why = setting.extra.to_vec();
     mac_why.extend(why("mac"));
@@ -181,8 +185,8 @@ fn facts(
         interface: seen(main.map(|interface| interface.name.clone()), name),
         mac: seen(main.map(|interface| interface.mac), mac_why),
         address: seen(address.map(|(address, _)| address), address_why.clone()),
-        routes: seen(routes(net), or(net_why(net, "routes"), &address_why)),
-        dns: seen(net.dns.clone(), or(net_why(net, "dns"), &address_why)),
+        routes: seen(routes(net), grounded(net_why(net, "routes"), &address_why)),
+        dns: seen(net.dns.clone(), grounded(net_why(net, "dns"), &address_why)),
         gateway: seen(
             net.gateway_reachable == Some(true),
             gateway_why(net, &address_why),
@@ -237,11 +241,19 @@ fn or(own: Vec<Witness>, address: &[Witness]) -> Vec<Witness> {
     }
 }
 
+/// The same, down to the guest's own files: a chain that ends at a server goes on to the configuration that asked it.
+fn grounded(own: Vec<Witness>, address: &[Witness]) -> Vec<Witness> {
+    let mut why = or(own, address);
+    let in_guest = |link: &&Witness| matches!(link.place, Place::File { .. } | Place::Key(_));
+    if !why.iter().any(|link| in_guest(&link) || is_quirk(link)) {
+        why.extend(address.iter().filter(in_guest).cloned());
+    }
+    why
+}
+
 fn gateway_why(net: &NetReport, address: &[Witness]) -> Vec<Witness> {
-    let mut why = or(
-        or(net_why(net, "gateway"), &net_why(net, "routes")),
-        address,
-    );
+    let own = or(net_why(net, "gateway"), &net_why(net, "routes"));
+    let mut why = grounded(own, address);
     why.push(Witness::lab("gateway", net.gateway_reason.clone()));
     why
 }
