@@ -108,15 +108,16 @@ fn nic_model(
     let Some(model) = nic.model.as_deref() else {
         return Ok("rtl8139".to_owned());
     };
-    if let Some((known, _)) = LIBVIRT_NICS.iter().find(|(_, name)| *name == model) {
+    let offered = facts.list("nic.models")?;
+    let named = LIBVIRT_NICS.iter().find(|(_, name)| *name == model);
+    if let Some((known, _)) = named.filter(|(known, _)| offered.value.contains(known)) {
         return Ok((*known).to_owned());
     }
     let says = format!("line {}: adapter model {model:?}", nic.line);
-    let fact = facts.list("nic.models")?.witness;
     let witness = vec![
         Witness::descriptor(name, says),
         Witness::quirk("HQ52"),
-        fact,
+        offered.witness,
     ];
     remarks.push(Remark {
         verdict: Verdict::Refused,
