@@ -32,6 +32,7 @@
 )]
 
 mod error;
+pub mod fuzz;
 mod math;
 pub mod qemu_img_0_12;
 pub mod virt_convert_0_600;

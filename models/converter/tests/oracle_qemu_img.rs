@@ -3,8 +3,13 @@
 mod common;
 
 use common::{Hashes, Row, load, oracle};
-use drylab_block::{Error, Limits, ReadAt, Reference, Resolver, Window, be_u16, be_u32, be_u64, le_u16, le_u32, le_u64};
-use drylab_converter::qemu_img_0_12::{Converted, Format, Input, convert_named, create_vpc, info, info_named};
+use drylab_block::{
+    Error, Limits, ReadAt, Reference, Resolver, Window, be_u16, be_u32, be_u64, le_u16, le_u32,
+    le_u64,
+};
+use drylab_converter::qemu_img_0_12::{
+    Converted, Format, Input, convert_named, create_vpc, info, info_named,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,7 +47,11 @@ fn input_of(folder: &Path, id: &str) -> PathBuf {
         .filter(|name| name.starts_with("disk"))
         .collect();
     names.sort_by_key(|name| (name.len(), name.clone()));
-    let wanted = if id.ends_with("-extent") { names.iter().find(|name| !name.starts_with("disk.")) } else { names.first() };
+    let wanted = if id.ends_with("-extent") {
+        names.iter().find(|name| !name.starts_with("disk."))
+    } else {
+        names.first()
+    };
     folder.join(wanted.unwrap())
 }
 
@@ -59,7 +68,12 @@ fn window(file: &Arc<dyn ReadAt>, length: u64) -> Arc<dyn ReadAt> {
 /// Bytes of a VHD we wrote, for a size: by our own reading of its blocks.
 fn vhd_content(file: &Arc<dyn ReadAt>) -> Arc<dyn ReadAt> {
     convert_named(
-        &Input { name: "out", file: Some(file), declared: Some("vpc"), resolver: &Beside(PathBuf::new()) },
+        &Input {
+            name: "out",
+            file: Some(file),
+            declared: Some("vpc"),
+            resolver: &Beside(PathBuf::new()),
+        },
         "raw",
         Format::Raw,
     )
@@ -68,7 +82,11 @@ fn vhd_content(file: &Arc<dyn ReadAt>) -> Arc<dyn ReadAt> {
 }
 
 fn hash_or_dash(hashes: &Hashes, disk: &dyn ReadAt, wanted: &str) -> String {
-    if wanted == "-" || disk.len() > HASHED_MAX { "-".to_owned() } else { hashes.of(disk) }
+    if wanted == "-" || disk.len() > HASHED_MAX {
+        "-".to_owned()
+    } else {
+        hashes.of(disk)
+    }
 }
 
 /// Size and hash of what is in an output, as the columns spell them.
@@ -76,30 +94,50 @@ fn content(hashes: &Hashes, format: Format, file: &Arc<dyn ReadAt>, row: &Row) -
     let wanted = row["output_content_sha256"].as_str();
     match format {
         Format::Raw => {
-            let size = if row["output_content_size"] == "-" { "-".to_owned() } else { file.len().to_string() };
+            let size = if row["output_content_size"] == "-" {
+                "-".to_owned()
+            } else {
+                file.len().to_string()
+            };
             (size, hash_or_dash(hashes, file, wanted))
         }
         Format::Vpc => {
             let disk = vhd_content(file);
-            let current = be_u64(&drylab_block::read_vec(file, "footer", 0, 512, &Limits::DEFAULT).unwrap(), 0x30).unwrap();
+            let current = be_u64(
+                &drylab_block::read_vec(file, "footer", 0, 512, &Limits::DEFAULT).unwrap(),
+                0x30,
+            )
+            .unwrap();
             let both = [("chs", disk.clone()), ("cur", window(&disk, current))];
-            let size = both.iter().map(|(name, disk)| format!("{name}:{}", disk.len()));
+            let size = both
+                .iter()
+                .map(|(name, disk)| format!("{name}:{}", disk.len()));
             let size = size.collect::<Vec<_>>().join("|");
             if !wanted.contains("chs:") {
                 return (size, wanted.to_owned());
             }
-            let hash = both.iter().map(|(name, disk)| format!("{name}:{}", hash_or_dash(hashes, disk, wanted)));
+            let hash = both
+                .iter()
+                .map(|(name, disk)| format!("{name}:{}", hash_or_dash(hashes, disk, wanted)));
             (size, hash.collect::<Vec<_>>().join("|"))
         }
         Format::Vmdk | Format::Qcow2 => match drylab_image::open(file.clone(), &Limits::DEFAULT) {
-            Ok(image) => (image.virtual_size().to_string(), hash_or_dash(hashes, &image, wanted)),
+            Ok(image) => (
+                image.virtual_size().to_string(),
+                hash_or_dash(hashes, &image, wanted),
+            ),
             Err(_) => ("unreadable".to_owned(), "-".to_owned()),
         },
     }
 }
 
 fn checksum_ok(bytes: &[u8], at: usize) -> bool {
-    let sum: u32 = bytes.iter().enumerate().filter(|(i, _)| !(at..at + 4).contains(i)).map(|(_, b)| u32::from(*b)).sum();
+    let sum: u32 = bytes
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| !(at..at + 4).contains(i))
+        .map(|(_, b)| u32::from(*b))
+        .sum();
     be_u32(bytes, at) == Some(!sum)
 }
 
@@ -117,18 +155,33 @@ fn vpc_facts(file: &Arc<dyn ReadAt>) -> BTreeMap<String, String> {
     let entries = be_u32(&header, 0x1c).unwrap();
     let table = bytes_of(file, table_at, u64::from(entries) * 4);
     let used = table.chunks(4).filter(|entry| *entry != [0xff; 4]).count();
-    let differing: Vec<String> = (0..512).filter(|i| front[*i] != tail[*i]).map(|i| i.to_string()).collect();
+    let differing: Vec<String> = (0..512)
+        .filter(|i| front[*i] != tail[*i])
+        .map(|i| i.to_string())
+        .collect();
     let facts = [
-        ("creator", String::from_utf8_lossy(&front[0x1c..0x20]).into_owned()),
-        ("creator_ver", format!("{:#x}", be_u32(&front, 0x20).unwrap())),
+        (
+            "creator",
+            String::from_utf8_lossy(&front[0x1c..0x20]).into_owned(),
+        ),
+        (
+            "creator_ver",
+            format!("{:#x}", be_u32(&front, 0x20).unwrap()),
+        ),
         ("host_os", format!("{:x}", be_u32(&front, 0x24).unwrap())),
         ("features", be_u32(&front, 8).unwrap().to_string()),
         ("fver", format!("{:#x}", be_u32(&front, 0xc).unwrap())),
-        ("footer_data_offset", be_u64(&front, 0x10).unwrap().to_string()),
+        (
+            "footer_data_offset",
+            be_u64(&front, 0x10).unwrap().to_string(),
+        ),
         ("orig", be_u64(&front, 0x28).unwrap().to_string()),
         ("current", be_u64(&front, 0x30).unwrap().to_string()),
         ("chs", format!("{}/{}/{}", chs.0, chs.1, chs.2)),
-        ("chs_bytes", (u64::from(chs.0) * u64::from(chs.1) * u64::from(chs.2) * 512).to_string()),
+        (
+            "chs_bytes",
+            (u64::from(chs.0) * u64::from(chs.1) * u64::from(chs.2) * 512).to_string(),
+        ),
         ("type", be_u32(&front, 0x3c).unwrap().to_string()),
         ("timestamp_zero", bit(be_u32(&front, 0x18) == Some(0))),
         ("uuid_zero", bit(front[0x44..0x54] == [0; 16])),
@@ -136,10 +189,26 @@ fn vpc_facts(file: &Arc<dyn ReadAt>) -> BTreeMap<String, String> {
         ("front_equals_tail", bit(front == tail)),
         ("tail_cookie_ok", bit(tail.starts_with(b"conectix"))),
         ("tail_cksum_ok", bit(checksum_ok(&tail, 0x40))),
-        ("tail_cksum", format!("0x{:08x}", be_u32(&tail, 0x40).unwrap())),
-        ("differing_footer_bytes", if differing.is_empty() { "none".to_owned() } else { differing.join("+") }),
-        ("hdr_magic", String::from_utf8_lossy(&header[..8]).into_owned()),
-        ("hdr_data_offset", format!("0x{:016x}", be_u64(&header, 8).unwrap())),
+        (
+            "tail_cksum",
+            format!("0x{:08x}", be_u32(&tail, 0x40).unwrap()),
+        ),
+        (
+            "differing_footer_bytes",
+            if differing.is_empty() {
+                "none".to_owned()
+            } else {
+                differing.join("+")
+            },
+        ),
+        (
+            "hdr_magic",
+            String::from_utf8_lossy(&header[..8]).into_owned(),
+        ),
+        (
+            "hdr_data_offset",
+            format!("0x{:016x}", be_u64(&header, 8).unwrap()),
+        ),
         ("table_offset", table_at.to_string()),
         ("hdr_ver", format!("{:#x}", be_u32(&header, 0x18).unwrap())),
         ("max_entries", entries.to_string()),
@@ -166,14 +235,26 @@ fn vmdk_facts(file: &Arc<dyn ReadAt>) -> BTreeMap<String, String> {
         ("rgd", long(0x30)),
         ("gd", long(0x38)),
         ("overhead", long(0x40)),
-        ("check", head[0x49..0x4d].iter().map(|byte| format!("{byte:02x}")).collect()),
+        (
+            "check",
+            head[0x49..0x4d]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        ),
         ("compress", le_u16(&head, 0x4d).unwrap().to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
     for line in text.lines() {
-        if let Some((key, value)) = line.split_once('=').filter(|(key, _)| *key != "version" && *key != "CID") {
-            facts.insert(key.trim().to_owned(), value.trim().trim_matches('"').to_owned());
+        if let Some((key, value)) = line
+            .split_once('=')
+            .filter(|(key, _)| *key != "version" && *key != "CID")
+        {
+            facts.insert(
+                key.trim().to_owned(),
+                value.trim().trim_matches('"').to_owned(),
+            );
         } else if let Some(extent) = line.strip_prefix("RW ") {
             let extent = extent.split('"').next().unwrap_or_default();
             facts.insert("extent".to_owned(), format!("RW {extent}<self>"));
@@ -210,11 +291,19 @@ fn wrong_facts(wanted: &str, ours: &BTreeMap<String, String>) -> Vec<String> {
 }
 
 fn exit_of(cell: &str) -> i32 {
-    if cell == "SIGFPE" { 136 } else { cell.parse().unwrap() }
+    if cell == "SIGFPE" {
+        136
+    } else {
+        cell.parse().unwrap()
+    }
 }
 
 fn spelled(message: &str) -> String {
-    if message.is_empty() { "-".to_owned() } else { message.replace('\n', "|") }
+    if message.is_empty() {
+        "-".to_owned()
+    } else {
+        message.replace('\n', "|")
+    }
 }
 
 struct Compared(Vec<String>);
@@ -241,7 +330,11 @@ fn check_info(row: &Row, input: &Input<'_>, out: &mut Compared) {
             }
             facts.extend(info.backing.map(|_| "backing".to_owned()));
             facts.extend((info.snapshots > 0).then(|| "snapshots".to_owned()));
-            let facts = if facts.is_empty() { "-".to_owned() } else { facts.join(";") };
+            let facts = if facts.is_empty() {
+                "-".to_owned()
+            } else {
+                facts.join(";")
+            };
             out.check("facts", &row["facts"], facts);
         }
         Err(error) => {
@@ -255,7 +348,11 @@ fn check_output(row: &Row, format: Format, made: &Converted, hashes: &Hashes, ou
     out.check("exit", &exit_of(&row["exit"]).to_string(), made.exit);
     out.check("stderr", &row["stderr"], spelled(&made.message));
     out.check("file size", &row["output_file_size"], made.file.len());
-    let declared = if format == Format::Raw { Some("raw") } else { None };
+    let declared = if format == Format::Raw {
+        Some("raw")
+    } else {
+        None
+    };
     match info(&made.file, declared) {
         Ok(info) => {
             out.check("format", &row["format_reported"], info.format);
@@ -282,7 +379,12 @@ fn check_row(row: &Row, path: &Path, file: &Arc<dyn ReadAt>, hashes: &Hashes) ->
     };
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     let beside = Beside(path.parent().unwrap().to_path_buf());
-    let input = Input { name: &name, file: Some(file), declared, resolver: &beside };
+    let input = Input {
+        name: &name,
+        file: Some(file),
+        declared,
+        resolver: &beside,
+    };
     let mut out = Compared(Vec::new());
     let format = match operation {
         "info" => {
@@ -307,17 +409,31 @@ fn check_row(row: &Row, path: &Path, file: &Arc<dyn ReadAt>, hashes: &Hashes) ->
 }
 
 /// Prints the figures and fails when a row disagrees that is not listed, or a listed one agrees.
-fn verdict(table: &str, total: usize, disagreeing: &BTreeMap<String, Vec<String>>, listed: &[(&str, &str)]) {
+fn verdict(
+    table: &str,
+    total: usize,
+    disagreeing: &BTreeMap<String, Vec<String>>,
+    listed: &[(&str, &str)],
+) {
     let is_listed = |id: &str| listed.iter().any(|(start, _)| id.starts_with(start));
-    let unlisted: Vec<_> = disagreeing.iter().filter(|(id, _)| !is_listed(id)).collect();
+    let unlisted: Vec<_> = disagreeing
+        .iter()
+        .filter(|(id, _)| !is_listed(id))
+        .collect();
     let known = disagreeing.len() - unlisted.len();
-    println!("{table}: agree {} of {total}, listed {known}", total - disagreeing.len());
+    println!(
+        "{table}: agree {} of {total}, listed {known}",
+        total - disagreeing.len()
+    );
     for (id, why) in &unlisted {
         println!("{id}: {}", why.join("; "));
     }
     assert!(unlisted.is_empty(), "{} rows disagree", unlisted.len());
     for (start, why) in listed {
-        assert!(disagreeing.keys().any(|id| id.starts_with(start)), "{start} agrees although listed: {why}");
+        assert!(
+            disagreeing.keys().any(|id| id.starts_with(start)),
+            "{start} agrees although listed: {why}"
+        );
     }
 }
 
@@ -337,20 +453,30 @@ fn the_model_of_qemu_img_0_12_does_what_the_program_did() {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let Some((id, rows)) = queue.lock().unwrap().pop() else { break };
+                    let Some((id, rows)) = queue.lock().unwrap().pop() else {
+                        break;
+                    };
                     let path = input_of(&folder.join(id), id);
                     let file = load(&path);
                     for row in rows {
                         let wrong = check_row(row, &path, &file, &hashes);
                         if !wrong.is_empty() {
-                            disagreeing.lock().unwrap().insert(row["row_id"].clone(), wrong);
+                            disagreeing
+                                .lock()
+                                .unwrap()
+                                .insert(row["row_id"].clone(), wrong);
                         }
                     }
                 }
             });
         }
     });
-    verdict("qemu-img-0.12", rows.len(), &disagreeing.lock().unwrap(), LISTED);
+    verdict(
+        "qemu-img-0.12",
+        rows.len(),
+        &disagreeing.lock().unwrap(),
+        LISTED,
+    );
 }
 
 #[test]
@@ -368,8 +494,13 @@ fn an_empty_vhd_gets_the_geometry_that_the_program_gave_it() {
                 out.check("file size", &row["file_size"], made.file.len());
                 let size = info(&made.file, None).unwrap().virtual_size;
                 out.check("size", &row["virtual_size_by_0.12"], size);
-                out.check("difference", &row["difference"], i128::from(size) - i128::from(asked));
-                out.0.extend(wrong_facts(&row["facts"], &vpc_facts(&made.file)));
+                out.check(
+                    "difference",
+                    &row["difference"],
+                    i128::from(size) - i128::from(asked),
+                );
+                out.0
+                    .extend(wrong_facts(&row["facts"], &vpc_facts(&made.file)));
             }
             Err(error) => {
                 out.check("exit", &row["exit"], error.exit);

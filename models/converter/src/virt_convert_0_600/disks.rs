@@ -21,7 +21,9 @@ fn suffix(format: Format) -> &'static str {
 /// The name of the output: every occurrence of the old suffix replaced, blanks become underscores.
 fn out_name(path: &str, from: Format, to: Format) -> String {
     let name = path.replace(suffix(from), suffix(to));
-    name.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
+    name.chars()
+        .map(|c| if c.is_whitespace() { '_' } else { c })
+        .collect()
 }
 
 fn failed(message: impl std::fmt::Display) -> ToolError {
@@ -39,7 +41,10 @@ pub(crate) fn convert(
     let wanted = options.disk_format();
     let mut named_otherwise = false;
     for disk in vm.disks.values_mut().filter(|disk| disk.kind == Kind::Disk) {
-        named_otherwise |= disk.path.as_deref().is_some_and(|path| !path.to_lowercase().ends_with(".vmdk"));
+        named_otherwise |= disk
+            .path
+            .as_deref()
+            .is_some_and(|path| !path.to_lowercase().ends_with(".vmdk"));
         one(disk, wanted, input, options, output, notes)?;
     }
     if named_otherwise {
@@ -67,21 +72,38 @@ fn one(
         _ => return copy(disk, &path, input, output),
     };
     if path.starts_with('/') {
-        return Err(failed(format_args!("Cannot convert disk with absolute path {path}")));
+        return Err(failed(format_args!(
+            "Cannot convert disk with absolute path {path}"
+        )));
     }
     let name = out_name(&path, disk.format, target);
     let file = input.files.get(&path);
-    let source = qemu_img_0_12::Input { name: &path, file, declared: None, resolver: &DenyAll };
+    let source = qemu_img_0_12::Input {
+        name: &path,
+        file,
+        declared: None,
+        resolver: &DenyAll,
+    };
     let made = qemu_img_0_12::convert_named(&source, &name, target).map_err(|error| {
         let status = error.exit;
-        let mut mine = failed(format_args!("Disk conversion failed with exit status {status}: {}", error.message));
+        let mut mine = failed(format_args!(
+            "Disk conversion failed with exit status {status}: {}",
+            error.message
+        ));
         mine.witness = error.witness;
         mine
     })?;
     if made.exit != 0 {
         // A child that a signal ended has the negative number of the signal as its status.
-        let status = if made.exit > 128 { 128i32.saturating_sub(made.exit) } else { made.exit };
-        let mut error = failed(format_args!("Disk conversion failed with exit status {status}: {}", made.message));
+        let status = if made.exit > 128 {
+            128i32.saturating_sub(made.exit)
+        } else {
+            made.exit
+        };
+        let mut error = failed(format_args!(
+            "Disk conversion failed with exit status {status}: {}",
+            made.message
+        ));
         error.witness = made.notes;
         return Err(error);
     }
@@ -109,13 +131,20 @@ fn keep(output: &mut Package, name: &str, bytes: Arc<dyn ReadAt>) {
     output.put(name, bytes);
 }
 
-fn copy(disk: &mut Disk, path: &str, input: &Package, output: &mut Package) -> Result<(), ToolError> {
+fn copy(
+    disk: &mut Disk,
+    path: &str,
+    input: &Package,
+    output: &mut Package,
+) -> Result<(), ToolError> {
     if path.starts_with('/') {
         return Ok(());
     }
     let name = out_name(path, disk.format, disk.format);
     let bytes = input.files.get(path).ok_or_else(|| {
-        failed(format_args!("[Errno 2] No such file or directory: '{path}'"))
+        failed(format_args!(
+            "[Errno 2] No such file or directory: '{path}'"
+        ))
     })?;
     keep(output, &name, bytes.clone());
     disk.path = Some(name);

@@ -133,11 +133,15 @@ pub fn convert(input: &Package, options: &Options) -> Result<Converted, ToolErro
     let descriptor = output::file_name(&vm, options.output);
     let path = options.path(&descriptor);
     let mib = output::memory(&vm).map_err(|message| {
-        ToolError::new(format!("ERROR    Couldn't export to file \"{path}\": {message}"))
+        ToolError::new(format!(
+            "ERROR    Couldn't export to file \"{path}\": {message}"
+        ))
     })?;
     disks::convert(&mut vm, input, options, &mut package, &mut notes)?;
     if descriptor.contains('/') {
-        return Err(ToolError::new(format!("ERROR    [Errno 2] No such file or directory: '{path}'")));
+        return Err(ToolError::new(format!(
+            "ERROR    [Errno 2] No such file or directory: '{path}'"
+        )));
     }
     let written = match options.output {
         Output::VirtImage => output::virt_image(&mut vm, options, mib)?,
@@ -165,7 +169,9 @@ fn import(input: &Package, text: &str, options: &Options) -> Result<Vm, ToolErro
         }
     });
     let Some(found) = found else {
-        let says = format!("virt-convert: error: Couldn't determine input format for \"{name}\": Unknown format");
+        let says = format!(
+            "virt-convert: error: Couldn't determine input format for \"{name}\": Unknown format"
+        );
         let mut error = ToolError::new(says);
         error.exit = 2;
         if ovf::is_prefixed(text) {
@@ -178,7 +184,10 @@ fn import(input: &Package, text: &str, options: &Options) -> Result<Vm, ToolErro
         Input::Vmx => vmx::import(text, name, input),
     };
     vm.map_err(|error| {
-        let says = format!("ERROR    Couldn't import file \"{name}\": {}", error.message);
+        let says = format!(
+            "ERROR    Couldn't import file \"{name}\": {}",
+            error.message
+        );
         let mine = ToolError::new(says).because(Witness::descriptor(name.clone(), error.message));
         match error.quirk {
             Some(id) => mine.because(Witness::quirk(id)),

@@ -13,7 +13,10 @@ pub(crate) fn file_name(vm: &Vm, output: Output) -> String {
         Output::VirtImage => ".virt-image.xml",
         Output::Vmx => ".vmx",
     };
-    format!("{}{suffix}", vm.name.as_deref().unwrap_or_default().replace(' ', "-"))
+    format!(
+        "{}{suffix}",
+        vm.name.as_deref().unwrap_or_default().replace(' ', "-")
+    )
 }
 
 /// The name as the XML has it: runs of what is not plain become one underscore.
@@ -32,7 +35,9 @@ fn plain_name(name: &str) -> String {
 /// Memory in MiB, or why the tool stops.
 pub(crate) fn memory(vm: &Vm) -> Result<i64, String> {
     let mib = vm.memory_mib()?;
-    if vm.memory.is_none() || (mib == 0 && matches!(vm.memory, Some(super::machine::Memory::Mib(_)))) {
+    if vm.memory.is_none()
+        || (mib == 0 && matches!(vm.memory, Some(super::machine::Memory::Mib(_))))
+    {
         return Err("VM must have a memory setting".to_owned());
     }
     Ok(mib)
@@ -49,7 +54,9 @@ fn on_ide(vm: &Vm) -> BTreeMap<i64, &Disk> {
         }
         let number = match bus {
             Bus::Ide => *number,
-            Bus::Scsi => (0i64..).find(|free| !numbered.contains_key(free)).unwrap_or(0),
+            Bus::Scsi => (0i64..)
+                .find(|free| !numbered.contains_key(free))
+                .unwrap_or(0),
         };
         numbered.insert(number, disk);
         seen.extend(path);
@@ -82,7 +89,11 @@ pub(crate) fn virt_image(vm: &mut Vm, options: &Options, mib: i64) -> Result<Vec
     for (number, disk) in on_ide(vm) {
         let Some(path) = &disk.path else { continue };
         let target = format!("{prefix}{}", letter(number));
-        let format = if disk.kind == Kind::Disk { disk.format.name() } else { "raw" };
+        let format = if disk.kind == Kind::Disk {
+            disk.format.name()
+        } else {
+            "raw"
+        };
         image.drives.push((path.clone(), target));
         image.disks.push((path.clone(), format.to_owned()));
     }
@@ -105,7 +116,11 @@ pub(crate) fn virt_image(vm: &mut Vm, options: &Options, mib: i64) -> Result<Vec
 /// VMX of hardware version 4: one NAT adapter for each, and only the IDE disks.
 pub(crate) fn vmx(vm: &mut Vm, mib: i64) -> Result<Vec<u8>, ToolError> {
     let mut vmx = Vmx::default();
-    for (key, value) in [("config.version", "8"), ("virtualHW.version", "4"), ("guestOS", "other")] {
+    for (key, value) in [
+        ("config.version", "8"),
+        ("virtualHW.version", "4"),
+        ("guestOS", "other"),
+    ] {
         vmx.set(key, value);
     }
     vmx.set("displayName", vm.name.as_deref().unwrap_or_default());
@@ -115,7 +130,11 @@ pub(crate) fn vmx(vm: &mut Vm, mib: i64) -> Result<Vec<u8>, ToolError> {
     vmx.set("memsize", mib);
     vmx.set("numvcpus", vm.vcpus);
     for (number, _) in (0u32..).zip(&vm.nics) {
-        for (key, value) in [("present", "TRUE"), ("connectionType", "nat"), ("addressType", "generated")] {
+        for (key, value) in [
+            ("present", "TRUE"),
+            ("connectionType", "nat"),
+            ("addressType", "generated"),
+        ] {
             vmx.set(&format!("ethernet{number}.{key}"), value);
         }
     }
@@ -124,7 +143,11 @@ pub(crate) fn vmx(vm: &mut Vm, mib: i64) -> Result<Vec<u8>, ToolError> {
             continue;
         };
         let place = format!("ide{}:{}", number.div_euclid(2), number.rem_euclid(2));
-        let kind = if disk.kind == Kind::Disk { "ata-hardDisk" } else { "cdrom-image" };
+        let kind = if disk.kind == Kind::Disk {
+            "ata-hardDisk"
+        } else {
+            "cdrom-image"
+        };
         vmx.set(&format!("{place}.present"), "TRUE");
         vmx.set(&format!("{place}.fileName"), path);
         vmx.set(&format!("{place}.deviceType"), kind);

@@ -7,21 +7,22 @@ use roxmltree::{Document, Node, ParsingOptions};
 use std::collections::BTreeMap;
 
 const NAMESPACE: &str = "http://schemas.dmtf.org/ovf/envelope/1";
-/// Sections the tool knows below the envelope.
-const KNOWN: [&str; 3] = ["References", "DiskSection", "NetworkSection"];
 
 /// Whether the tool takes a text for OVF: the literal end tag without a prefix, and the root it looks for.
 pub(crate) fn is_ovf(text: &str) -> bool {
-    text.contains("</Envelope>") && document(text).is_ok_and(|document| envelope(&document).is_some())
+    text.contains("</Envelope>")
+        && document(text).is_ok_and(|document| envelope(&document).is_some())
 }
 
 /// Whether it is OVF in fact, only written with a prefix.
 pub(crate) fn is_prefixed(text: &str) -> bool {
-    !text.contains("</Envelope>") && document(text).is_ok_and(|document| envelope(&document).is_some())
+    !text.contains("</Envelope>")
+        && document(text).is_ok_and(|document| envelope(&document).is_some())
 }
 
 fn document(text: &str) -> Result<Document<'_>, ImportError> {
-    drylab_appliance::xml::check_bounds(text).map_err(|error| ImportError::new(error.to_string()))?;
+    drylab_appliance::xml::check_bounds(text)
+        .map_err(|error| ImportError::new(error.to_string()))?;
     let options = ParsingOptions {
         nodes_limit: drylab_appliance::xml::NODES_MAX,
         ..ParsingOptions::default()
@@ -31,7 +32,8 @@ fn document(text: &str) -> Result<Document<'_>, ImportError> {
 
 fn envelope<'a, 'i>(document: &'a Document<'i>) -> Option<Node<'a, 'i>> {
     let root = document.root_element();
-    (root.tag_name().name() == "Envelope" && root.tag_name().namespace() == Some(NAMESPACE)).then_some(root)
+    (root.tag_name().name() == "Envelope" && root.tag_name().namespace() == Some(NAMESPACE))
+        .then_some(root)
 }
 
 fn elements<'a, 'i>(node: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
@@ -44,7 +46,10 @@ fn named<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item =
 
 /// All text below a node.
 fn content(node: Node<'_, '_>) -> String {
-    node.descendants().filter(Node::is_text).filter_map(|text| text.text()).collect()
+    node.descendants()
+        .filter(Node::is_text)
+        .filter_map(|text| text.text())
+        .collect()
 }
 
 fn child(node: Node<'_, '_>, name: &'static str) -> Option<String> {
@@ -53,7 +58,9 @@ fn child(node: Node<'_, '_>, name: &'static str) -> Option<String> {
 
 /// An attribute by its local name.
 fn attribute<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
-    node.attributes().find(|attribute| attribute.name() == name).map(|attribute| attribute.value())
+    node.attributes()
+        .find(|attribute| attribute.name() == name)
+        .map(|attribute| attribute.value())
 }
 
 /// The tool's guess at a size in MiB, whatever unit was written, and whether it took the number for MiB.
@@ -72,7 +79,10 @@ fn guess_mib(text: &str) -> Result<(i64, bool), ImportError> {
     } else if value > SCALE.saturating_mul(100_000) {
         (rounded(KIB), false)
     } else if value < SCALE.saturating_mul(32) {
-        (value.saturating_mul(KIB).checked_div(SCALE).unwrap_or(0), false)
+        (
+            value.saturating_mul(KIB).checked_div(SCALE).unwrap_or(0),
+            false,
+        )
     } else {
         (value.checked_div(SCALE).unwrap_or(0), true)
     };
@@ -87,13 +97,27 @@ fn decimal(text: &str, scale: i128) -> Option<i128> {
     };
     let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
     let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if (whole.is_empty() && part.is_empty()) || !all_digits(whole) || !all_digits(part) || whole.len() > 20 {
+    if (whole.is_empty() && part.is_empty())
+        || !all_digits(whole)
+        || !all_digits(part)
+        || whole.len() > 20
+    {
         return None;
     }
-    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: i128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
     let six: String = part.chars().chain("000000".chars()).take(6).collect();
-    let value = whole.saturating_mul(scale).saturating_add(six.parse().ok()?);
-    Some(if negative { value.saturating_neg() } else { value })
+    let value = whole
+        .saturating_mul(scale)
+        .saturating_add(six.parse().ok()?);
+    Some(if negative {
+        value.saturating_neg()
+    } else {
+        value
+    })
 }
 
 #[derive(Default)]
@@ -105,11 +129,12 @@ struct Tables {
 /// Reads a machine.
 pub(crate) fn import(text: &str) -> Result<Vm, ImportError> {
     let document = document(text)?;
-    let envelope = envelope(&document).ok_or_else(|| ImportError::new("list index out of range"))?;
+    let envelope =
+        envelope(&document).ok_or_else(|| ImportError::new("list index out of range"))?;
     let mut vm = Vm::default();
     let mut tables = Tables::default();
     for section in elements(envelope) {
-        read_section(section, &mut tables, &mut vm)?;
+        read_section(section, &mut tables)?;
     }
     let systems: Vec<_> = named(envelope, "VirtualSystem").collect();
     if systems.len() != 1 {
@@ -130,39 +155,52 @@ pub(crate) fn import(text: &str) -> Result<Vm, ImportError> {
         }
     }
     let collection = vm.quirks.contains(&"GQ102");
-    vm.validated().map_err(|error| if collection { error.because("GQ102") } else { error })
+    vm.validated().map_err(|error| {
+        if collection {
+            error.because("GQ102")
+        } else {
+            error
+        }
+    })
 }
 
-fn read_section(section: Node<'_, '_>, tables: &mut Tables, vm: &mut Vm) -> Result<(), ImportError> {
+fn read_section(section: Node<'_, '_>, tables: &mut Tables) -> Result<(), ImportError> {
     let name = section.tag_name().name();
     match name {
         "References" => {
-            for file in section.descendants().filter(|node| node.tag_name().name() == "File") {
+            for file in section
+                .descendants()
+                .filter(|node| node.tag_name().name() == "File")
+            {
                 if let (Some(id), Some(href)) = (attribute(file, "id"), attribute(file, "href")) {
                     tables.files.insert(id.to_owned(), href.to_owned());
                 }
             }
         }
         "DiskSection" => {
-            for disk in section.descendants().filter(|node| node.tag_name().name() == "Disk") {
-                let capacity = attribute(disk, "capacity")
-                    .ok_or_else(|| ImportError::new("float() argument must be a string or a number"))?;
+            for disk in section
+                .descendants()
+                .filter(|node| node.tag_name().name() == "Disk")
+            {
+                let capacity = attribute(disk, "capacity").ok_or_else(|| {
+                    ImportError::new("float() argument must be a string or a number")
+                })?;
                 guess_mib(capacity)?;
                 let id = attribute(disk, "diskId").unwrap_or_default().to_owned();
                 let file = attribute(disk, "fileRef").map(str::to_owned);
                 tables.disks.insert(id, file);
             }
         }
-        _ if KNOWN.contains(&name) => {}
+        "NetworkSection" => {}
         _ => {
-            let required = attribute(section, "required").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+            let required = attribute(section, "required")
+                .is_some_and(|text| text.eq_ignore_ascii_case("true"));
             if required {
                 return Err(ImportError::new(format!(
                     "OVF section '{name}' is listed as required, but parser doesn't know how to handle it."
                 ))
                 .because("GQ100"));
             }
-            vm.vcpus = 0;
         }
     }
     Ok(())
@@ -172,16 +210,21 @@ fn hardware(section: Node<'_, '_>, tables: &Tables, vm: &mut Vm) -> Result<(), I
     let mut buses: BTreeMap<String, Bus> = BTreeMap::new();
     vm.vcpus = 0;
     for item in named(section, "Item") {
-        let kind = named(item, "ResourceType").last().map(content).unwrap_or_default();
+        let kind = named(item, "ResourceType")
+            .last()
+            .map(content)
+            .unwrap_or_default();
         match kind.as_str() {
             "3" => {
-                if let Some(count) = child(item, "VirtualQuantity").filter(|text| !text.is_empty()) {
+                if let Some(count) = child(item, "VirtualQuantity").filter(|text| !text.is_empty())
+                {
                     let count = integer(&count).map_err(ImportError::new)?;
                     vm.vcpus = vm.vcpus.saturating_add(count);
                 }
             }
             "4" => {
-                if let Some(amount) = child(item, "VirtualQuantity").filter(|text| !text.is_empty()) {
+                if let Some(amount) = child(item, "VirtualQuantity").filter(|text| !text.is_empty())
+                {
                     let (mib, plain) = guess_mib(&amount)?;
                     vm.memory = Some(Memory::Mib(mib));
                     if !plain {
@@ -204,10 +247,16 @@ fn hardware(section: Node<'_, '_>, tables: &Tables, vm: &mut Vm) -> Result<(), I
     Ok(())
 }
 
-fn disk(item: Node<'_, '_>, buses: &BTreeMap<String, Bus>, tables: &Tables, vm: &mut Vm) -> Result<(), ImportError> {
+fn disk(
+    item: Node<'_, '_>,
+    buses: &BTreeMap<String, Bus>,
+    tables: &Tables,
+    vm: &mut Vm,
+) -> Result<(), ImportError> {
     let path = child(item, "HostResource").filter(|text| !text.is_empty());
     let address = child(item, "AddressOnParent").ok_or_else(|| {
-        ImportError::new("int() argument must be a string or a number, not 'NoneType'").because("GQ101")
+        ImportError::new("int() argument must be a string or a number, not 'NoneType'")
+            .because("GQ101")
     })?;
     let number = integer(&address).map_err(|message| ImportError::new(message).because("GQ101"))?;
     let shown = path.as_deref().unwrap_or("None");
@@ -225,7 +274,18 @@ fn disk(item: Node<'_, '_>, buses: &BTreeMap<String, Bus>, tables: &Tables, vm: 
         vm.cite("GQ98");
     }
     let kind = Kind::Disk;
-    if vm.disks.insert((bus, number), Disk { path: file, format, kind }).is_some() {
+    if vm
+        .disks
+        .insert(
+            (bus, number),
+            Disk {
+                path: file,
+                format,
+                kind,
+            },
+        )
+        .is_some()
+    {
         vm.cite("DQ502");
     }
     Ok(())
@@ -235,14 +295,22 @@ fn disk(item: Node<'_, '_>, buses: &BTreeMap<String, Bus>, tables: &Tables, vm: 
 fn file_of(resource: &str, tables: &Tables) -> Result<String, ImportError> {
     let unknown = |reference: Option<&str>| {
         let reference = reference.unwrap_or("None");
-        ImportError::new(format!("Unknown reference id '{resource}' for path {reference}."))
+        ImportError::new(format!(
+            "Unknown reference id '{resource}' for path {reference}."
+        ))
     };
     let reference = if let Some(id) = resource.strip_prefix("ovf:/disk/") {
-        tables.disks.get(id).ok_or_else(|| unknown(None))?.as_deref()
+        tables
+            .disks
+            .get(id)
+            .ok_or_else(|| unknown(None))?
+            .as_deref()
     } else if let Some(id) = resource.strip_prefix("ovf:/file/") {
         Some(id)
     } else {
-        return Err(ImportError::new(format!("Unknown storage path type {resource}.")));
+        return Err(ImportError::new(format!(
+            "Unknown storage path type {resource}."
+        )));
     };
     let file = reference.and_then(|id| tables.files.get(id));
     file.cloned().ok_or_else(|| unknown(reference))

@@ -18,7 +18,8 @@ pub(crate) fn is_vmx(text: &str) -> bool {
         });
         let interpreter = line.strip_prefix("#!").map(str::trim_start);
         let player = ["/usr/bin/vmware", "/usr/bin/vmplayer"];
-        versioned || interpreter.is_some_and(|rest| player.iter().any(|path| rest.starts_with(path)))
+        versioned
+            || interpreter.is_some_and(|rest| player.iter().any(|path| rest.starts_with(path)))
     })
 }
 
@@ -38,7 +39,9 @@ fn pair(line: &str) -> Option<Result<(String, String), ()>> {
 pub(crate) fn import(text: &str, file_name: &str, package: &Package) -> Result<Vm, ImportError> {
     let mut vm = Vm::default();
     let mut config: BTreeMap<String, String> = BTreeMap::new();
-    for (number, (line, pair)) in (1u32..).zip(text.lines().filter_map(|line| Some((line, pair(line)?)))) {
+    for (number, (line, pair)) in
+        (1u32..).zip(text.lines().filter_map(|line| Some((line, pair(line)?))))
+    {
         let syntax = || ImportError::new(format!("Syntax error at line {number}: {}", line.trim()));
         let (key, value) = pair.map_err(|()| syntax())?;
         if key.starts_with("scsi") || key.starts_with("ide") {
@@ -51,7 +54,9 @@ pub(crate) fn import(text: &str, file_name: &str, package: &Package) -> Result<V
     }
     let mut redirected = BTreeMap::new();
     for (place, disk) in &mut vm.disks {
-        let Some(path) = disk.path.clone() else { continue };
+        let Some(path) = disk.path.clone() else {
+            continue;
+        };
         if disk.kind != Kind::Disk {
             if path.eq_ignore_ascii_case("auto detect") || !package.files.contains_key(&path) {
                 disk.path = None;
@@ -75,10 +80,13 @@ pub(crate) fn import(text: &str, file_name: &str, package: &Package) -> Result<V
         }
     }
     let name = config.remove("displayname").filter(|name| !name.is_empty());
-    vm.name = Some(name.ok_or_else(|| {
-        ImportError::new(format!("No displayName defined in '{file_name}'"))
-    })?);
-    vm.memory = config.remove("memsize").filter(|text| !text.is_empty()).map(Memory::Text);
+    vm.name = Some(
+        name.ok_or_else(|| ImportError::new(format!("No displayName defined in '{file_name}'")))?,
+    );
+    vm.memory = config
+        .remove("memsize")
+        .filter(|text| !text.is_empty())
+        .map(Memory::Text);
     vm.description = config.remove("annotation").unwrap_or_default();
     if let Some(count) = config.remove("numvcpus") {
         vm.vcpus = integer(&count).map_err(ImportError::new)?;
@@ -117,7 +125,11 @@ fn disk_entry(vm: &mut Vm, key: &str, value: &str) -> Option<()> {
         ("devicetype", "cdrom-image") => disk.kind = Kind::Iso,
         ("filename", _) => {
             disk.path = Some(value.to_owned());
-            disk.format = if lower.ends_with(".vmdk") { Format::Vmdk } else { Format::Raw };
+            disk.format = if lower.ends_with(".vmdk") {
+                Format::Vmdk
+            } else {
+                Format::Raw
+            };
         }
         _ => {}
     }
@@ -159,7 +171,11 @@ fn descriptor(path: &str, package: &Package) -> Result<Descriptor, ImportError> 
     if file.len() > DESCRIPTOR_MAX {
         let head = read_vec(file, path, 0, 21, &Limits::DEFAULT).unwrap_or_default();
         let text = head == b"# Disk DescriptorFile";
-        return Ok(if text { Descriptor::TooLarge } else { Descriptor::None });
+        return Ok(if text {
+            Descriptor::TooLarge
+        } else {
+            Descriptor::None
+        });
     }
     let bytes = read_vec(file, path, 0, file.len(), &Limits::DEFAULT).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
@@ -173,12 +189,17 @@ fn descriptor(path: &str, package: &Package) -> Result<Descriptor, ImportError> 
         }
     }
     match extents.as_slice() {
-        [] => Err(ImportError::new("Didn't detect a storage line in the VMDK descriptor file")),
+        [] => Err(ImportError::new(
+            "Didn't detect a storage line in the VMDK descriptor file",
+        )),
         [extent] => {
             let name = extent.split('"').nth(1);
             name.map(|name| Descriptor::Names(name.to_owned()))
                 .ok_or_else(|| ImportError::new("Path was not fourth entry in VMDK storage line"))
         }
-        _ => Err(ImportError::new("Don't know how to handle multistorage VMDK descriptors").because("GQ105")),
+        _ => Err(
+            ImportError::new("Don't know how to handle multistorage VMDK descriptors")
+                .because("GQ105"),
+        ),
     }
 }

@@ -34,14 +34,20 @@ pub(crate) type Row = BTreeMap<String, String>;
 pub(crate) fn oracle(table: &str, inputs: &str) -> Option<(Vec<Row>, PathBuf)> {
     let shared = root().join("../shared/oracles");
     let Ok(text) = std::fs::read_to_string(shared.join(table)) else {
-        skip(&format!("the oracle table {table} is not beside the repository"));
+        skip(&format!(
+            "the oracle table {table} is not beside the repository"
+        ));
         return None;
     };
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next().unwrap_or_default().split('\t').collect();
     let row = |line: &str| {
         let cells = line.split('\t').map(str::to_owned);
-        names.iter().map(|name| (*name).to_owned()).zip(cells).collect()
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .zip(cells)
+            .collect()
     };
     let rows: Vec<Row> = lines.map(row).collect();
     let folder = root().join("target/foreign-oracles").join(inputs);
@@ -122,5 +128,9 @@ pub(crate) fn sha256(disk: &dyn ReadAt) -> String {
             at += take as u64;
         }
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
