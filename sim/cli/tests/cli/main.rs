@@ -1,0 +1,10 @@
+//! The binary as its users meet it: what it prints, where, and with which exit code.
+
+mod appliance;
+mod bad_input;
+mod check;
+mod matrix;
+mod output;
+mod run;
+mod support;
+mod words;
