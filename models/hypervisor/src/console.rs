@@ -46,7 +46,7 @@ pub struct Draws {
 pub struct Made {
     /// The machine.
     pub machine: Machine,
-    /// Reasons: (`nic`, `controller`, `cpu`, `memory`, `mac`, `clock`, `slot`), witness.
+    /// Reasons by part: `nic`, `controller`, `cpu`, `clock-rate`, `vcpus`, `memory`, `mac`, `clock`, `slot`, `disks`.
     pub why: Vec<(&'static str, Witness)>,
 }
 
@@ -107,6 +107,25 @@ pub fn create(
     };
     let (controllers, disks, cdroms) = storage(facts, &controller, &request.disks, &mut why)?;
     let nic_slot = slot(facts, &nic_model, &mut why)?;
+    let on_host = format!("host {}", host.name);
+    why.push((
+        "clock-rate",
+        Witness::lab(on_host, format!("processors run at {} kHz", host.cpu_khz)),
+    ));
+    why.push((
+        "vcpus",
+        Witness::descriptor(
+            &*request.name,
+            format!("{} processors asked for", request.vcpus),
+        ),
+    ));
+    why.push((
+        "disks",
+        Witness::descriptor(
+            &*request.name,
+            format!("disks of {:?} bytes asked for", request.disks),
+        ),
+    ));
     let text = |key: &str| facts.text(key).map(|known| known.value.to_owned());
     let machine = Machine {
         product: facts.product().id.clone(),

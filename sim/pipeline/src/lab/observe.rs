@@ -176,8 +176,8 @@ fn facts(
     GuestFacts {
         booted: booted(report),
         cpu_model: seen(machine.cpu.brand.clone(), why("cpu")),
-        cpu_khz: seen(khz.unwrap_or(machine.cpu.khz), why("cpu")),
-        vcpus: seen(u64::from(machine.cpu.vcpus), setting.extra_or(why("cpu"))),
+        cpu_khz: seen(khz.unwrap_or(machine.cpu.khz), why("clock-rate")),
+        vcpus: seen(u64::from(machine.cpu.vcpus), why("vcpus")),
         ram_kib: seen(
             (machine.memory.mib * 1024).saturating_sub(machine.memory.reserved_kib),
             why("memory"),
@@ -194,17 +194,9 @@ fn facts(
         firewall: firewall(net, &address_why),
         disks: seen(
             machine.disks.iter().map(|disk| disk.bytes).collect(),
-            // A controller that the importer names was not chosen at the console; its place on the bus always is.
-            or(why("controller"), &why("slot")),
+            why("disks"),
         ),
         clock_ahead_s: seen(clock(setting, machine), clock_why(setting)),
-    }
-}
-
-impl Setting<'_> {
-    fn extra_or(&self, mut own: Vec<Witness>) -> Vec<Witness> {
-        own.extend(self.extra.iter().cloned());
-        own
     }
 }
 
