@@ -45,7 +45,7 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         id: 31,
-        statement: "used and free bytes of the datastore add up to its capacity",
+        statement: "used and free bytes of the datastore add up to its capacity, before, at every event and after",
         check: conservation,
     },
     Invariant {
@@ -230,22 +230,49 @@ fn nothing_leaks(report: &RunReport) -> Result<(), String> {
 }
 
 fn conservation(report: &RunReport) -> Result<(), String> {
-    for state in [&report.before, &report.after] {
-        let used: u64 = state.target_files.iter().map(|(_, bytes)| bytes).sum();
-        hold(
-            used.checked_add(state.target_free) == Some(state.target_capacity),
-            || {
-                format!(
-                    "{used} used and {} free of {}",
-                    state.target_free, state.target_capacity
-                )
-            },
-        )?;
+    let capacity = report.before.target_capacity;
+    let adds_up = |used: u64, free: u64| {
+        hold(used.checked_add(free) == Some(capacity), || {
+            format!("{used} used and {free} free of {capacity}")
+        })
+    };
+    let of = |state: &LabState| {
+        state
+            .target_files
+            .iter()
+            .map(|(_, bytes)| bytes)
+            .sum::<u64>()
+    };
+    adds_up(of(&report.before), report.before.target_free)?;
+    adds_up(of(&report.after), report.after.target_free)?;
+    // And at every event between: what was there, plus what was stored, minus what was removed.
+    let mut used = of(&report.before);
+    let events = report.trace.events().iter();
+    for event in events.filter(|event| event.kind == Kind::Resource) {
+        let number = |wanted: &str| {
+            let field = event.fields.iter().find(|(name, _)| name == wanted);
+            field.and_then(|(_, value)| value.parse::<u64>().ok())
+        };
+        let change = (number("stored"), number("removed"), number("free"));
+        let (Some(now), Some(free)) = (
+            used.saturating_add(change.0.unwrap_or(0))
+                .checked_sub(change.1.unwrap_or(0)),
+            change.2,
+        ) else {
+            return Err(format!("event {} does not add up", event.sequence));
+        };
+        used = now;
+        adds_up(used, free)?;
     }
-    hold(
-        report.before.target_capacity == report.after.target_capacity,
-        || "the datastore grew".to_owned(),
-    )
+    hold(used == of(&report.after), || {
+        format!(
+            "{used} used by the log and {} by the books",
+            of(&report.after)
+        )
+    })?;
+    hold(capacity == report.after.target_capacity, || {
+        "the datastore grew".to_owned()
+    })
 }
 
 fn one_live_instance(report: &RunReport) -> Result<(), String> {

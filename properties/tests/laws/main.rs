@@ -8,6 +8,7 @@ mod golden;
 mod kernel;
 mod runs;
 mod scoring;
+mod watch;
 
 use drylab_kernel::Trace;
 use drylab_pipeline::{Library, RunReport, run};

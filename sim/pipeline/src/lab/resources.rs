@@ -9,8 +9,11 @@ use drylab_catalog::Witness;
 use drylab_hypervisor::console::Request;
 use drylab_hypervisor::importer::{ReadError, Reading, Verdict};
 use drylab_hypervisor::{Known, Missing};
-use drylab_kernel::Trace;
+use drylab_kernel::{Kind, Trace};
 use drylab_scenario::{FaultKind, FaultPlace, Step};
+
+/// Files of somebody else begin with it.
+const TAKEN: &str = "taken by somebody else in ";
 
 impl SimLab<'_> {
     pub(super) fn check_resources(&mut self, now: u64, trace: &mut Trace) -> (Completion, u64) {
@@ -51,7 +54,41 @@ impl SimLab<'_> {
             return;
         };
         let taken = fault.bytes.min(self.target.datastore.free());
-        let _ = self.target.datastore.put("taken by somebody else", taken);
+        // One file a step: a second fault takes more, and gives nothing back.
+        let file = format!("{TAKEN}{step}");
+        let _ = self.target.datastore.put(&file, taken);
+        self.note_space(("stored", taken), &file, now, trace);
+    }
+
+    /// What was stored on the target's datastore or removed from it, and what is free since.
+    pub(super) fn note_space(
+        &self,
+        (what, bytes): (&str, u64),
+        file: &str,
+        now: u64,
+        trace: &mut Trace,
+    ) {
+        let (bytes, free) = (bytes.to_string(), self.target.datastore.free().to_string());
+        let fields = [("file", file), (what, &bytes), ("free", &free)];
+        trace.record(now, "target", Kind::Resource, &fields);
+    }
+
+    /// Gives back what a failed migration, and who filled the datastore meanwhile, took of the target's space.
+    pub(super) fn give_space_back(&mut self, now: u64, trace: &mut Trace) {
+        let mut files: Vec<String> = match self.crossing.as_ref().map(|crossing| &crossing.reading)
+        {
+            Some(Ok(reading)) => reading.disks.iter().map(|disk| disk.file.clone()).collect(),
+            _ => Vec::new(),
+        };
+        let there = self.target.datastore.files().keys();
+        files.extend(there.filter(|name| name.starts_with(TAKEN)).cloned());
+        for file in files {
+            let Some(bytes) = self.target.datastore.files().get(&file).copied() else {
+                continue;
+            };
+            self.target.datastore.remove(&file);
+            self.note_space(("removed", bytes), &file, now, trace);
+        }
     }
 
     fn resources(&self, reading: &Reading) -> Vec<Found> {

@@ -41,11 +41,7 @@ impl SimLab<'_> {
                     1_000_000,
                 );
             }
-            let fields = [
-                ("file", disk.file.as_str()),
-                ("stored", if disk.bytes > 0 { "yes" } else { "empty" }),
-            ];
-            trace.record(now, "target", Kind::Resource, &fields);
+            self.note_space(("stored", disk.bytes), &disk.file, now, trace);
         }
         let mut request = reading.request.clone();
         self.by_hand(&mut request);
@@ -296,13 +292,8 @@ impl SimLab<'_> {
                 &[("removed", &vm.made.machine.name)],
             );
         }
-        if let Some(Ok(reading)) = self.crossing.as_ref().map(|crossing| &crossing.reading) {
-            for disk in &reading.disks {
-                self.target.datastore.remove(&disk.file);
-            }
-        }
+        self.give_space_back(now, trace);
         self.staging = 0;
-        self.target.datastore.remove("taken by somebody else");
         self.source_runs_again(now, trace);
         (Completion::Done(Vec::new()), 60_000_000)
     }
