@@ -255,7 +255,7 @@ fn raw_notes(file: &Padded) -> drylab_block::Result<Vec<Witness>> {
     if &tail == b"conectix" {
         notes.push(Witness::quirk("GQ115"));
     }
-    if length % 512 != 0 {
+    if !length.is_multiple_of(512) {
         notes.push(Witness::quirk("DQ500"));
     }
     Ok(notes)

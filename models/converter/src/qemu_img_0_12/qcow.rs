@@ -41,13 +41,13 @@ impl Clusters {
     }
 
     fn packed(&self, entry: u64, skip: u64) -> Place {
-        let top = if self.version == 1 { 63 } else { 62 };
         let size_bits = if self.version == 1 {
             self.cluster_bits
         } else {
             self.cluster_bits.saturating_sub(8)
         };
-        let shift = 62u32.saturating_sub(size_bits).saturating_add(top - 62);
+        let top = if self.version == 1 { 63u32 } else { 62 };
+        let shift = top.saturating_sub(size_bits);
         let mask = 1u64.checked_shl(shift).unwrap_or(0).saturating_sub(1);
         let offset = entry & mask;
         let size = entry.checked_shr(shift).unwrap_or(0)

@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// Newest virtual hardware that libvirt's vmx reader of this time knows.
 const HARDWARE_MAX: u64 = 8;
 
+/// Key of a place in the configuration, and the bytes of the disk there.
+type Found = (String, Arc<dyn ReadAt>);
+
 /// A machine to convert.
 pub(crate) struct Source {
     pub(crate) name: String,
@@ -16,7 +19,7 @@ pub(crate) struct Source {
     pub(crate) vcpus: u32,
     pub(crate) uuid: Option<String>,
     /// Key of the place and bytes, boot disk first.
-    pub(crate) disks: Vec<(String, Arc<dyn ReadAt>)>,
+    pub(crate) disks: Vec<Found>,
     pub(crate) macs: Vec<Mac>,
     pub(crate) has_scsi: bool,
 }
@@ -87,7 +90,7 @@ fn uuid(text: &str) -> Option<String> {
     ))
 }
 
-fn disks(input: &Package, vmx: &Vmx) -> Result<Vec<(String, Arc<dyn ReadAt>)>, ToolError> {
+fn disks(input: &Package, vmx: &Vmx) -> Result<Vec<Found>, ToolError> {
     let scsi = (0..4).flat_map(|bus| (0..16).map(move |unit| format!("scsi{bus}:{unit}")));
     let ide = (0..2).flat_map(|bus| (0..2).map(move |unit| format!("ide{bus}:{unit}")));
     let mut found = Vec::new();
