@@ -98,11 +98,14 @@ impl<K: Ord + Clone, V: Clone> Once<K, V> {
 
 type DiskKey = (usize, String);
 
+/// What a value was made of, kept alive by it, and the value.
+type Pair = (Arc<dyn ReadAt>, Arc<dyn ReadAt>);
+
 struct Memo {
     bases: Once<&'static str, Arc<dyn ReadAt>>,
     disks: Once<(String, String, String), SourceDisk>,
-    converted: Once<DiskKey, (Arc<dyn ReadAt>, Arc<dyn ReadAt>)>,
-    opened: Once<DiskKey, (Arc<dyn ReadAt>, Arc<dyn ReadAt>)>,
+    converted: Once<DiskKey, Pair>,
+    opened: Once<DiskKey, Pair>,
     inspected: Once<DiskKey, (GuestDisk, std::result::Result<Arc<Guest>, Error>)>,
     contents: Once<usize, (Arc<dyn ReadAt>, ContentId)>,
     crossings: Once<String, Arc<Crossing>>,
@@ -343,7 +346,7 @@ fn apply(editor: &mut Editor, edit: &Edit, initramfs: Option<&str>) -> Result<()
 
 fn bytes_of(hex: &str) -> Result<Vec<u8>> {
     let wrong = || Error::unsupported(format_args!("{hex:?} is not an even number of hex digits"));
-    if hex.len() % 2 != 0 || !hex.is_ascii() {
+    if !hex.len().is_multiple_of(2) || !hex.is_ascii() {
         return Err(wrong());
     }
     let pairs = (0..hex.len())
