@@ -107,8 +107,8 @@ JSON holds the hashes of trace and outcome and every event.
 Examples:
   drylab replay scenario.toml
   drylab replay scenario.toml --timeline
-  drylab replay drylab1-041g40p002fqmqhy0 --format json
-  drylab replay drylab1-041g40p002fqmqhy0 --save scenario.toml")]
+  drylab replay drylab1-040ga18a040fezvwzc --format json
+  drylab replay drylab1-040ga18a040fezvwzc --save scenario.toml")]
 pub(crate) struct ReplayArgs {
     /// A token (drylab1-…), or a file that holds a token or a scenario.
     #[arg(value_name = "TOKEN|FILE")]

@@ -18,6 +18,10 @@ fn help_is_data_with_examples_and_the_exit_codes() {
     for code in ["  0 ", "  1 ", "  2 ", "  3 ", "  4 ", "  70 "] {
         assert!(help.contains(code), "{help}");
     }
+    // The token of an example is a real one.
+    let help = data(&["replay", "--help"]);
+    let token = help.split_whitespace().find(|word| word.starts_with("drylab1-0"));
+    assert!(data(&["replay", token.expect("there is one")]).contains("\noutcome "));
     assert!(data(&["--version"]).starts_with("drylab "));
 }
 
