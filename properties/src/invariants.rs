@@ -384,5 +384,6 @@ fn bound_by_address(report: &RunReport) -> bool {
         .edits
         .iter()
         .any(|edit| format!("{edit:?}").contains("NetworkManager"));
-    !managed && !(touched("70-persistent-net.rules") && touched("ifcfg-eth0"))
+    let freed = touched("70-persistent-net.rules") && touched("ifcfg-eth0");
+    !(managed || freed)
 }
