@@ -5,6 +5,7 @@ mod bad_input;
 mod check;
 mod matrix;
 mod output;
+mod readme;
 mod run;
 mod support;
 mod words;

@@ -20,7 +20,9 @@ fn help_is_data_with_examples_and_the_exit_codes() {
     }
     // The token of an example is a real one.
     let help = data(&["replay", "--help"]);
-    let token = help.split_whitespace().find(|word| word.starts_with("drylab1-0"));
+    let token = help
+        .split_whitespace()
+        .find(|word| word.starts_with("drylab1-0"));
     assert!(data(&["replay", token.expect("there is one")]).contains("\noutcome "));
     assert!(data(&["--version"]).starts_with("drylab "));
 }

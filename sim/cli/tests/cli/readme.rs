@@ -1,0 +1,106 @@
+//! The README is true: what it quotes is what the commands print, and the scenario of its first hour behaves as it says.
+
+use crate::support::{data, run, text};
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(root().join("README.md")).expect("there is a README")
+}
+
+/// Blocks between fences, without the indentation of the list they stand in.
+fn blocks(readme: &str) -> Vec<String> {
+    let parts = readme.split("```").skip(1).step_by(2);
+    let lines = |part: &str| {
+        let lines = part
+            .lines()
+            .skip(1)
+            .map(|line| line.strip_prefix("   ").unwrap_or(line).to_owned());
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    parts.map(lines).collect()
+}
+
+#[test]
+fn the_cell_and_the_prediction_that_the_readme_quotes_are_what_the_commands_print() {
+    let readme = readme();
+    let blocks = blocks(&readme);
+    let quoted = |part: &str| {
+        let found = blocks.iter().find(|block| block.contains(part));
+        found
+            .unwrap_or_else(|| panic!("no block has {part:?}"))
+            .trim_end()
+            .to_owned()
+    };
+    let matrix = data(&["matrix"]);
+    let cell = quoted("replay: drylab replay ");
+    assert!(
+        matrix.contains(&cell),
+        "the README quotes\n{cell}\nand the matrix is\n{matrix}"
+    );
+    let token = cell.rsplit(' ').next().expect("a token");
+    assert!(
+        readme.contains(&format!("`drylab replay {token}`")),
+        "{token}"
+    );
+    let disk = root().join("corpora/guests/windows-2008r2/base.qcow2");
+    let check = data(&["check", text(&disk), "--target", "kvm-centos-6.3"]);
+    let quoted = quoted("kvm-centos-6.3: FAILURE");
+    assert!(
+        check.starts_with(&quoted),
+        "the README quotes\n{quoted}\nand the check is\n{check}"
+    );
+}
+
+#[test]
+fn the_scenario_of_the_first_hour_expects_what_it_gets_and_fails_without_its_second_edit() {
+    let file = root().join("corpora/scenarios/lab/edited-guest.toml");
+    assert_eq!(run(&["run", text(&file)]).code, 0);
+    let scenario = std::fs::read_to_string(&file).expect("it is there");
+    let (kept, rest) = scenario.rsplit_once("[[edits]]").expect("two edits");
+    let (_, expect) = rest.split_once("[expect]").expect("an expectation");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mine = folder.path().join("mine.toml");
+    std::fs::write(&mine, format!("{kept}[expect]{expect}")).expect("it is written");
+    let ran = run(&["run", text(&mine)]);
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (
+            2,
+            "drylab: the scenario expects WARNING and came to FAILURE\n"
+        )
+    );
+    assert!(ran.out.contains("HWADDR"), "{}", ran.out);
+}
+
+#[test]
+fn files_folders_and_ids_that_the_readme_names_are_there() {
+    let readme = readme();
+    let spans: Vec<&str> = readme.split('`').skip(1).step_by(2).collect();
+    let folders = [
+        "sim/",
+        "models/",
+        "corpora/",
+        "properties/",
+        "fuzz/",
+        ".ci/",
+    ];
+    let paths = spans
+        .iter()
+        .filter(|span| folders.iter().any(|folder| span.starts_with(folder)));
+    let mut seen = 0;
+    for path in paths.filter(|path| !path.contains([' ', '*'])) {
+        assert!(root().join(path).exists(), "{path}");
+        seen += 1;
+    }
+    assert!(seen > 8, "{seen}");
+    for line in readme
+        .lines()
+        .filter(|line| line.trim_start().starts_with("| "))
+    {
+        assert!(line.trim_end().ends_with('|'), "{line}");
+    }
+}
