@@ -13,12 +13,11 @@ pub fn write() -> Done {
     vmdk()?;
     let scratch = root().join("fuzz/target/seed");
     std::fs::create_dir_all(&scratch)?;
-    ext(&scratch)?;
-    ntfs(&scratch)
+    ext(&scratch)
 }
 
 /// Runs a program; `false`, and said so, where it is not installed or fails.
-fn run(program: &str, arguments: &[&str]) -> bool {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> bool {
     match Command::new(program).args(arguments).output() {
         Ok(done) if done.status.success() => true,
         Ok(done) => {
@@ -290,6 +289,11 @@ fn interrupted(bytes: &[u8]) -> Option<Vec<u8>> {
         let at = journal * 1024 + field;
         bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
     }
+    // Inode 8 is the journal; its size ends before the first block that only an indirect block names.
+    let inodes = u32::from_le_bytes(bytes.get(2056..2060)?.try_into().ok()?);
+    let inode_size = usize::from(u16::from_le_bytes([bytes[1024 + 0x58], bytes[1024 + 0x59]]));
+    let at = usize::try_from(inodes).ok()? * 1024 + 7 * inode_size + 4;
+    bytes[at..at + 4].copy_from_slice(&8192u32.to_le_bytes());
     let home = u32::try_from(home).ok()?;
     let mut put = |block: usize, words: &[u32]| {
         let at = (journal + block) * 1024;
@@ -305,87 +309,4 @@ fn interrupted(bytes: &[u8]) -> Option<Vec<u8>> {
     let at = (journal + 2) * 1024;
     bytes[at..at + 11].copy_from_slice(b"other file\n");
     Some(bytes)
-}
-
-/// An NTFS volume of 1 MiB, and the same squeezed into 56 KiB: files moved to the first MFT records behind the
-/// system's, the root index and the data runs into records nobody uses.
-fn ntfs(scratch: &Path) -> Done {
-    let path = scratch.join("ntfs");
-    let image = path.to_string_lossy().into_owned();
-    std::fs::write(&path, vec![0; 1_052_672])?;
-    let (text, long) = (scratch.join("text"), scratch.join("long"));
-    std::fs::write(&text, b"resident text\n")?;
-    std::fs::write(&long, b"a file in clusters of its own. ".repeat(200))?;
-    let made = run(
-        "mkntfs",
-        &[
-            "-q", "-F", "-s", "512", "-c", "4096", "-p", "0", "-H", "0", "-S", "0", "-L", "seed",
-            "-Q", &image,
-        ],
-    ) && run("ntfscp", &["-q", &image, &text.to_string_lossy(), "a.txt"])
-        && run("ntfscp", &["-q", &image, &long.to_string_lossy(), "b.bin"]);
-    if !made {
-        return Ok(());
-    }
-    let full = std::fs::read(&path)?;
-    keep("ntfs", "whole", &full[..0x2a000])?;
-    let small = squeeze(&full).ok_or("mkntfs laid the volume out in another way")?;
-    keep("ntfs", "squeezed", &small)?;
-    keep("door", "ntfs", &small)?;
-    Ok(())
-}
-
-const MFT: usize = 0x4000;
-const RECORD: usize = 1024;
-
-fn squeeze(full: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = full.to_vec();
-    // The root's index block: records 12 to 15 make cluster 7.
-    let index = run_of(&bytes, 5, 0xa0)?;
-    let from = usize::from(bytes[index + 2]) * 4096;
-    bytes.copy_within(from..from + 4096, 7 * 4096);
-    bytes[index + 2] = 7;
-    // Files 64 and 65 become 24 and 25.
-    for (old, new) in [(64u8, 24u8), (65, 25)] {
-        let at = MFT + usize::from(old) * RECORD;
-        let to = MFT + usize::from(new) * RECORD;
-        bytes.copy_within(at..at + RECORD, to);
-        bytes[to + 0x2c] = new;
-        let block = &mut bytes[7 * 4096..8 * 4096];
-        let place = block
-            .windows(8)
-            .position(|window| window[..6] == [old, 0, 0, 0, 0, 0] && window[6] == 1)?;
-        block[place] = new;
-    }
-    // The data of b.bin, two clusters: records 28 to 35.
-    let data = run_of(&bytes, 25, 0x80)?;
-    if bytes[data..data + 2] != [0x21, 2] {
-        return None;
-    }
-    let from = usize::from(u16::from_le_bytes([bytes[data + 2], bytes[data + 3]])) * 4096;
-    bytes.copy_within(from..from + 8192, 11 * 4096);
-    bytes[data + 2..data + 4].copy_from_slice(&[11, 0]);
-    bytes.truncate(14 * 4096);
-    let sectors = u64::try_from(bytes.len() / 512 - 1).ok()?;
-    bytes[0x28..0x30].copy_from_slice(&sectors.to_le_bytes());
-    Some(bytes)
-}
-
-/// Where the run list of a record's attribute begins.
-fn run_of(bytes: &[u8], record: usize, kind: u8) -> Option<usize> {
-    let start = MFT + record * RECORD;
-    let mut at = start
-        + usize::from(u16::from_le_bytes([
-            bytes[start + 0x14],
-            bytes[start + 0x15],
-        ]));
-    while bytes[at] != 0xff && at < start + RECORD {
-        if bytes[at] == kind && bytes[at + 8] == 1 {
-            return Some(
-                at + usize::from(u16::from_le_bytes([bytes[at + 0x20], bytes[at + 0x21]])),
-            );
-        }
-        at += usize::from(u16::from_le_bytes([bytes[at + 4], bytes[at + 5]]));
-    }
-    None
 }

@@ -6,6 +6,7 @@
 
 mod disks;
 mod golden;
+mod ntfs;
 mod own;
 mod texts;
 
@@ -45,5 +46,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     texts::write()?;
     own::write()?;
     golden::write()?;
-    disks::write()
+    disks::write()?;
+    ntfs::write()
 }
