@@ -120,6 +120,8 @@ fn vmdk() -> Done {
     ];
     keep("vmdk", "stream-tiny", &stream.concat())?;
     keep("detect", "vmdk-stream-tiny", &stream.concat())?;
+    keep("qemu_img", "vmdk-sparse", &sparse.concat())?;
+    keep("qemu_img", "vmdk-stream", &stream.concat())?;
     Ok(())
 }
 

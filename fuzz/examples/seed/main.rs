@@ -8,6 +8,7 @@ mod disks;
 mod golden;
 mod ntfs;
 mod own;
+mod qemu;
 mod texts;
 
 use drylab_block::ReadAt;
@@ -47,5 +48,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     own::write()?;
     golden::write()?;
     disks::write()?;
-    ntfs::write()
+    ntfs::write()?;
+    qemu::write()
 }

@@ -146,6 +146,7 @@ fn description() -> Description {
 fn appliances() -> Done {
     let descriptor = drylab_appliance::ovf::write(&description())?;
     keep("ovf", "esxi", &descriptor)?;
+    keep("virt_convert_ovf", "esxi", &descriptor)?;
     let image = b"no disk, only bytes".to_vec();
     let manifest = b"SHA1(seed.ovf)= da39a3ee5e6b4b0d3255bfef95601890afd80709\nSHA1(seed-disk1.vmdk)= 0beec7b5ea3f0fdbc95d0dd47f3c5bc275da8a33\n".to_vec();
     let long = format!("{}/seed-disk1.vmdk", "f".repeat(80));

@@ -3,7 +3,7 @@
 use crate::keep;
 use std::io;
 
-const SEEDS: [(&str, &str, &str); 22] = [
+const SEEDS: [(&str, &str, &str); 26] = [
     (
         "ovf",
         "draft-09",
@@ -90,6 +90,26 @@ const SEEDS: [(&str, &str, &str); 22] = [
         "inf",
         "network",
         "; comment\n[Version]\nSignature=\"$Windows NT$\"\nClass=Net\nClassGuid={4d36e972-e325-11ce-bfc1-08002be10318}\nDriverVer=06/21/2006,6.1.7600.16385\n[Manufacturer]\n%M%=Models,NTamd64.6.1\n[Models.NTamd64.6.1]\n%D% = install.ndi, PCI\\VEN_8086&DEV_100F, \"PCI\\VEN_8086&DEV_100E\"\n[install.ndi.NT.Services]\nAddService = E1G60, 2, service\n[Strings]\nM=\"Maker\"\nD = \"Adapter \"\"quoted\"\"\"\n",
+    ),
+    (
+        "virt_image",
+        "two-boots",
+        "<?xml version='1.0'?><image><name>seed</name><label>x</label><domain><boot type='hvm'><guest><arch>x86_64</arch></guest><os><loader dev='hd'/><arch>x86_64</arch></os><drive disk='seed.qcow2' target='hda'/></boot><boot type='xen'><guest><arch>i686</arch></guest><os><loader>pygrub</loader></os><drive disk='b.raw'/></boot><devices><vcpu>2</vcpu><memory>524288</memory><interface/><graphics/></devices></domain><storage><disk file='seed.qcow2' use='system' format='qcow2'/><disk file='b.raw' format='raw'/></storage></image>",
+    ),
+    (
+        "virt_convert_ovf",
+        "plain",
+        r#"<?xml version="1.0"?><Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"><References><File ovf:href="disk1.vmdk" ovf:id="f1" ovf:size="9"/></References><DiskSection><Info>d</Info><Disk ovf:capacity="8" ovf:capacityAllocationUnits="byte * 2^30" ovf:diskId="d1" ovf:fileRef="f1"/></DiskSection><NetworkSection><Info>n</Info><Network ovf:name="VM Network"/></NetworkSection><VirtualSystem ovf:id="seed"><Info>v</Info><Name>seed</Name><AnnotationSection><Info/><Annotation>note</Annotation></AnnotationSection><OperatingSystemSection ovf:id="107"><Info/></OperatingSystemSection><VirtualHardwareSection><Info/><Item><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>2</rasd:VirtualQuantity></Item><Item><rasd:AllocationUnits>MegaBytes</rasd:AllocationUnits><rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>512</rasd:VirtualQuantity></Item><Item><rasd:InstanceID>3</rasd:InstanceID><rasd:ResourceType>5</rasd:ResourceType></Item><Item><rasd:AddressOnParent>0</rasd:AddressOnParent><rasd:HostResource>ovf:/disk/d1</rasd:HostResource><rasd:InstanceID>4</rasd:InstanceID><rasd:Parent>3</rasd:Parent><rasd:ResourceType>17</rasd:ResourceType></Item><Item><rasd:Connection>VM Network</rasd:Connection><rasd:InstanceID>5</rasd:InstanceID><rasd:ResourceSubType>E1000</rasd:ResourceSubType><rasd:ResourceType>10</rasd:ResourceType></Item></VirtualHardwareSection></VirtualSystem></Envelope>"#,
+    ),
+    (
+        "virt_convert_vmx",
+        "esxi",
+        "#!/usr/bin/vmplayer\nconfig.version = \"8\"\ndisplayName = \"seed\"\nguestOS = \"centos-64\"\nmemsize = \"1024\"\nnumvcpus = \"2\"\nannotation = \"a note\"\nscsi0.present = \"TRUE\"\nscsi0:0.present = \"TRUE\"\nscsi0:0.fileName = \"disk.vmdk\"\nide1:0.present = \"TRUE\"\nide1:0.deviceType = \"cdrom-image\"\nide1:0.fileName = \"/iso\"\nethernet0.present = \"TRUE\"\nethernet0.addressType = \"generated\"\nethernet0.generatedAddress = \"00:0c:29:4f:8e:35\"\nfloppy0.present = \"FALSE\"\n",
+    ),
+    (
+        "virt_convert_vmx",
+        "descriptor-too",
+        "# Disk DescriptorFile\nversion=1\nCID=1234abcd\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 64 FLAT \"disk-flat.vmdk\" 0\ndisplayName = \"seed\"\nide0:0.present = \"true\"\nide0:0.fileName = \"disk1.vmdk\"\n",
     ),
     ("elf", "no-elf", "\u{7f}ELF"),
     ("scenario", "another-version", "format = 2\n"),

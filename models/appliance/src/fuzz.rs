@@ -5,7 +5,7 @@
 use crate::manifest::{Algorithm, Manifest};
 use crate::ova::Ova;
 use crate::units::{self, Absent};
-use crate::{Limits, libvirt, ovf, vmx};
+use crate::{Limits, libvirt, ovf, virt_image, vmx};
 use drylab_block::ReadAt;
 use std::sync::Arc;
 
@@ -113,6 +113,18 @@ pub fn libvirt(data: &[u8]) {
             domain.bare(),
             "printing and reading keeps the content"
         );
+    }
+}
+
+/// virt-image: what is read can be printed and read again to the same descriptor.
+pub fn virt_image(data: &[u8]) {
+    let Ok(image) = virt_image::parse(data, &limits()) else {
+        return;
+    };
+    if let Ok(printed) = virt_image::print(&image) {
+        let again = virt_image::parse(&printed, &Limits::DEFAULT);
+        let again = again.unwrap_or_else(|wrong| unreachable!("what was printed is read: {wrong}"));
+        assert_eq!(again, image, "printing and reading keeps the descriptor");
     }
 }
 

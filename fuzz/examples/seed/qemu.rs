@@ -1,0 +1,55 @@
+//! Small disks by qemu-img in the formats that its version 0.12 read, cut behind their last byte that is not zero.
+
+use crate::disks::run;
+use crate::keep;
+use std::path::Path;
+
+/// Name of the seed, format, options, whether compressed.
+const DISKS: [(&str, &str, &str, bool); 9] = [
+    ("qcow", "qcow", "", false),
+    ("qcow-c", "qcow", "", true),
+    ("qcow2", "qcow2", "compat=0.10,cluster_size=512", false),
+    ("qcow2-c", "qcow2", "compat=0.10,cluster_size=512", true),
+    ("vdi", "vdi", "", false),
+    ("vpc-dynamic", "vpc", "", false),
+    ("vpc-fixed", "vpc", "subformat=fixed", false),
+    ("qed", "qed", "cluster_size=4096,table_size=1", false),
+    ("parallels", "parallels", "cluster_size=65536", false),
+];
+
+pub fn write() -> Result<(), Box<dyn std::error::Error>> {
+    let scratch = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/seed");
+    std::fs::create_dir_all(&scratch)?;
+    let source = scratch.join("disk");
+    let mut disk = b"text of a disk, ".repeat(40);
+    disk.resize(9000, 0);
+    disk.extend((0..=255u8).cycle().take(1024));
+    disk.resize(32 << 10, 0);
+    std::fs::write(&source, &disk)?;
+    let (source, made) = (source.to_string_lossy(), scratch.join("made"));
+    for (name, format, options, compressed) in DISKS {
+        let target = made.to_string_lossy();
+        let mut arguments = vec!["convert", "-f", "raw", "-O", format];
+        if !options.is_empty() {
+            arguments.extend(["-o", options]);
+        }
+        if compressed {
+            arguments.push("-c");
+        }
+        arguments.extend([&*source, &*target]);
+        if !run("qemu-img", &arguments) {
+            continue;
+        }
+        let mut bytes = std::fs::read(&made)?;
+        let used = bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |at| at + 1);
+        // A fixed VHD has its footer behind the data; the others begin with what they need.
+        bytes.truncate(used.next_multiple_of(512));
+        keep("qemu_img", name, &bytes)?;
+    }
+    let flat = "# Disk DescriptorFile\nversion=1\nCID=1234abcd\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 64 FLAT \"disk-flat.vmdk\" 0\n";
+    keep("qemu_img", "vmdk-flat", flat.as_bytes())?;
+    Ok(())
+}
