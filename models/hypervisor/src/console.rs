@@ -7,6 +7,24 @@ use drylab_catalog::{
     Witness,
 };
 
+/// A disk to attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskRequest {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Controller model; `None` leaves it to the console.
+    pub controller: Option<String>,
+}
+
+/// An adapter to add.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NicRequest {
+    /// Model; `None` leaves it to the console.
+    pub model: Option<String>,
+    /// Address; `None` lets the console draw one.
+    pub mac: Option<Mac>,
+}
+
 /// What a person (or an importer) asks the console for. `None` leaves the choice to the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -18,18 +36,37 @@ pub struct Request {
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// Sizes of the disks in bytes, boot disk first.
-    pub disks: Vec<u64>,
-    /// Controller model of the disks.
-    pub controller: Option<String>,
-    /// Adapter model.
-    pub nic_model: Option<String>,
-    /// Adapter address.
-    pub mac: Option<Mac>,
+    /// Disks, boot disk first.
+    pub disks: Vec<DiskRequest>,
+    /// Adapters in order; none for a machine without a network.
+    pub nics: Vec<NicRequest>,
     /// SMBIOS UUID.
     pub uuid: Option<String>,
     /// Whether the real-time clock counts local time.
     pub clock: Option<Clock>,
+}
+
+impl Request {
+    /// What the wizard asks for when a person says no more than this: disks and one adapter at the console's choice.
+    #[must_use]
+    pub fn plain(name: &str, guest: &str, (vcpus, memory_mib): (u32, u64), disks: &[u64]) -> Self {
+        Self {
+            name: name.to_owned(),
+            guest: guest.to_owned(),
+            vcpus,
+            memory_mib,
+            disks: disks
+                .iter()
+                .map(|bytes| DiskRequest {
+                    bytes: *bytes,
+                    controller: None,
+                })
+                .collect(),
+            nics: vec![NicRequest::default()],
+            uuid: None,
+            clock: None,
+        }
+    }
 }
 
 /// Raw words the caller drew for the console's own choices.
@@ -60,13 +97,16 @@ impl Made {
     }
 }
 
-/// The product's word for a guest type.
+/// The product's word for a guest type: the version's own, else the one an operator picks for its major version
+/// (`centos-6.4` under `os.centos-6`), else "other".
 ///
 /// # Errors
 /// [`Missing`] when not even "other" is known.
 pub fn os_choice<'p>(facts: &Facts<'p>, guest: &str) -> Result<Known<&'p str>, Missing> {
+    let major = guest.split_once('.').map_or(guest, |(major, _)| major);
     facts
         .text(&format!("os.{guest}"))
+        .or_else(|_| facts.text(&format!("os.{major}")))
         .or_else(|_| facts.text("os.other"))
 }
 
@@ -83,30 +123,40 @@ pub fn create(
     let mut why = Vec::new();
     let choice = os_choice(facts, &request.guest)?;
     let default = |part: &str| facts.text(&format!("default.{}.{part}", choice.value));
-    let mut chosen = |part: &'static str, asked: &Option<String>| -> Result<String, Missing> {
-        if let Some(asked) = asked {
-            return Ok(asked.clone());
-        }
+    let mut chosen = |part: &'static str| -> Result<String, Missing> {
         let known = default(part)?;
         because(&mut why, part, &choice);
         because(&mut why, part, &known);
         Ok(known.value.to_owned())
     };
-    let controller = chosen("controller", &request.controller)?;
-    let nic_model = chosen("nic", &request.nic_model)?;
+    let default_controller = match request.disks.iter().all(|disk| disk.controller.is_some()) {
+        true => None,
+        false => Some(chosen("controller")?),
+    };
+    let default_nic = match request.nics.iter().all(|nic| nic.model.is_some()) {
+        true => None,
+        false => Some(chosen("nic")?),
+    };
     let clock = match request.clock {
         Some(clock) => clock,
-        None if chosen("clock", &None)? == "localtime" => Clock::Localtime,
+        None if chosen("clock")? == "localtime" => Clock::Localtime,
         None => Clock::Utc,
     };
     let cpu = cpu(facts, host, request.vcpus, &mut why)?;
     let memory = memory(facts, request.memory_mib, &mut why)?;
-    let mac = match request.mac {
-        Some(mac) => mac,
-        None => drawn_mac(facts, draws.mac, &mut why)?,
-    };
-    let (controllers, disks, cdroms) = storage(facts, &controller, &request.disks, &mut why)?;
-    let nic_slot = slot(facts, &nic_model, &mut why)?;
+    let (controllers, disks, cdroms) = storage(
+        facts,
+        default_controller.as_deref(),
+        &request.disks,
+        &mut why,
+    )?;
+    let nics = nics(
+        facts,
+        default_nic.as_deref(),
+        &request.nics,
+        draws.mac,
+        &mut why,
+    )?;
     let on_host = format!("host {}", host.name);
     why.push((
         "clock-rate",
@@ -123,7 +173,7 @@ pub fn create(
         "disks",
         Witness::descriptor(
             &*request.name,
-            format!("disks of {:?} bytes asked for", request.disks),
+            format!("{} disks asked for", request.disks.len()),
         ),
     ));
     let text = |key: &str| facts.text(key).map(|known| known.value.to_owned());
@@ -147,12 +197,7 @@ pub fn create(
         controllers,
         disks,
         cdroms,
-        nics: vec![Nic {
-            model: nic_model,
-            mac,
-            slot: nic_slot,
-            network: text("network.name")?,
-        }],
+        nics,
         clock,
     };
     Ok(Made { machine, why })
@@ -248,63 +293,115 @@ fn parse_slot(text: &str) -> Option<PciAddress> {
     })
 }
 
+/// Adapters in slot order; each further one sits a slot behind.
+fn nics(
+    facts: &Facts<'_>,
+    default: Option<&str>,
+    asked: &[NicRequest],
+    word: u64,
+    why: &mut Why,
+) -> Result<Vec<Nic>, Missing> {
+    let network = facts.text("network.name")?.value;
+    let mut nics = Vec::new();
+    for (number, nic) in (0u8..).zip(asked) {
+        let model = nic.model.as_deref().or(default).unwrap_or_default();
+        let mac = match nic.mac {
+            Some(mac) => mac,
+            None => drawn_mac(facts, word.rotate_left(24 * u32::from(number)), why)?,
+        };
+        let first = slot(facts, model, why)?;
+        let slot = PciAddress {
+            device: first.device.saturating_add(number),
+            ..first
+        };
+        nics.push(Nic {
+            model: model.to_owned(),
+            mac,
+            slot,
+            network: network.to_owned(),
+        });
+    }
+    Ok(nics)
+}
+
 type Storage = (Vec<Controller>, Vec<Disk>, Vec<Cdrom>);
 
 /// Controllers, disks on them, and the CD-ROM drive the wizard adds.
 fn storage(
     facts: &Facts<'_>,
-    model: &str,
-    sizes: &[u64],
+    default: Option<&str>,
+    asked: &[DiskRequest],
     why: &mut Why,
 ) -> Result<Storage, Missing> {
     let cd_model = facts.text("cdrom.controller")?.value;
     let cd_unit = u32::try_from(facts.number("cdrom.unit")?.value).unwrap_or(0);
-    let mut controllers = Vec::new();
-    let mut disks = Vec::new();
-    let is_block = drylab_catalog::device::device(model)
-        .is_some_and(|d| d.class == drylab_catalog::device::Class::Block);
-    let first = slot(facts, model, why)?;
-    for (index, bytes) in sizes.iter().enumerate() {
-        let number = u32::try_from(index).unwrap_or(u32::MAX);
-        // A virtio disk is its own PCI function; on a bus, disks share one controller.
-        if is_block || controllers.is_empty() {
+    let mut controllers: Vec<Controller> = Vec::new();
+    let mut disks: Vec<Disk> = Vec::new();
+    for disk in asked {
+        let model = disk.controller.as_deref().or(default).unwrap_or_default();
+        let at = attach(facts, model, &mut controllers, why)?;
+        let before = disks.iter().filter(|other| other.controller == at).count();
+        let unit = match is_block(model) {
+            true => 0,
+            false => unit_of(
+                model == cd_model,
+                u32::try_from(before).unwrap_or(u32::MAX),
+                cd_unit,
+            ),
+        };
+        disks.push(Disk {
+            controller: at,
+            unit,
+            bytes: disk.bytes,
+        });
+    }
+    let cd_at = attach(facts, cd_model, &mut controllers, why)?;
+    Ok((
+        controllers,
+        disks,
+        vec![Cdrom {
+            controller: cd_at,
+            unit: cd_unit,
+        }],
+    ))
+}
+
+fn is_block(model: &str) -> bool {
+    drylab_catalog::device::device(model)
+        .is_some_and(|device| device.class == drylab_catalog::device::Class::Block)
+}
+
+/// The controller a device of this model goes to. A virtio disk is its own PCI function, one slot behind the last; on
+/// a bus, devices share one controller.
+fn attach(
+    facts: &Facts<'_>,
+    model: &str,
+    controllers: &mut Vec<Controller>,
+    why: &mut Why,
+) -> Result<u32, Missing> {
+    let alike = controllers
+        .iter()
+        .filter(|controller| controller.model == model)
+        .count();
+    let shared = controllers
+        .iter()
+        .position(|controller| controller.model == model)
+        .filter(|_| !is_block(model));
+    let at = match shared {
+        Some(at) => at,
+        None => {
+            let first = slot(facts, model, why)?;
             let device = first
                 .device
-                .saturating_add(u8::try_from(index).unwrap_or(0));
+                .saturating_add(u8::try_from(alike).unwrap_or(0));
             controllers.push(Controller {
                 model: model.to_owned(),
                 slot: PciAddress { device, ..first },
             });
-        }
-        let (controller, unit) = if is_block {
-            (number, 0)
-        } else {
-            (0, unit_of(model == cd_model, number, cd_unit))
-        };
-        disks.push(Disk {
-            controller,
-            unit,
-            bytes: *bytes,
-        });
-    }
-    let shared = controllers
-        .iter()
-        .position(|controller| controller.model == cd_model);
-    let at = match shared {
-        Some(at) => at,
-        None => {
-            controllers.push(Controller {
-                model: cd_model.to_owned(),
-                slot: slot(facts, cd_model, why)?,
-            });
             controllers.len() - 1
         }
     };
-    let cdroms = vec![Cdrom {
-        controller: u32::try_from(at).unwrap_or(0),
-        unit: cd_unit,
-    }];
-    Ok((controllers, disks, cdroms))
+    Ok(u32::try_from(at).unwrap_or(u32::MAX))
 }
 
 /// Position of the n-th disk: SCSI target 7 belongs to the controller, and a shared IDE cable has the CD-ROM on it.

@@ -7,10 +7,7 @@
 //! let products = products();
 //! let kvm = &products[&"kvm-centos-6.3".into()];
 //! let lab = LabFile::of_the_report();
-//! let request = console::Request {
-//!     name: "ubuntu".into(), guest: "ubuntu-12.04".into(), vcpus: 2, memory_mib: 2048, disks: vec![8 << 30],
-//!     controller: None, nic_model: None, mac: None, uuid: None, clock: None,
-//! };
+//! let request = console::Request::plain("ubuntu", "ubuntu-12.04", (2, 2048), &[8 << 30]);
 //! let draws = console::Draws { mac: 7, uuid: 7 };
 //! let made = console::create(&kvm.facts(), lab.host_of(&kvm.id).unwrap(), &request, draws)?;
 //! // The osdict of January 2012 does not know Ubuntu 12.04: it gets IDE and rtl8139.

@@ -22,18 +22,7 @@ fn product(id: &str) -> Product {
 }
 
 fn machine(product: &Product, guest: &str) -> Machine {
-    let request = console::Request {
-        name: "vm".to_owned(),
-        guest: guest.to_owned(),
-        vcpus: 2,
-        memory_mib: 1026,
-        disks: vec![1 << 30],
-        controller: None,
-        nic_model: None,
-        mac: None,
-        uuid: None,
-        clock: None,
-    };
+    let request = console::Request::plain("vm", guest, (2, 1026), &[1 << 30]);
     let lab = LabFile::of_the_report();
     let host = lab.host_of(&product.id).expect("a host");
     console::create(
@@ -96,14 +85,14 @@ fn vsphere_reads_its_own_export_and_loses_only_the_address() {
         );
         assert_eq!(request.guest, guest);
         assert_eq!(
-            request.controller.as_deref(),
+            request.disks[0].controller.as_deref(),
             Some(machine.controllers[0].model.as_str())
         );
         assert_eq!(
-            request.nic_model.as_deref(),
+            request.nics[0].model.as_deref(),
             Some(machine.nics[0].model.as_str())
         );
-        assert_eq!(request.mac, None);
+        assert_eq!(request.nics[0].mac, None);
         let image = open(
             package.files[&reading.disks[0].file].clone(),
             &Limits::DEFAULT,
@@ -227,7 +216,7 @@ fn a_hosted_sparse_disk_is_refused_by_esxi_until_it_is_cloned() {
         .expect("a reading");
     assert_eq!(reading.remarks[0].verdict, Verdict::Refused);
     assert_eq!(
-        reading.request.controller.as_deref(),
+        reading.request.disks[0].controller.as_deref(),
         Some("piix4-ide"),
         "the descriptor says ide"
     );

@@ -32,10 +32,12 @@ struct Variant {
     delta: &'static [u8],
     /// Address of the adapter it was installed with.
     mac: [u8; 6],
+    /// Address it leased there, as its own lease file says.
+    lease: [u8; 4],
 }
 
 macro_rules! golden {
-    ($guest:literal, $($product:literal: $mac:expr),+) => {
+    ($guest:literal, $($product:literal: $mac:expr => $lease:expr),+) => {
         Golden {
             guest: $guest,
             base: include_bytes!(concat!("../../../corpora/guests/", $guest, "/base.qcow2")),
@@ -43,6 +45,7 @@ macro_rules! golden {
                 product: $product,
                 delta: include_bytes!(concat!("../../../corpora/guests/", $guest, "/", $product, ".delta")),
                 mac: $mac,
+                lease: $lease,
             }),+],
         }
     };
@@ -50,9 +53,9 @@ macro_rules! golden {
 
 /// Registration of golden guests: one line each.
 static GOLDEN: [Golden; 3] = [
-    golden!("centos-6.3", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x35], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x58]),
-    golden!("ubuntu-12.04", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x36], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x59]),
-    golden!("windows-2008r2", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x37], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x5a]),
+    golden!("centos-6.3", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x35] => [10, 20, 0, 135], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x58] => [10, 20, 0, 158]),
+    golden!("ubuntu-12.04", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x36] => [10, 20, 0, 136], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x59] => [10, 20, 0, 159]),
+    golden!("windows-2008r2", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x37] => [10, 20, 0, 137], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x5a] => [10, 20, 0, 160]),
 ];
 
 /// A machine's disk as it stands at the source, with the address it was installed with.
@@ -62,6 +65,8 @@ pub struct SourceDisk {
     pub disk: GuestDisk,
     /// Address of the adapter.
     pub mac: Mac,
+    /// Address it holds a lease of.
+    pub lease: std::net::Ipv4Addr,
 }
 
 /// Everything runs have in common.
@@ -206,6 +211,7 @@ impl Library {
         Ok(SourceDisk {
             disk,
             mac: Mac(variant.mac),
+            lease: variant.lease.into(),
         })
     }
 

@@ -8,19 +8,17 @@ use drylab_block::{Limits, ReadAt};
 use drylab_catalog::Witness;
 use drylab_image::{Format, open};
 
-fn request(operator: &Operator, disks: Vec<u64>, controller: Option<String>) -> Request {
-    Request {
-        name: operator.name.clone(),
-        guest: operator.guest.clone(),
-        vcpus: operator.vcpus,
-        memory_mib: operator.memory_mib,
+fn request(operator: &Operator, disks: &[u64], controller: Option<&str>) -> Request {
+    let mut request = Request::plain(
+        &operator.name,
+        &operator.guest,
+        (operator.vcpus, operator.memory_mib),
         disks,
-        controller,
-        nic_model: None,
-        mac: None,
-        uuid: None,
-        clock: None,
+    );
+    for disk in &mut request.disks {
+        disk.controller = controller.map(str::to_owned);
     }
+    request
 }
 
 /// The file a person picks for a disk: the flat extent beside a VMFS descriptor, else the disk file itself.
@@ -65,7 +63,7 @@ pub fn virt_manager_import(
     }
     Ok(Reading {
         remarks: Vec::new(),
-        request: request(operator, sizes, None),
+        request: request(operator, &sizes, None),
         disks: plans,
         by_hand: vec![Witness::quirk("DQ401")],
         mac: drawn.chain(),
@@ -131,7 +129,7 @@ pub fn vsphere_existing_disk(
     }
     Ok(Reading {
         remarks,
-        request: request(operator, sizes, controller),
+        request: request(operator, &sizes, controller.as_deref()),
         disks: plans,
         by_hand: vec![Witness::quirk("DQ402")],
         mac: drawn.chain(),

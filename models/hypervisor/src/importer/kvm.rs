@@ -1,7 +1,7 @@
 //! libvirt on KVM: `virsh define`, and `virt-image` on what virt-convert wrote.
 
 use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, refused};
-use crate::console::Request;
+use crate::console::{DiskRequest, NicRequest, Request};
 use crate::exporter::LIBVIRT_NICS;
 use crate::facts::Facts;
 use drylab_appliance::{Package, libvirt};
@@ -45,21 +45,27 @@ pub fn virsh_define(
             witness,
         });
     }
-    let nic = domain.interfaces.first();
-    let nic_model = nic
-        .map(|nic| nic_model(facts, name, nic, &mut remarks))
-        .transpose()?;
     let kept = facts.text("mac.on-register")?;
-    let mac: Option<Mac> = nic
-        .and_then(|nic| nic.mac.as_deref()?.parse().ok())
-        .filter(|_| kept.value == "kept");
-    let controller = disks.first().map(|disk| {
+    let mut nics = Vec::new();
+    for nic in &domain.interfaces {
+        let mac: Option<Mac> = nic
+            .mac
+            .as_deref()
+            .and_then(|mac| mac.parse().ok())
+            .filter(|_| kept.value == "kept");
+        nics.push(NicRequest {
+            model: Some(nic_model(facts, name, nic, &mut remarks)?),
+            mac,
+        });
+    }
+    let controllers = disks.iter().map(|disk| {
         if disk.bus.as_deref() == Some("virtio") {
             "virtio-blk"
         } else {
             "piix3-ide"
         }
     });
+    let controllers: Vec<&str> = controllers.collect();
     let named: Vec<(String, Option<String>)> = disks
         .iter()
         .map(|disk| {
@@ -70,10 +76,18 @@ pub fn virsh_define(
         })
         .collect();
     let (plans, sizes) = plans(package, &named)?;
-    let mac_says = mac.map_or_else(
+    let mac_says = nics.first().and_then(|nic| nic.mac).map_or_else(
         || "no address: one is drawn".to_owned(),
         |mac| format!("mac address {mac}"),
     );
+    let asked = sizes
+        .iter()
+        .zip(controllers)
+        .map(|(bytes, controller)| DiskRequest {
+            bytes: *bytes,
+            controller: Some(controller.to_owned()),
+        })
+        .collect();
     Ok(Reading {
         remarks,
         request: Request {
@@ -81,10 +95,8 @@ pub fn virsh_define(
             guest: operator.guest.clone(),
             vcpus: domain.vcpus,
             memory_mib: domain.memory_kib.div_ceil(1024),
-            disks: sizes,
-            controller: controller.map(str::to_owned),
-            nic_model,
-            mac,
+            disks: asked,
+            nics,
             uuid: domain.uuid.clone(),
             clock: match domain.clock_offset.as_deref() {
                 Some("localtime") => Some(Clock::Localtime),
@@ -201,10 +213,16 @@ pub fn virt_image(
             guest: "other".to_owned(),
             vcpus: image.vcpus,
             memory_mib: image.memory_kib.div_ceil(1024),
-            disks: sizes,
-            controller: Some("piix3-ide".to_owned()),
-            nic_model: None,
-            mac: None,
+            disks: sizes
+                .iter()
+                .map(|bytes| DiskRequest {
+                    bytes: *bytes,
+                    controller: Some("piix3-ide".to_owned()),
+                })
+                .collect(),
+            nics: (0..image.interfaces)
+                .map(|_| NicRequest::default())
+                .collect(),
             uuid: None,
             clock: None,
         },

@@ -1,7 +1,7 @@
 //! vSphere Client: Deploy OVF Template, and Add to Inventory.
 
 use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, refused};
-use crate::console::Request;
+use crate::console::{DiskRequest, NicRequest, Request};
 use crate::exporter::VMX_NAMES;
 use crate::facts::{Facts, Missing};
 use drylab_appliance::manifest::Manifest;
@@ -53,9 +53,14 @@ pub fn vsphere_deploy_ovf(
             .unwrap_or(1),
         memory_mib: memory.ok_or_else(|| refused(name, "no memory item with a number"))?,
         disks: disks.1,
-        controller: model_named(facts, items, resource::SCSI),
-        nic_model: model_named(facts, items, resource::ETHERNET),
-        mac: None,
+        nics: items
+            .iter()
+            .filter(|item| item.resource_type == resource::ETHERNET)
+            .map(|item| NicRequest {
+                model: model_of(facts, item),
+                mac: None,
+            })
+            .collect(),
         uuid: None,
         clock: None,
     };
@@ -216,7 +221,7 @@ fn manifest(
     Ok(())
 }
 
-type Disks = (Vec<DiskPlan>, Vec<u64>);
+type Disks = (Vec<DiskPlan>, Vec<DiskRequest>);
 
 /// Disk items in document order, each with its declaration and file; the wizard provisions them flat.
 fn disks(
@@ -289,7 +294,11 @@ fn disks(
             stored: Stored::Flat,
             bytes: capacity,
         });
-        sizes.push(capacity);
+        let controller = parent_model(facts, system, item)?;
+        sizes.push(DiskRequest {
+            bytes: capacity,
+            controller,
+        });
     }
     Ok((plans, sizes))
 }
@@ -318,23 +327,39 @@ fn guest_of(facts: &Facts<'_>, vmw_type: Option<&str>) -> Option<String> {
     })
 }
 
-/// The first subtype of the first such item that this product knows, without case.
-fn model_named(facts: &Facts<'_>, items: &[Item], kind: u16) -> Option<String> {
-    let item = items.iter().find(|item| item.resource_type == kind)?;
-    let keys: Vec<&str> = facts
-        .product()
-        .facts
-        .keys()
-        .filter_map(|key| key.strip_prefix("ovf.name."))
-        .collect();
+/// The first of an item's subtypes that this product knows, without case.
+fn model_of(facts: &Facts<'_>, item: &Item) -> Option<String> {
+    let keys = || {
+        facts
+            .product()
+            .facts
+            .keys()
+            .filter_map(|key| key.strip_prefix("ovf.name."))
+    };
     item.sub_types().into_iter().find_map(|subtype| {
-        let known = |model: &&&str| {
+        let known = |model: &&str| {
             facts
                 .text(&format!("ovf.name.{model}"))
                 .is_ok_and(|known| known.value.eq_ignore_ascii_case(subtype))
         };
-        keys.iter().find(known).map(|model| (*model).to_owned())
+        keys().find(known).map(str::to_owned)
     })
+}
+
+/// The controller a disk item hangs on, by its Parent: IDE, or the SCSI model named there.
+fn parent_model(
+    facts: &Facts<'_>,
+    system: &VirtualSystem,
+    disk: &Item,
+) -> Result<Option<String>, ReadError> {
+    let parent = disk.parent.as_deref().and_then(|id| system.item(id));
+    match parent {
+        Some(item) if item.resource_type == resource::IDE => {
+            Ok(Some(facts.text("cdrom.controller")?.value.to_owned()))
+        }
+        Some(item) => Ok(model_of(facts, item)),
+        None => Ok(None),
+    }
 }
 
 /// Add to Inventory of a copied folder, answered with "I moved it": addresses and UUID stay.
@@ -360,26 +385,43 @@ pub fn vsphere_register_vmx(
             .map(|(model, _)| (*model).to_owned())
     };
     let kept = facts.text("mac.on-register")?;
-    let mac = vmx
-        .get("ethernet0.generatedAddress")
-        .or_else(|| vmx.get("ethernet0.address"));
-    let mac: Option<Mac> = mac
-        .and_then(|text| text.parse().ok())
-        .filter(|_| kept.value == "kept");
-    let (mut plans, mut sizes) = (Vec::new(), Vec::new());
+    let nics: Vec<NicRequest> = (0..10)
+        .filter(|number| vmx.is_true(&format!("ethernet{number}.present")))
+        .map(|number| {
+            let address = |key: &str| vmx.get(&format!("ethernet{number}.{key}"));
+            let mac = address("generatedAddress").or_else(|| address("address"));
+            let mac: Option<Mac> = mac
+                .and_then(|text| text.parse().ok())
+                .filter(|_| kept.value == "kept");
+            NicRequest {
+                model: model(&format!("ethernet{number}.virtualDev")),
+                mac,
+            }
+        })
+        .collect();
+    let (mut plans, mut disks) = (Vec::new(), Vec::new());
     for disk in &package.disks {
         let file = format!("{}-flat.vmdk", disk.trim_end_matches(".vmdk"));
         let bytes = package
             .file(&file)
             .map_err(|error| refused(name, error))?
             .len();
+        let place = vmx
+            .entries
+            .iter()
+            .find(|entry| entry.value == *disk)
+            .map_or("", |entry| entry.key.as_str());
+        let controller = match place.to_ascii_lowercase().starts_with("ide") {
+            true => Some(facts.text("cdrom.controller")?.value.to_owned()),
+            false => model("scsi0.virtualDev"),
+        };
         plans.push(DiskPlan {
             file,
             declared_format: Some("raw".to_owned()),
             stored: Stored::Flat,
             bytes,
         });
-        sizes.push(bytes);
+        disks.push(DiskRequest { bytes, controller });
     }
     let uuid = vmx.get("uuid.bios").map(dashed_uuid);
     let guest_os = vmx.get("guestOS").unwrap_or("other");
@@ -402,10 +444,8 @@ pub fn vsphere_register_vmx(
                 .and_then(|count| u32::try_from(count).ok())
                 .unwrap_or(1),
             memory_mib: number("memsize").ok_or_else(|| refused(name, "no memsize"))?,
-            disks: sizes,
-            controller: model("scsi0.virtualDev"),
-            nic_model: model("ethernet0.virtualDev"),
-            mac,
+            disks,
+            nics,
             uuid,
             clock: None,
         },

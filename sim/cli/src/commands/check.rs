@@ -7,9 +7,7 @@ use crate::input::Input;
 use crate::terminal;
 use drylab_block::Severity;
 use drylab_catalog::{Mark, ProductId, Witness};
-use drylab_pipeline::{
-    CannotRun, Library, Overall, PredictedFinding, Prediction, predict, predict_package,
-};
+use drylab_pipeline::{CannotRun, Library, Overall, PredictedFinding, Prediction, predict_package};
 use drylab_report::{Noticed, check_json, check_text, containers_text};
 
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Stop> {
@@ -39,26 +37,19 @@ fn predictions(
     let Some(boot_disk) = input.disks.first() else {
         return Err(Stop::input(task, "it has no disk"));
     };
-    let guest = library.inspect(boot_disk).on(&task)?;
+    library.inspect(boot_disk).on(&task)?;
     let cannot = |why: CannotRun| Stop::input(&task, why);
     let around = around(input);
     let predict_one = |target: &ProductId| {
-        let inside = predict(library, boot_disk, target)?;
-        let package = predict_package(library, &input.package, &guest, target)?;
-        Ok(joined(inside, package, &around))
+        let prediction = predict_package(library, boot_disk, &input.package, target)?;
+        Ok(joined(prediction, &around))
     };
     let all = targets.iter().map(predict_one);
     all.collect::<Result<_, _>>().map_err(cannot)
 }
 
-/// What is predicted from the guest, from what it came in and from what is wrong with that: the aggregation rule holds
-/// over all of it.
-fn joined(
-    mut prediction: Prediction,
-    package: Vec<PredictedFinding>,
-    around: &[PredictedFinding],
-) -> Prediction {
-    prediction.findings.extend(package);
+/// What is predicted, and what is wrong around it: the aggregation rule holds over all of it.
+fn joined(mut prediction: Prediction, around: &[PredictedFinding]) -> Prediction {
     prediction.findings.extend(around.iter().cloned());
     let scores = prediction.findings.iter().map(|finding| finding.score);
     prediction.overall = scores.fold(prediction.overall, Ord::min);

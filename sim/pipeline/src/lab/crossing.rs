@@ -328,6 +328,9 @@ fn qemu_img(
             )
         })?;
         let converted = qemu_img_0_12::convert(file, None, format)?;
+        if converted.exit != 0 {
+            return Err(Stopped::Failed(converted.message, converted.notes));
+        }
         let stem = disk
             .rsplit_once('.')
             .map_or(disk.as_str(), |(stem, _)| stem);

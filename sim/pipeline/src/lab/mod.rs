@@ -153,7 +153,17 @@ impl<'a> SimLab<'a> {
             host_suffix(scenario, true),
             scenario.lab.datastore_free,
         );
-        let lan = wires::build(library, scenario, &streams, (&source, &target));
+        let held = library
+            .inspect(&source_disk.disk)
+            .ok()
+            .map(|guest| wires::Held::of(&source_disk, &guest));
+        let lan = wires::build(
+            library,
+            scenario,
+            &streams,
+            (&source, &target),
+            held.as_ref(),
+        );
         let source_vm = source::machine(&source, scenario, &source_disk);
         source.take_in(&scenario.guest, &source_disk, &source_vm);
         if scenario.lab.name_taken {

@@ -1,7 +1,7 @@
 //! Booting a guest on a machine and taking its facts, as the script inside it would.
 
 use crate::facts::{Fact, GuestFacts, Seen};
-use drylab_catalog::{Clock, Machine, Place, Witness};
+use drylab_catalog::{Clock, Machine, Mark, Place, Witness};
 use drylab_guest::Tree;
 use drylab_guest::boot::{BootReport, boot};
 use drylab_guest::inspect::{Guest, System};
@@ -42,6 +42,8 @@ pub(super) struct Setting<'a> {
     /// Seconds local time is ahead of UTC at this site.
     pub(super) zone_s: i64,
     pub(super) component: &'static str,
+    /// How sure the lab file is of the network the machine is on.
+    pub(super) lab_mark: Mark,
 }
 
 /// Boots the guest and takes its facts; returns them with the microseconds it took.
@@ -77,6 +79,15 @@ pub(super) fn observe(
     for packet in &net.packets {
         record_packet(trace, packet);
     }
+    let mut net = net;
+    for witness in net
+        .witnesses
+        .values_mut()
+        .flatten()
+        .filter(|link| matches!(link.place, Place::Lab(_)))
+    {
+        witness.mark = witness.mark.min(setting.lab_mark);
+    }
     let facts = facts(setting, machine, &report, &net);
     boots.files = Some(net.files.clone());
     boots.windows.clone_from(&net.windows);
@@ -103,7 +114,7 @@ fn bring_up(setting: &Setting<'_>, boots: &Boots, lan: &mut Lan, at: u64) -> Net
                 .as_ref()
                 .map(|kernel| kernel.version.value.clone())
                 .unwrap_or_default();
-            // Quirk DQ403. It decides only for locally administered addresses, whose chain cites it.
+            // Quirk DQ403, which the naming cites where it decides.
             let boot = LinuxBootNet {
                 kernel,
                 addr_assign_type: Some(0),
@@ -156,10 +167,6 @@ fn facts(
             / 1_000_000,
     );
     let mut name = net_why(net, "interface-name");
-    let is_linux = matches!(setting.guest.system, System::Linux(_));
-    if is_linux && main.is_some_and(|interface| interface.mac.is_locally_administered()) {
-        name.push(Witness::quirk("DQ403"));
-    }
     name.extend(why("nic"));
     let mut mac_why = setting.extra.to_vec();
     mac_why.extend(why("mac"));
@@ -196,7 +203,7 @@ fn facts(
             machine.disks.iter().map(|disk| disk.bytes).collect(),
             why("disks"),
         ),
-        clock_ahead_s: seen(clock(setting, machine), clock_why(setting)),
+        clock_ahead_s: seen(clock(setting, machine), clock_why(setting, report)),
     }
 }
 
@@ -209,14 +216,18 @@ fn booted(report: &BootReport) -> Fact<bool> {
     if let Some(first) = report.unassessed.first() {
         return Err(first.to_string());
     }
-    // The witness of every stage: why it came up.
-    let mut witness: Vec<Witness> = report
-        .stages
-        .iter()
-        .filter_map(|stage| stage.witnesses.last())
-        .cloned()
-        .collect();
-    witness.dedup();
+    // What each stage ended with, and all that decided about drivers and root.
+    let decisive = |name: &str| matches!(name, "drivers" | "root");
+    let mut witness: Vec<Witness> = Vec::new();
+    for stage in &report.stages {
+        let from = if decisive(stage.name) {
+            0
+        } else {
+            stage.witnesses.len().saturating_sub(1)
+        };
+        witness.extend(stage.witnesses[from..].iter().cloned());
+    }
+    witness.extend(report.notes.iter().cloned());
     seen(true, witness)
 }
 
@@ -296,36 +307,49 @@ fn firewall(net: &NetReport, address: &[Witness]) -> Fact<String> {
 
 /// A guest that takes the clock for what it is not is off by the zone.
 fn clock(setting: &Setting<'_>, machine: &Machine) -> i64 {
-    match (machine.clock, guest_takes_utc(setting.guest)) {
+    match (machine.clock, guest_takes_utc(setting.guest).0) {
         (Clock::Utc, false) => -setting.zone_s,
         (Clock::Localtime, true) => setting.zone_s,
         _ => 0,
     }
 }
 
-fn guest_takes_utc(guest: &Guest) -> bool {
-    match &guest.system {
-        System::Windows(windows) => windows.clock_utc.value,
-        System::Linux(_) => {
-            let local = |path: &str, mark: &str| {
-                guest
-                    .tree
-                    .text(path)
-                    .is_some_and(|text| text.lines().any(|line| line.trim() == mark))
-            };
-            !(local("/etc/adjtime", "LOCAL") || local("/etc/default/rcS", "UTC=no"))
+/// Whether the guest takes the hardware clock for UTC, and the line or value that says so.
+fn guest_takes_utc(guest: &Guest) -> (bool, Witness) {
+    if let System::Windows(windows) = &guest.system {
+        return (windows.clock_utc.value, windows.clock_utc.witness.clone());
+    }
+    for (path, mark) in [
+        ("/etc/adjtime", "LOCAL"),
+        ("/etc/adjtime", "UTC"),
+        ("/etc/default/rcS", "UTC=no"),
+        ("/etc/default/rcS", "UTC=yes"),
+    ] {
+        let text = guest.tree.text(path).unwrap_or_default();
+        if let Some((number, line)) = (1u32..)
+            .zip(text.lines())
+            .find(|(_, line)| line.trim() == mark)
+        {
+            return (
+                !matches!(mark, "LOCAL" | "UTC=no"),
+                Witness::file(path, number, line),
+            );
         }
     }
+    (
+        true,
+        Witness::file(
+            "/etc/adjtime",
+            0,
+            "does not say LOCAL: the clock is taken for UTC",
+        ),
+    )
 }
 
-fn clock_why(setting: &Setting<'_>) -> Vec<Witness> {
-    let own = match &setting.guest.system {
-        System::Windows(windows) => windows.clock_utc.witness.clone(),
-        System::Linux(_) => {
-            Witness::file("/etc/adjtime", 3, "whether the hardware clock keeps UTC")
-        }
-    };
-    let mut why = vec![own];
+fn clock_why(setting: &Setting<'_>, report: &BootReport) -> Vec<Witness> {
+    let is_clock = |note: &&Witness| note.place == Place::Quirk("GQ57".to_owned());
+    let mut why = vec![guest_takes_utc(setting.guest).1];
+    why.extend(report.notes.iter().filter(is_clock).cloned());
     why.extend(setting.made.why("clock").cloned());
     why
 }

@@ -16,9 +16,9 @@ use drylab_appliance::Package;
 use drylab_block::ReadAt;
 use drylab_catalog::{Mark, Place, ProductId, Witness};
 use drylab_guest::inspect::{Family, Guest, GuestDisk};
-use drylab_hypervisor::Facts;
 use drylab_hypervisor::console::{Draws, Made, Request, create};
 use drylab_hypervisor::importer::{self, Operator, ReadError, Reading, Verdict};
+use drylab_hypervisor::{Facts, Host, Product};
 use drylab_kernel::{Streams, Trace};
 use drylab_scenario::{Scenario, Step};
 
@@ -62,6 +62,55 @@ pub fn predict(
     let guest = library
         .inspect(disk)
         .map_err(|error| CannotRun(error.to_string()))?;
+    let request = Request::plain(
+        "preflight",
+        &guest_key(&guest),
+        (1, 2048),
+        &[disk.bytes.len()],
+    );
+    expected(library, &guest, target, &request)
+}
+
+/// Predicts how the guest in a package fares: on the machine its descriptor asks for where the target's importer reads
+/// one, else on the target's default machine; with what the importer says of the package, and what the machine needs.
+///
+/// # Errors
+/// As [`predict`].
+pub fn predict_package(
+    library: &Library,
+    disk: &GuestDisk,
+    package: &Package,
+    target: &ProductId,
+) -> Result<Prediction, CannotRun> {
+    let guest = library
+        .inspect(disk)
+        .map_err(|error| CannotRun(error.to_string()))?;
+    let (product, host) = place_of(library, target)?;
+    let facts = product.facts();
+    let reading = read(&facts, package, &guest);
+    let asked = match &reading {
+        Some((Ok(reading), _)) if !package.descriptor.is_empty() => Some(reading.request.clone()),
+        _ => None,
+    };
+    let mut prediction = match asked {
+        Some(request) => expected(library, &guest, target, &request)?,
+        None => predict(library, disk, target)?,
+    };
+    let mut found = Vec::new();
+    if let Some((Ok(reading), _)) = &reading {
+        found.extend(Site::new(host, product.facts(), "", None).needs(reading));
+    }
+    found.extend(from_reading(&facts, target, package, reading));
+    let around = scored(library, target, found);
+    prediction.overall = prediction.overall.min(around.overall);
+    prediction.findings.extend(around.findings);
+    Ok(prediction)
+}
+
+fn place_of<'l>(
+    library: &'l Library,
+    target: &ProductId,
+) -> Result<(&'l Product, &'l Host), CannotRun> {
     let product = library
         .products
         .get(target)
@@ -70,29 +119,27 @@ pub fn predict(
         .lab
         .host_of(target)
         .ok_or_else(|| CannotRun(format!("the lab has no host for {target}")))?;
-    let key = guest_key(&guest);
+    Ok((product, host))
+}
+
+/// Boots the guest once on the machine the target's console makes of a request.
+fn expected(
+    library: &Library,
+    guest: &Guest,
+    target: &ProductId,
+    request: &Request,
+) -> Result<Prediction, CannotRun> {
+    let (product, host) = place_of(library, target)?;
     let site = Site::new(host, product.facts(), "", None);
-    let request = Request {
-        name: "preflight".to_owned(),
-        guest: key.clone(),
-        vcpus: 1,
-        memory_mib: 2048,
-        disks: vec![disk.bytes.len()],
-        controller: None,
-        nic_model: None,
-        mac: None,
-        uuid: None,
-        clock: None,
-    };
     let draws = Draws {
         mac: PREFLIGHT_MAC,
         uuid: 1,
     };
-    let found = match create(&site.facts, host, &request, draws) {
+    let found = match create(&site.facts, host, request, draws) {
         Err(fact) => vec![super::unknown("guest.boots", Step::Restart, &fact)],
         Ok(made) => {
-            let scenario = Scenario::new(&key, target.as_str(), target.as_str(), "");
-            boot_once(library, &scenario, &site, &guest, &made)
+            let scenario = Scenario::new(&guest_key(guest), target.as_str(), target.as_str(), "");
+            boot_once(library, &scenario, &site, guest, &made)
         }
     };
     Ok(scored(library, target, found))
@@ -109,7 +156,7 @@ fn boot_once(
     made: &Made,
 ) -> Vec<Found> {
     let streams = Streams::new(0);
-    let mut lan = wires::build(library, scenario, &streams, (site, site));
+    let mut lan = wires::build(library, scenario, &streams, (site, site), None);
     let mac: Vec<Witness> = site
         .facts
         .text("mac.on-import")
@@ -124,6 +171,7 @@ fn boot_once(
         tsc_ppm: 0,
         zone_s: ZONE_S,
         component: "target",
+        lab_mark: wires::mark(library, "lan"),
     };
     let (facts, _) = observe(
         &setting,
@@ -222,21 +270,10 @@ fn there<T>(
     }
 }
 
-/// What a target's importer says of the container or appliance the guest came in.
-///
-/// # Errors
-/// [`CannotRun`] when the target is not known.
-pub fn predict_package(
-    library: &Library,
-    package: &Package,
-    guest: &Guest,
-    target: &ProductId,
-) -> Result<Vec<PredictedFinding>, CannotRun> {
-    let product = library
-        .products
-        .get(target)
-        .ok_or_else(|| CannotRun(format!("there is no product {target}")))?;
-    let facts = product.facts();
+type Read = Option<(Result<Reading, ReadError>, Option<Witness>)>;
+
+/// Lets the target's importer read a package; `None` when it has none for this kind.
+fn read(facts: &Facts<'_>, package: &Package, guest: &Guest) -> Read {
     let key = if package.descriptor.is_empty() {
         "import.disk"
     } else {
@@ -248,36 +285,14 @@ pub fn predict_package(
         vcpus: 1,
         memory_mib: 2048,
     };
-    let found = match facts.text(key) {
-        Err(_) => {
-            let says = format!(
-                "{target} has no importer for this: convert it first, or attach its disk by hand"
-            );
-            vec![super::missing(
-                "import.consistency",
-                Step::TargetConsistency,
-                "no importer",
-                vec![
-                    Witness::descriptor(package.descriptor.clone(), says),
-                    Witness::quirk("DQ413"),
-                ],
-            )]
-        }
-        Ok(known) => {
-            let by_hand = known.quirk.clone();
-            let reading = match hop_named(known.value) {
-                Some(Hop::VsphereDeployOvf) => {
-                    importer::vsphere_deploy_ovf(&facts, package, &operator)
-                }
-                Some(Hop::VsphereExistingDisk) => {
-                    importer::vsphere_existing_disk(&facts, package, &operator)
-                }
-                _ => importer::virt_manager_import(&facts, package, &operator),
-            };
-            from_reading(&facts, reading, by_hand)
-        }
+    let known = facts.text(key).ok()?;
+    let reading = match hop_named(known.value)? {
+        Hop::VsphereDeployOvf => importer::vsphere_deploy_ovf(facts, package, &operator),
+        Hop::VsphereExistingDisk => importer::vsphere_existing_disk(facts, package, &operator),
+        Hop::VirtManagerImport => importer::virt_manager_import(facts, package, &operator),
+        _ => return None,
     };
-    Ok(scored(library, target, found).findings)
+    Some((reading, known.quirk))
 }
 
 fn hop_named(name: &str) -> Option<Hop> {
@@ -290,15 +305,28 @@ fn hop_named(name: &str) -> Option<Hop> {
 
 fn from_reading(
     facts: &Facts<'_>,
-    reading: Result<Reading, ReadError>,
-    by_hand: Option<Witness>,
+    target: &ProductId,
+    package: &Package,
+    read: Read,
 ) -> Vec<Found> {
     const ID: &str = "import.consistency";
     let step = Step::TargetConsistency;
-    let reading = match reading {
-        Ok(reading) => reading,
-        Err(ReadError::Missing(fact)) => return vec![super::unknown(ID, step, &fact)],
-        Err(ReadError::Refused(why)) => return vec![super::missing(ID, step, "refused", why)],
+    let (reading, by_hand) = match read {
+        None => {
+            let says = format!(
+                "{target} has no importer for this: convert it first, or attach its disk by hand"
+            );
+            let why = vec![
+                Witness::descriptor(package.descriptor.clone(), says),
+                Witness::quirk("DQ413"),
+            ];
+            return vec![super::missing(ID, step, "no importer", why)];
+        }
+        Some((Err(ReadError::Missing(fact)), _)) => return vec![super::unknown(ID, step, &fact)],
+        Some((Err(ReadError::Refused(why)), _)) => {
+            return vec![super::missing(ID, step, "refused", why)];
+        }
+        Some((Ok(reading), by_hand)) => (reading, by_hand),
     };
     let found = |measure, witness: Vec<Witness>| Found {
         id: ID,

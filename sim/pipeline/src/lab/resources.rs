@@ -1,5 +1,6 @@
 //! Steps 4 and 5: has the target room for the machine, and can it run it?
 
+use super::books::Site;
 use super::{SimLab, missing, unknown};
 use crate::check::Found;
 use crate::crossing::{Crossing, Unread};
@@ -27,7 +28,7 @@ impl SimLab<'_> {
             return (Completion::Done(Vec::new()), 0);
         };
         let found = match &crossing.reading {
-            Ok(reading) => self.resources(reading),
+            Ok(reading) => self.target.needs(reading),
             // What the importer cannot read needs nothing; the next step says why it cannot.
             Err(_) => {
                 let why = Witness::descriptor(
@@ -91,9 +92,95 @@ impl SimLab<'_> {
         }
     }
 
-    fn resources(&self, reading: &Reading) -> Vec<Found> {
+    pub(super) fn check_consistency(&mut self, now: u64, trace: &mut Trace) -> (Completion, u64) {
+        const ID: &str = "import.consistency";
+        let step = Step::TargetConsistency;
+        if let Some(crash) = self.tool_crash(ID, FaultPlace::Target, step, now, trace) {
+            return (crash, 1_000_000);
+        }
+        let Some(crossing) = self.crossing.clone() else {
+            return (Completion::Done(Vec::new()), 0);
+        };
+        let found = match &crossing.reading {
+            Ok(reading) => self.consistency(&crossing, reading),
+            Err(Unread::Importer(ReadError::Missing(fact))) => unknown(ID, step, fact),
+            Err(Unread::Importer(ReadError::Refused(why))) => {
+                missing(ID, step, "refused", why.clone())
+            }
+            Err(Unread::NotReached) => missing(
+                ID,
+                step,
+                "nothing arrived",
+                vec![Witness::lab("route", "a hop before failed")],
+            ),
+        };
+        (Completion::Done(vec![found]), 2_000_000)
+    }
+
+    fn consistency(&self, crossing: &Crossing, reading: &Reading) -> Found {
+        const ID: &str = "import.consistency";
+        let step = Step::TargetConsistency;
+        let boots_from = self.target.facts.list("boot.controllers");
+        let worst = reading.remarks.iter().min_by_key(|remark| remark.verdict);
+        if let Some(remark) = worst {
+            let measure = if remark.verdict == Verdict::Refused {
+                Measure::Missing
+            } else {
+                Measure::Changed
+            };
+            let after = if measure == Measure::Missing {
+                "refused"
+            } else {
+                "accepted with a warning"
+            };
+            return Found {
+                id: ID,
+                step,
+                before: String::new(),
+                after: after.to_owned(),
+                measure: Ok(measure),
+                witness: remark.witness.clone(),
+            };
+        }
+        let boot_controller = reading
+            .request
+            .disks
+            .first()
+            .and_then(|disk| disk.controller.as_ref());
+        let known = match (&boots_from, boot_controller) {
+            (Err(fact), _) => return unknown(ID, step, fact),
+            (Ok(known), Some(controller)) if !known.value.contains(&controller.as_str()) => {
+                let asked = Witness::descriptor(
+                    crossing.package.descriptor.clone(),
+                    format!("boot disk on {controller}"),
+                );
+                return missing(
+                    ID,
+                    step,
+                    "no such controller to boot from",
+                    vec![asked, known.witness.clone()],
+                );
+            }
+            (Ok(known), _) => known.witness.clone(),
+        };
+        let mut witness = reading.notes.clone();
+        witness.push(known);
+        Found {
+            id: ID,
+            step,
+            before: String::new(),
+            after: "accepted".to_owned(),
+            measure: Ok(Measure::Same),
+            witness,
+        }
+    }
+}
+
+impl Site<'_> {
+    /// Compares what the machine of a reading needs with what the site has.
+    pub(super) fn needs(&self, reading: &Reading) -> Vec<Found> {
         let request = &reading.request;
-        let site = &self.target;
+        let site = self;
         let needed: u64 = reading
             .disks
             .iter()
@@ -151,7 +238,7 @@ impl SimLab<'_> {
     /// Why a datastore's room is what it is: what is there, and the form disks take.
     pub(super) fn space_why(&self, says: String) -> Vec<Witness> {
         vec![
-            Witness::lab(format!("{} datastore", self.target.name), says),
+            Witness::lab(format!("{} datastore", self.name), says),
             Witness::quirk("DQ411"),
         ]
     }
@@ -160,7 +247,7 @@ impl SimLab<'_> {
         if found.after != "taken" {
             return found;
         }
-        match self.target.facts.text("inventory.name-clash") {
+        match self.facts.text("inventory.name-clash") {
             Ok(known) => {
                 found.measure = Ok(if known.value == "suffixed" {
                     Measure::Changed
@@ -177,9 +264,9 @@ impl SimLab<'_> {
     fn memory(&self, request: &Request) -> Result<Found, (&'static str, Missing)> {
         const ID: &str = "target.memory";
         let tag = |fact| (ID, fact);
-        let most = self.target.facts.number("memory.mib-max").map_err(tag)?;
-        let over = self.target.facts.flag("memory.overcommit").map_err(tag)?;
-        let host = self.target.host.memory_mib;
+        let most = self.facts.number("memory.mib-max").map_err(tag)?;
+        let over = self.facts.flag("memory.overcommit").map_err(tag)?;
+        let host = self.host.memory_mib;
         let measure = match request.memory_mib {
             needed if needed > most.value => Measure::Missing,
             needed if needed <= host => Measure::Same,
@@ -187,14 +274,14 @@ impl SimLab<'_> {
             _ => Measure::Missing,
         };
         let on_host = Witness::lab(
-            format!("host {}", self.target.name),
+            format!("host {}", self.name),
             format!("{host} MiB of memory"),
         );
         let mut witness = vec![on_host];
-        let decides = if request.memory_mib > most.value {
-            most.chain()
-        } else {
-            over.chain()
+        let decides = match request.memory_mib {
+            needed if needed > most.value => most.chain(),
+            needed if needed <= host => vec![most.witness],
+            _ => over.chain(),
         };
         witness.extend(decides);
         Ok(self.limit(
@@ -209,7 +296,6 @@ impl SimLab<'_> {
     fn vcpus(&self, request: &Request) -> Result<Found, (&'static str, Missing)> {
         const ID: &str = "target.vcpu-limit";
         let most: Known<u64> = self
-            .target
             .facts
             .number("cpu.vcpus-max")
             .map_err(|fact| (ID, fact))?;
@@ -239,84 +325,6 @@ impl SimLab<'_> {
             before,
             after,
             measure: Ok(measure),
-            witness,
-        }
-    }
-
-    pub(super) fn check_consistency(&mut self, now: u64, trace: &mut Trace) -> (Completion, u64) {
-        const ID: &str = "import.consistency";
-        let step = Step::TargetConsistency;
-        if let Some(crash) = self.tool_crash(ID, FaultPlace::Target, step, now, trace) {
-            return (crash, 1_000_000);
-        }
-        let Some(crossing) = self.crossing.clone() else {
-            return (Completion::Done(Vec::new()), 0);
-        };
-        let found = match &crossing.reading {
-            Ok(reading) => self.consistency(&crossing, reading),
-            Err(Unread::Importer(ReadError::Missing(fact))) => unknown(ID, step, fact),
-            Err(Unread::Importer(ReadError::Refused(why))) => {
-                missing(ID, step, "refused", why.clone())
-            }
-            Err(Unread::NotReached) => missing(
-                ID,
-                step,
-                "nothing arrived",
-                vec![Witness::lab("route", "a hop before failed")],
-            ),
-        };
-        (Completion::Done(vec![found]), 2_000_000)
-    }
-
-    fn consistency(&self, crossing: &Crossing, reading: &Reading) -> Found {
-        const ID: &str = "import.consistency";
-        let step = Step::TargetConsistency;
-        let boots_from = self.target.facts.list("boot.controllers");
-        let worst = reading.remarks.iter().min_by_key(|remark| remark.verdict);
-        if let Some(remark) = worst {
-            let measure = if remark.verdict == Verdict::Refused {
-                Measure::Missing
-            } else {
-                Measure::Changed
-            };
-            let after = if measure == Measure::Missing {
-                "refused"
-            } else {
-                "accepted with a warning"
-            };
-            return Found {
-                id: ID,
-                step,
-                before: String::new(),
-                after: after.to_owned(),
-                measure: Ok(measure),
-                witness: remark.witness.clone(),
-            };
-        }
-        let known = match (&boots_from, &reading.request.controller) {
-            (Err(fact), _) => return unknown(ID, step, fact),
-            (Ok(known), Some(controller)) if !known.value.contains(&controller.as_str()) => {
-                let asked = Witness::descriptor(
-                    crossing.package.descriptor.clone(),
-                    format!("boot disk on {controller}"),
-                );
-                return missing(
-                    ID,
-                    step,
-                    "no such controller to boot from",
-                    vec![asked, known.witness.clone()],
-                );
-            }
-            (Ok(known), _) => known.witness.clone(),
-        };
-        let mut witness = reading.notes.clone();
-        witness.push(known);
-        Found {
-            id: ID,
-            step,
-            before: String::new(),
-            after: "accepted".to_owned(),
-            measure: Ok(Measure::Same),
             witness,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::books::Site;
 use super::observe::{Setting, observe};
-use super::{SimLab, missing, unknown};
+use super::{SimLab, missing, unknown, wires};
 use crate::check::Found;
 use crate::library::SourceDisk;
 use crate::machine::Completion;
@@ -24,18 +24,17 @@ pub(super) fn machine(
     scenario: &Scenario,
     disk: &SourceDisk,
 ) -> Result<Made, Missing> {
-    let request = Request {
-        name: machine_name(scenario),
-        guest: scenario.guest.to_string(),
-        vcpus: scenario.source_vm.vcpus,
-        memory_mib: scenario.source_vm.memory_mib,
-        disks: vec![disk.disk.bytes.len()],
-        controller: None,
-        nic_model: None,
-        mac: Some(scenario.source_vm.mac.unwrap_or(disk.mac)),
-        uuid: None,
-        clock: None,
-    };
+    let vm = &scenario.source_vm;
+    let size = (vm.vcpus, vm.memory_mib);
+    let mut request = Request::plain(
+        &machine_name(scenario),
+        scenario.guest.as_str(),
+        size,
+        &[disk.disk.bytes.len()],
+    );
+    for nic in &mut request.nics {
+        nic.mac = Some(vm.mac.unwrap_or(disk.mac));
+    }
     // Made before the run: its UUID is a property of the machine, not of the seed.
     create(
         &site.facts,
@@ -86,6 +85,7 @@ impl SimLab<'_> {
             tsc_ppm: tsc(&self.streams.stream("source.tsc", 0).bounded(101)),
             zone_s: ZONE_S,
             component: "source",
+            lab_mark: wires::mark(self.library, "lan"),
         };
         if self
             .fault(FaultKind::LinkDown, FaultPlace::Source, step, now, trace)

@@ -3,7 +3,7 @@
 use super::crossing::arrived;
 use super::observe::{Boots, Power, Setting, observe};
 use super::source::{ZONE_S, machine_name, tsc};
-use super::{SimLab, TargetVm, missing, unknown};
+use super::{SimLab, TargetVm, missing, unknown, wires};
 use crate::check::Found;
 use crate::crossing::Crossing;
 use crate::machine::Completion;
@@ -35,7 +35,7 @@ impl SimLab<'_> {
         for disk in &reading.disks {
             if let Err(free) = self.target.datastore.put(&disk.file, disk.bytes) {
                 let says = format!("{} needs {} bytes, {free} are free", disk.file, disk.bytes);
-                let why = self.space_why(says);
+                let why = self.target.space_why(says);
                 return (
                     Completion::Done(vec![missing(ID, step, "datastore full", why)]),
                     1_000_000,
@@ -96,12 +96,13 @@ impl SimLab<'_> {
     /// What a person sets at the console, when the scenario says so.
     fn by_hand(&self, request: &mut Request) {
         let asked = &self.scenario.target_vm;
-        request.mac = asked.mac.or(request.mac);
-        request.nic_model = asked.nic_model.clone().or_else(|| request.nic_model.take());
-        request.controller = asked
-            .controller
-            .clone()
-            .or_else(|| request.controller.take());
+        if let Some(nic) = request.nics.first_mut() {
+            nic.mac = asked.mac.or(nic.mac);
+            nic.model = asked.nic_model.clone().or_else(|| nic.model.take());
+        }
+        for disk in &mut request.disks {
+            disk.controller = asked.controller.clone().or_else(|| disk.controller.take());
+        }
     }
 
     fn draws(&self) -> Draws {
@@ -236,6 +237,7 @@ impl SimLab<'_> {
             tsc_ppm: tsc(&self.streams.stream("target.tsc", instance).bounded(101)),
             zone_s: ZONE_S,
             component: "target",
+            lab_mark: wires::mark(self.library, wires::target_segment(self.scenario)),
         };
         let (facts, took) = observe(&setting, &mut vm.boots, &mut self.lan, now, trace);
         let machine = &vm.made.machine;

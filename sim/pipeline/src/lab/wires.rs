@@ -2,8 +2,9 @@
 //! so, another subnet behind the target.
 
 use super::books::Site;
-use crate::library::Library;
-use drylab_catalog::Mac;
+use crate::library::{Library, SourceDisk};
+use drylab_catalog::{Mac, Mark};
+use drylab_guest::inspect::{Family, Guest};
 use drylab_hypervisor::Network as NetworkFacts;
 use drylab_kernel::{Stream, Streams};
 use drylab_network::dhcp::{ClientKey, Message, Packet, Pick, Server, ServerConfig, Unknown};
@@ -12,25 +13,68 @@ use drylab_scenario::{Scenario, TargetNetwork};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+/// The lease the source machine holds when the run begins.
+pub(super) struct Held {
+    pub(super) key: ClientKey,
+    pub(super) mac: Mac,
+    pub(super) address: Ipv4Addr,
+}
+
+impl Held {
+    /// The lease of a golden guest: Windows identifies itself by type and address (RFC 2132 §9.14), Linux does not.
+    pub(super) fn of(disk: &SourceDisk, guest: &Guest) -> Self {
+        let Mac([a, b, c, d, e, f]) = disk.mac;
+        let key = match guest.os.family {
+            Family::Windows => ClientKey::Id(vec![1, a, b, c, d, e, f]),
+            Family::Linux => ClientKey::Hardware(disk.mac),
+        };
+        Self {
+            key,
+            mac: disk.mac,
+            address: disk.lease,
+        }
+    }
+}
+
 /// Builds the network of a run.
 pub(super) fn build(
     library: &Library,
     scenario: &Scenario,
     streams: &Streams,
     sites: (&Site<'_>, &Site<'_>),
+    held: Option<&Held>,
 ) -> Lan {
     let mut lan = Lan::default();
     let mut noise = streams.stream("lab.network", 0);
     for (name, facts) in &library.lab.networks {
-        segment(&mut lan, name, facts, scenario, &mut noise);
+        segment(&mut lan, name, facts, scenario, held, &mut noise);
     }
-    let target_segment = match scenario.lab.target_network {
+    plug(&mut lan, sites.0, "lan", scenario, &mut noise);
+    plug(
+        &mut lan,
+        sites.1,
+        target_segment(scenario),
+        scenario,
+        &mut noise,
+    );
+    lan
+}
+
+/// The segment the target's virtual network leads to.
+pub(super) fn target_segment(scenario: &Scenario) -> &'static str {
+    match scenario.lab.target_network {
         TargetNetwork::SameSegment => "lan",
         TargetNetwork::OtherSubnet => "other",
-    };
-    plug(&mut lan, sites.0, "lan", scenario, &mut noise);
-    plug(&mut lan, sites.1, target_segment, scenario, &mut noise);
-    lan
+    }
+}
+
+/// How sure the lab file is of a network.
+pub(super) fn mark(library: &Library, network: &str) -> Mark {
+    library
+        .lab
+        .networks
+        .get(network)
+        .map_or(Mark::Belief, |facts| facts.mark)
 }
 
 /// Bridges a site's virtual network to a segment.
@@ -49,6 +93,7 @@ fn segment(
     name: &str,
     facts: &NetworkFacts,
     scenario: &Scenario,
+    held: Option<&Held>,
     noise: &mut Stream,
 ) {
     let Ok(subnet) = facts.prefix.parse::<Subnet>() else {
@@ -91,6 +136,9 @@ fn segment(
     config.domain = Some(facts.domain.clone()).filter(|domain| !domain.is_empty());
     config.unknown = Unknown::Adopt;
     let mut server = Server::new(config);
+    if let Some(held) = held {
+        server.record(0, held.key.clone(), held.mac, held.address);
+    }
     let others = scenario
         .lab
         .dhcp_clients
