@@ -167,15 +167,13 @@ fn explained(report: &RunReport) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a link is where a chain may end: a row of knowledge, a place in the guest or in a descriptor, a fault.
+/// Whether a link is where a chain may end: a row of knowledge, a place in the guest, a fault.
 fn ends(link: &Witness, report: &RunReport) -> bool {
     match &link.place {
         Place::Quirk(id) => drylab_catalog::quirk(id)
             .is_some_and(|row| row.mark == Mark::Belief || !row.source.is_empty()),
         Place::File { path, .. } | Place::Overlay(path) => path.starts_with('/'),
         Place::Key(key) => !key.is_empty(),
-        // A descriptor is a file too; what it says has the line, or the place is the element.
-        Place::Descriptor(place) => !place.is_empty() && !link.says.is_empty(),
         Place::Event(sequence) => report
             .trace
             .events()
