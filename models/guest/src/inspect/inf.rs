@@ -21,12 +21,23 @@ pub(crate) struct Model {
     pub(crate) service: String,
     /// Binary of that service, as written: `%12%\E1G6032E.sys`.
     pub(crate) binary: String,
+    /// Line that names the hardware id, from 1.
+    pub(crate) line: u32,
 }
 
 /// Most models taken of one file.
 const MODELS_MAX: usize = 4096;
 
-type Sections = BTreeMap<String, Vec<(String, Vec<String>)>>;
+/// A line `key = field, field`.
+struct Line {
+    /// In lower case.
+    key: String,
+    fields: Vec<String>,
+    /// From 1.
+    number: u32,
+}
+
+type Sections = BTreeMap<String, Vec<Line>>;
 
 /// Models of a network INF (UTF-16 or ASCII); none when its class is another.
 pub(crate) fn network_models(bytes: &[u8]) -> Vec<Model> {
@@ -38,7 +49,12 @@ pub(crate) fn network_models(bytes: &[u8]) -> Vec<Model> {
         return Vec::new();
     }
     let mut models = Vec::new();
-    for (_, fields) in sections.get("manufacturer").into_iter().flatten() {
+    for fields in sections
+        .get("manufacturer")
+        .into_iter()
+        .flatten()
+        .map(|line| &line.fields)
+    {
         let Some(base) = fields.first() else { continue };
         // The plain section is for 32-bit systems where decorated ones stand beside it; all are offered here,
         // as the image itself is one architecture and carries the binaries of that one.
@@ -47,14 +63,14 @@ pub(crate) fn network_models(bytes: &[u8]) -> Vec<Model> {
             .skip(1)
             .map(|target| format!("{base}.{target}"));
         for section in std::iter::once(base.clone()).chain(decorated) {
-            for (_, fields) in sections.get(&section.to_lowercase()).into_iter().flatten() {
-                let Some(install) = fields.first() else {
+            for line in sections.get(&section.to_lowercase()).into_iter().flatten() {
+                let Some(install) = line.fields.first() else {
                     continue;
                 };
                 let Some((service, binary)) = service(&sections, install) else {
                     continue;
                 };
-                for hardware_id in fields.iter().skip(1).filter(|id| !id.is_empty()) {
+                for hardware_id in line.fields.iter().skip(1).filter(|id| !id.is_empty()) {
                     if models.len() >= MODELS_MAX {
                         return models;
                     }
@@ -63,6 +79,7 @@ pub(crate) fn network_models(bytes: &[u8]) -> Vec<Model> {
                         hardware_id,
                         service: service.clone(),
                         binary: binary.clone(),
+                        line: line.number,
                     });
                 }
             }
@@ -96,15 +113,15 @@ fn values<'a>(
 ) -> impl Iterator<Item = &'a Vec<String>> {
     let lines = sections.get(section).into_iter().flatten();
     lines
-        .filter(move |(name, _)| name == key)
-        .map(|(_, fields)| fields)
+        .filter(move |line| line.key == key)
+        .map(|line| &line.fields)
 }
 
 /// Sections by name in lower case: keys in lower case and comma-separated fields.
 fn sections(text: &str) -> Sections {
     let mut sections = Sections::new();
     let mut current = String::new();
-    for line in text.lines() {
+    for (line, number) in text.lines().zip(1_u32..) {
         let line = line.split(';').next().unwrap_or_default().trim();
         if let Some(name) = line
             .strip_prefix('[')
@@ -116,10 +133,11 @@ fn sections(text: &str) -> Sections {
                 .split(',')
                 .map(|field| field.trim().trim_matches('"').to_owned())
                 .collect();
-            sections
-                .entry(current.clone())
-                .or_default()
-                .push((key.trim().to_lowercase(), fields));
+            sections.entry(current.clone()).or_default().push(Line {
+                key: key.trim().to_lowercase(),
+                fields,
+                number,
+            });
         }
     }
     sections
@@ -161,6 +179,7 @@ mod tests {
                 (models[0].service.as_str(), models[0].binary.as_str()),
                 ("E1G60", "%12%\\E1G6032E.sys")
             );
+            assert_eq!(models[0].line, 7, "where the hardware id stands");
         }
         assert!(
             network_models(text.replace("Class = Net", "Class = Display").as_bytes()).is_empty()

@@ -130,6 +130,7 @@ fn drivers(files: &Files<'_>) -> BTreeMap<String, InfDriver> {
                 service: model.service,
                 binary: format!("{}/System32/drivers/{file}", files.folder),
                 present: binaries.contains(&lower) || store.holds(files, name, &lower),
+                line: model.line,
             };
             found.entry(model.hardware_id).or_insert(driver);
         }
@@ -199,6 +200,7 @@ fn interfaces(system: &Registry, parameters: &str) -> BTreeMap<String, TcpipInte
             dns: dns.split([',', ' ']).filter_map(address).collect(),
             lease: lease(system, &key),
             key: system.full(&key),
+            made: Vec::new(),
         };
         found.insert(guid.to_uppercase(), interface);
     }
@@ -277,7 +279,7 @@ fn networks(software: &Registry) -> Vec<KnownNetwork> {
                 .text(&profile, "ProfileName")
                 .map(|text| text.value);
             found.push(KnownNetwork {
-                key: software.full(&key),
+                key: Some(software.full(&key)),
                 gateway_mac: mac.map(Mac),
                 dns_suffix: suffix.filter(|suffix| !suffix.is_empty() && suffix != "<none>"),
                 name: shown.unwrap_or_default(),

@@ -70,7 +70,7 @@ pub struct InterfaceFact {
     pub lease_server: Option<Ipv4Addr>,
     /// Microseconds from the start of the bring-up to the address.
     pub after_us: Option<u64>,
-    /// What configured it: a file, a registry key.
+    /// What configured it: a file, a key of the image's registry; none for an interface made at this boot.
     pub configured_by: Option<String>,
     /// Where it is plugged in.
     pub port: PortId,

@@ -8,7 +8,9 @@ use super::windows::{
     KnownNetwork, NetworkCategory, TcpipInterface, WindowsAdapter, WindowsLease, WindowsNet,
     serial_instance,
 };
-use super::windows_pnp::{free_name, is_same, location_instance, new_guid};
+use super::windows_pnp::{
+    free_name, is_same, location_instance, new_guid, settings, why_dhcp, why_new,
+};
 use crate::Tree;
 use drylab_catalog::device::{Device, device};
 use drylab_catalog::{Mac, Nic, Witness};
@@ -91,17 +93,7 @@ impl Run<'_> {
             .cloned();
         let (adapter, driver) = match known {
             Some(adapter) if adapter.interface.is_some() && adapter.service.is_some() => {
-                if !model.express {
-                    self.report
-                        .witness("interface-name", Witness::quirk("GQ51"));
-                }
-                self.report.witness(
-                    "interface-name",
-                    Witness::key(
-                        adapter.key.clone(),
-                        format!("the adapter at {} is known", nic.slot),
-                    ),
-                );
+                self.recognized(nic, model, &adapter);
                 let service = adapter.service.clone();
                 (adapter, service)
             }
@@ -117,12 +109,6 @@ impl Run<'_> {
             },
         };
         let guid = adapter.interface.clone().unwrap_or_default();
-        if let Some(service) = &driver {
-            self.report.witness(
-                "driver",
-                Witness::key(adapter.key.clone(), format!("service {service}")),
-            );
-        }
         let name = self
             .net
             .connections
@@ -144,6 +130,34 @@ impl Run<'_> {
         });
     }
 
+    /// Why an adapter is one the guest has met: the image's instance, or what made it at an earlier boot.
+    fn recognized(&mut self, nic: &Nic, model: &Device, adapter: &WindowsAdapter) {
+        if !model.express {
+            self.report
+                .witness("interface-name", Witness::quirk("GQ51"));
+        }
+        let guid = adapter.interface.as_deref().unwrap_or_default();
+        let made = self
+            .net
+            .interfaces
+            .get(guid)
+            .map_or_else(Vec::new, |settings| settings.made.clone());
+        let service = adapter.service.as_deref().unwrap_or_default();
+        let known = format!("the adapter at {} is known", nic.slot);
+        let (name, driver) = if made.is_empty() {
+            let key = |says: String| vec![Witness::key(adapter.key.clone(), says)];
+            (key(known), key(format!("service {service}")))
+        } else {
+            (made.clone(), made)
+        };
+        for witness in name {
+            self.report.witness("interface-name", witness);
+        }
+        for witness in driver {
+            self.report.witness("driver", witness);
+        }
+    }
+
     /// A device not seen before: the best hardware id an INF names, and a fresh interface.
     fn install(&mut self, nic: &Nic, model: &Device) -> Option<WindowsAdapter> {
         let ids = model.hardware_ids();
@@ -161,7 +175,7 @@ impl Run<'_> {
             {
                 Some(driver) => Witness::file(
                     driver.inf.clone(),
-                    0,
+                    driver.line,
                     format!(
                         "names {} for {best}, but {} is not there",
                         driver.service, driver.binary
@@ -190,25 +204,22 @@ impl Run<'_> {
             service: Some(driver.service.clone()),
             interface: Some(guid.clone()),
         };
-        self.report.witness(
-            "driver",
-            Witness::file(
-                driver.inf.clone(),
-                0,
-                format!("names {} for {id}", driver.service),
-            ),
+        let matched = Witness::file(
+            driver.inf.clone(),
+            driver.line,
+            format!("names {} for {id}", driver.service),
         );
-        self.report.witness(
-            "interface-name",
-            Witness::quirk(if model.express { "GQ52" } else { "GQ49" }),
-        );
-        let key =
-            format!("SYSTEM\\CurrentControlSet\\Services\\Tcpip\\Parameters\\Interfaces\\{guid}");
+        self.report.witness("driver", matched.clone());
+        let mut made = vec![matched];
+        made.extend(why_new(&self.net, model));
+        for witness in &made {
+            self.report.witness("interface-name", witness.clone());
+        }
         self.net.interfaces.insert(
             guid.clone(),
             TcpipInterface {
-                key,
                 dhcp: true,
+                made,
                 ..TcpipInterface::default()
             },
         );
@@ -219,15 +230,16 @@ impl Run<'_> {
     }
 
     fn configure(&mut self, index: usize, taken: &[String]) {
+        let guid = self
+            .report
+            .interfaces
+            .get(index)
+            .map(|interface| interface.kernel_name.clone());
+        let settings = settings(&mut self.net, guid.as_deref().unwrap_or_default());
         let Some(interface) = self.report.interfaces.get_mut(index) else {
             return;
         };
-        let settings = self.net.interfaces.get(&interface.kernel_name).cloned();
-        let settings = settings.unwrap_or_else(|| TcpipInterface {
-            dhcp: true,
-            ..TcpipInterface::default()
-        });
-        interface.configured_by = Some(settings.key.clone());
+        interface.configured_by = Some(settings.key.clone()).filter(|key| !key.is_empty());
         let (port, mac) = (interface.port, interface.mac);
         if settings.dhcp || settings.addresses.is_empty() {
             self.ghosts(taken);
@@ -278,10 +290,9 @@ impl Run<'_> {
             started.saturating_add(u64::from(self.decisions.watch_s).saturating_mul(SECOND_US));
         let packets = self.lan.exchange(&mut [&mut station], started, until);
         self.report.packets.extend(packets);
-        self.report.witness(
-            "ip-address",
-            Witness::key(settings.key.clone(), "EnableDHCP is not 0"),
-        );
+        for witness in why_dhcp(settings) {
+            self.report.witness("ip-address", witness);
+        }
         let Some((lease, at)) = station.lease().cloned().zip(station.bound_at()) else {
             self.now = station.failed_at().unwrap_or(until).max(self.now);
             let network = self
@@ -480,12 +491,15 @@ impl Run<'_> {
                     || network.dns_suffix == suffix)
         };
         if let Some(known) = self.net.networks.iter().find(fits) {
-            let witness = Witness::key(
-                known.key.clone(),
-                format!("gateway {mac} is network {:?}", known.name),
-            );
+            let says = format!("gateway {mac} is network {:?}", known.name);
             let category = known.category;
-            self.report.witness("profile", witness);
+            let why = match &known.key {
+                Some(key) => vec![Witness::key(key.clone(), says)],
+                None => vec![Witness::lab("nla", says), Witness::quirk("GQ55")],
+            };
+            for witness in why {
+                self.report.witness("profile", witness);
+            }
             return category;
         }
         self.report.witness(
@@ -495,7 +509,7 @@ impl Run<'_> {
         self.report.witness("profile", Witness::quirk("GQ55"));
         let count = self.net.networks.len().saturating_add(1);
         self.net.networks.push(KnownNetwork {
-            key: format!("SOFTWARE\\Microsoft\\Windows NT\\CurrentVersion\\NetworkList\\Signatures\\Unmanaged\\{mac}"),
+            key: None,
             gateway_mac: Some(mac),
             dns_suffix: self.suffix.clone(),
             name: format!("Network {count}"),

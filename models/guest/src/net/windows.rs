@@ -11,7 +11,7 @@
 //! SOFTWARE\Microsoft\Windows NT\CurrentVersion\NetworkList\{Profiles,Signatures}   NLA
 //! ```
 
-use drylab_catalog::{Mac, PciAddress};
+use drylab_catalog::{Mac, PciAddress, Witness};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -59,6 +59,8 @@ pub struct WindowsAdapter {
 pub struct InfDriver {
     /// Path of the INF: `/Windows/inf/nete1g3e.inf`.
     pub inf: String,
+    /// Line in it that names the hardware id, from 1; 0 when not known.
+    pub line: u32,
     /// Service it installs: `E1G60`.
     pub service: String,
     /// Path of its binary in the image: `/Windows/System32/drivers/E1G6032E.sys`.
@@ -70,8 +72,12 @@ pub struct InfDriver {
 /// Settings of one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TcpipInterface {
-    /// Full key for witnesses: `SYSTEM\ControlSet001\Services\Tcpip\Parameters\Interfaces\{…}`.
+    /// Full key for witnesses: `SYSTEM\ControlSet001\Services\Tcpip\Parameters\Interfaces\{…}`. Empty for an
+    /// interface that the image does not have.
     pub key: String,
+    /// Why there is an interface that the image does not have: what made it at a boot that was followed here. Empty
+    /// for one whose key is in the image's registry.
+    pub made: Vec<Witness>,
     /// `EnableDHCP` is not 0 (absent counts as 1, as for a new interface).
     pub dhcp: bool,
     /// `IPAddress` with `SubnetMask`, pairwise; `0.0.0.0` left out.
@@ -117,8 +123,8 @@ pub struct WindowsFirewallFacts {
 /// One network of NLA's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownNetwork {
-    /// Key of the signature, for witnesses.
-    pub key: String,
+    /// Key of the signature, for witnesses; `None` for a network first met at a boot that was followed here.
+    pub key: Option<String>,
     /// `DefaultGatewayMac` of the signature.
     pub gateway_mac: Option<Mac>,
     /// `DnsSuffix` of the signature; empty or `<none>` is `None`.

@@ -1,8 +1,8 @@
 //! Plug and play: which instance of the registry an adapter is, and what a new one is called.
 
-use super::windows::{WindowsAdapter, WindowsNet, instance_slot, serial_instance};
-use drylab_catalog::Nic;
+use super::windows::{TcpipInterface, WindowsAdapter, WindowsNet, instance_slot, serial_instance};
 use drylab_catalog::device::Device;
+use drylab_catalog::{Nic, Witness};
 use drylab_network::word;
 
 /// Whether an instance of the registry is this adapter: same ids, and same serial number or same place.
@@ -58,4 +58,48 @@ pub(super) fn new_guid(seed: u64, index: u64) -> String {
         part(16, 20),
         part(20, 32)
     )
+}
+
+/// Why an adapter is new to the guest, and what a new one gets: quirks.
+pub(super) fn why_new(net: &WindowsNet, model: &Device) -> Vec<Witness> {
+    let ids = model.hardware_ids();
+    let same_model = |adapter: &WindowsAdapter| {
+        ids.first()
+            .is_some_and(|id| id.eq_ignore_ascii_case(&adapter.device_id))
+    };
+    let mut why = Vec::new();
+    // Of the same model, but with another serial number: only the MAC tells them apart.
+    if model.express && net.adapters.iter().any(same_model) {
+        why.push(Witness::quirk("GQ52"));
+    }
+    why.push(Witness::quirk("GQ49"));
+    why
+}
+
+/// Settings of an interface. One that the image's adapter names and Tcpip has no key for begins as a new one does.
+pub(super) fn settings(net: &mut WindowsNet, guid: &str) -> TcpipInterface {
+    let adapter = net
+        .adapters
+        .iter()
+        .find(|adapter| adapter.interface.as_deref() == Some(guid));
+    let made = adapter.map(|adapter| {
+        let says = format!("its interface {guid} has no settings: DHCP");
+        Witness::key(adapter.key.clone(), says)
+    });
+    let new = || TcpipInterface {
+        dhcp: true,
+        made: made.into_iter().collect(),
+        ..TcpipInterface::default()
+    };
+    let known = net.interfaces.entry(guid.to_owned());
+    known.or_insert_with(new).clone()
+}
+
+/// Why an interface asks for an address: its key in the image's registry, or what made it.
+pub(super) fn why_dhcp(settings: &TcpipInterface) -> Vec<Witness> {
+    if settings.made.is_empty() {
+        vec![Witness::key(settings.key.clone(), "EnableDHCP is not 0")]
+    } else {
+        settings.made.clone()
+    }
 }

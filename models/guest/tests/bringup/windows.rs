@@ -1,7 +1,7 @@
 //! Windows Server 2008 R2: which adapter is known, which is new.
 
 use super::{GATEWAY, cites, kinds, lab, nic};
-use drylab_catalog::Nic;
+use drylab_catalog::{Nic, Place};
 use drylab_guest::net::windows::{
     InfDriver, KnownNetwork, NetworkCategory, TcpipInterface, WindowsAdapter, WindowsFirewallFacts,
     WindowsNet, serial_instance,
@@ -35,6 +35,7 @@ pub(crate) fn known(nic: &Nic, express: bool) -> WindowsAdapter {
 pub(crate) fn image(adapter: WindowsAdapter, settings: TcpipInterface) -> WindowsNet {
     let driver = |service: &str, present: bool| InfDriver {
         inf: format!("/Windows/inf/{service}.inf"),
+        line: 12,
         service: service.into(),
         binary: format!("/Windows/System32/drivers/{service}.sys"),
         present,
@@ -80,7 +81,7 @@ pub(crate) fn image(adapter: WindowsAdapter, settings: TcpipInterface) -> Window
             ]),
         },
         networks: vec![KnownNetwork {
-            key: "NetworkList\\Signatures\\Unmanaged\\one".into(),
+            key: Some("NetworkList\\Signatures\\Unmanaged\\one".into()),
             gateway_mac: Some(GATEWAY),
             dns_suffix: None,
             name: "Network".into(),
@@ -198,7 +199,84 @@ fn a_pci_express_adapter_is_known_by_its_mac_wherever_it_sits() {
     assert_eq!(moved.primary().map(|lan| lan.origin), Some(Origin::Static));
     let other = start(&net, nic("vmxnet3", OTHER, 3, "VM Network"), &mut lab(), 0);
     assert_eq!(other.primary().map(|lan| lan.origin), Some(Origin::Dhcp));
-    assert!(cites(&other, "interface-name", "GQ52"));
+    for fact in ["interface-name", "ip-address"] {
+        assert!(cites(&other, fact, "GQ52") && cites(&other, fact, "GQ49"));
+    }
+    // Of a model the guest never had, the MAC is not why it is new.
+    let before = nic("e1000-82540em", MAC, 3, "VM Network");
+    let net = image(known(&before, false), fixed());
+    let first = start(&net, nic("vmxnet3", MAC, 3, "VM Network"), &mut lab(), 0);
+    assert!(cites(&first, "ip-address", "GQ49") && !cites(&first, "ip-address", "GQ52"));
+}
+
+/// Keys the report cites, of all facts.
+fn keys(report: &NetReport) -> Vec<&str> {
+    let witnesses = report.witnesses.values().flatten();
+    let keys = witnesses.filter_map(|witness| match &witness.place {
+        Place::Key(key) => Some(key.as_str()),
+        _ => None,
+    });
+    keys.collect()
+}
+
+#[test]
+fn an_interface_made_at_a_boot_cites_what_made_it_and_no_key_that_the_image_lacks() {
+    let before = nic("e1000-82545em", MAC, 3, "VM Network");
+    let net = image(known(&before, false), fixed());
+    let mut lan = lab();
+    let new = || nic("e1000-82540em", OTHER, 4, "default");
+    let first = start(&net, new(), &mut lan, 0);
+    first.power_off(&mut lan);
+    let kept = first.windows.as_ref().expect("there");
+    let second = start(kept, new(), &mut lan, 600 * SECOND_US);
+    for report in [&first, &second] {
+        for fact in ["driver", "ip-address", "interface-name"] {
+            let inf = report.witnesses[fact].iter().any(|witness| {
+                witness.place.to_string() == "/Windows/inf/E1G60.inf:12"
+                    && witness.says == "names E1G60 for PCI\\VEN_8086&DEV_100E"
+            });
+            assert!(inf, "{fact}: {:#?}", report.witnesses);
+        }
+        for fact in ["ip-address", "interface-name"] {
+            assert!(cites(report, fact, "GQ49") && !cites(report, fact, "GQ52"));
+        }
+        let invented: Vec<&str> = keys(report)
+            .into_iter()
+            .filter(|key| *key != "Tcpip\\Interfaces\\one" && !key.starts_with("FirewallPolicy"))
+            .collect();
+        assert!(invented.is_empty(), "{invented:?} are not in the image");
+        assert_eq!(report.interfaces[0].configured_by, None);
+    }
+}
+
+#[test]
+fn an_interface_whose_key_is_in_the_image_cites_that_key_and_is_not_called_new() {
+    let before = nic("e1000-82540em", MAC, 3, "VM Network");
+    let report = start(&image(known(&before, false), dhcp()), before, &mut lab(), 0);
+    assert!(keys(&report).contains(&"Tcpip\\Interfaces\\one"));
+    assert!(!cites(&report, "ip-address", "GQ49") && !cites(&report, "interface-name", "GQ49"));
+    assert_eq!(
+        report.interfaces[0].configured_by.as_deref(),
+        Some("Tcpip\\Interfaces\\one")
+    );
+}
+
+#[test]
+fn an_adapter_whose_interface_has_no_settings_cites_its_own_key() {
+    let before = nic("e1000-82540em", MAC, 3, "VM Network");
+    let mut net = image(known(&before, false), dhcp());
+    net.interfaces.clear();
+    let report = start(&net, before, &mut lab(), 0);
+    assert_eq!(report.primary().map(|lan| lan.origin), Some(Origin::Dhcp));
+    let mut cited = report.witnesses["ip-address"].iter();
+    assert!(
+        cited.any(
+            |witness| witness.place.to_string().ends_with("Enum\\PCI\\one")
+                && witness.says.contains("no settings")
+        ),
+        "{:#?}",
+        report.witnesses
+    );
 }
 
 #[test]
