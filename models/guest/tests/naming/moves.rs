@@ -437,3 +437,51 @@ fn two_adapters_that_both_change_leave_two_configurations_without_a_device() {
         [1, 1]
     );
 }
+
+#[test]
+fn the_belief_in_addr_assign_type_is_cited_where_the_generator_read_it_and_only_there() {
+    let generator = "/lib/udev/rules.d/75-persistent-net-generator.rules";
+    let judged = |plan: &LinuxNetPlan| {
+        let witnesses = &plan.interfaces[0].witnesses;
+        let at = witnesses
+            .iter()
+            .position(|witness| witness.place == Place::Quirk("DQ403".to_owned()))?;
+        let rule = &witnesses[at - 1];
+        assert!(
+            matches!(&rule.place, Place::File { path, line } if path == generator && *line > 0),
+            "it stands right after the rule: {witnesses:#?}"
+        );
+        Some(at)
+    };
+    // A new address of any class is judged by it, one with a rule or on bus xen never comes so far.
+    for mac in [NEW, "00:1b:21:a1:00:0a", "fe:16:3e:a1:00:01"] {
+        let moved = plan(&mut centos(true), &[adapter("virtio", mac, 0)], &boot());
+        assert!(judged(&moved).is_some(), "{mac}");
+    }
+    let kept = plan(&mut centos(true), &[adapter("virtio", OLD, 0)], &boot());
+    assert_eq!(judged(&kept), None, "70-persistent-net.rules named it");
+    let xen = plan(&mut centos(true), &[adapter("xen", NEW, 0)], &boot());
+    assert_eq!(judged(&xen), None);
+    // Ubuntu's generator does not ask.
+    let moved = plan(
+        &mut ubuntu(OLD),
+        &[adapter("pci-e1000", "00:1b:21:a1:00:0a", 0)],
+        &boot(),
+    );
+    assert_eq!(judged(&moved), None);
+    // A kernel without the file, or one that reads another value, is not the one believed in.
+    for addr_assign_type in [None, Some(3)] {
+        let other = LinuxBootNet {
+            addr_assign_type,
+            ..boot()
+        };
+        let moved = plan(&mut centos(true), &[adapter("virtio", NEW, 0)], &other);
+        assert_eq!(judged(&moved), None, "{addr_assign_type:?}");
+    }
+    // A second rule is written where ifcfg asks for another name than the rule gave: then it was read after all.
+    let mut tree = centos(true);
+    let text = format!("DEVICE=eth5\nHWADDR={}\n", OLD.to_uppercase());
+    tree.write(ifcfg_eth0(), text.into_bytes());
+    let renamed = plan(&mut tree, &[adapter("pci-e1000", OLD, 0)], &boot());
+    assert!(judged(&renamed).is_some());
+}

@@ -5,7 +5,7 @@ use super::ifupdown::{self, Interfaces};
 use super::initscripts::{self, Device, Reason, Run};
 use super::shell::{Variables, is_false};
 use super::udev::programs::{Note, PERSISTENT, Taken};
-use super::udev::{Effect, device::Facts};
+use super::udev::{Effect, PROVENANCE, device::Facts};
 use super::{
     Action, Bus, Driverless, Ifup, LinuxBootNet, LinuxInterface, LinuxNetPlan, NicView, bind,
     ifcfg, manager,
@@ -158,6 +158,13 @@ fn naming_witnesses(
                 out.push(Witness::quirk(if red_hat { "DQ205" } else { "GQ11" }));
             }
             Effect::Jumped { .. } => {}
+            Effect::Judged(Some(value)) if value == "0" => {
+                let says = format!("judges the address by {PROVENANCE}, which reads {value}");
+                out.push(Witness::file(&step.path, step.line, says));
+                // That there is such a file and that it reads 0 is no fact of the image.
+                out.push(Witness::quirk("DQ403"));
+            }
+            Effect::Judged(_) => {}
             Effect::Ran(Note::Tied(tie)) => {
                 let says = format!(
                     "HWADDR is this adapter's, so it is to be {}",

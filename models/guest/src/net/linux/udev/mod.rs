@@ -18,6 +18,9 @@ use device::{NetDevice, Node};
 use parse::{Key, Op, Rule, Term};
 use std::collections::BTreeMap;
 
+/// The attribute that says how an adapter's address came about; 0 is burnt in.
+pub const PROVENANCE: &str = "addr_assign_type";
+
 /// Longest text a substitution may grow to.
 const LONGEST: usize = 4096;
 
@@ -44,6 +47,9 @@ pub enum Effect {
         /// Its comparisons.
         keys: String,
     },
+    /// Read how the kernel says the address came about ([`PROVENANCE`]); None when there is no such file. Recorded
+    /// once per event, at the first rule that reads it.
+    Judged(Option<String>),
     /// Imported what a program printed.
     Ran(programs::Note),
 }
@@ -173,6 +179,7 @@ impl<'a> Event<'a> {
         }
         let mut goto = None;
         for term in rule.terms.iter().filter(|term| !term.op.compares()) {
+            self.judged(rule, term);
             match term.key {
                 Key::Env => self.assign_env(term),
                 Key::Name => self.assign_name(rule, term),
@@ -198,6 +205,22 @@ impl<'a> Event<'a> {
             line: rule.line,
             effect,
         });
+    }
+
+    /// Notes that the outcome from here on depends on the address's provenance.
+    fn judged(&mut self, rule: &Rule, term: &Term) {
+        let reads = match term.key {
+            Key::Attr | Key::Attrs => term.attribute == PROVENANCE,
+            Key::Test => term.value == PROVENANCE,
+            _ => term.value.contains("{addr_assign_type}"),
+        };
+        let known = |step: &Step| matches!(step.effect, Effect::Judged(_));
+        if !reads || self.outcome.steps.iter().any(known) {
+            return;
+        }
+        let interface = self.device.interface();
+        let value = interface.and_then(|node| node.attribute(PROVENANCE));
+        self.step(rule, Effect::Judged(value.map(str::to_owned)));
     }
 
     /// Finds the nearest node for which all parent comparisons hold. Comparisons of the device itself are cheaper, so
@@ -229,6 +252,9 @@ impl<'a> Event<'a> {
     }
 
     fn matches(&mut self, rule: &Rule, term: &Term, tree: &mut Tree) -> bool {
+        if term.op.compares() {
+            self.judged(rule, term);
+        }
         match term.key {
             Key::Program => return self.program(rule, term, tree),
             Key::Import => return self.import(rule, term, tree),
