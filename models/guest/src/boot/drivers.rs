@@ -4,7 +4,7 @@ use crate::inspect::{Initramfs, ModuleTree};
 use crate::modalias::{Blacklist, fnmatch, virtio_child};
 use crate::os::linux_drivers::{BUS_DRIVERS, Naming, declines, naming};
 use drylab_catalog::Witness;
-use drylab_catalog::device::Device;
+use drylab_catalog::device::{Class, Device, devices};
 use std::collections::BTreeSet;
 
 /// Modules that can be loaded at one time of the boot.
@@ -19,6 +19,44 @@ pub(super) struct Pool<'a> {
     pub(super) blacklist: Blacklist,
     /// `all_generic_ide` on the kernel command line.
     pub(super) all_generic_ide: bool,
+}
+
+/// Kinds of controllers a machine may have its disks on, by the class of the models in the catalogue.
+const FAMILIES: [(Class, &str); 3] = [
+    (Class::Ide, "IDE"),
+    (Class::Scsi, "SCSI"),
+    (Class::Block, "virtio"),
+];
+
+/// A module file of the initramfs for each kind of controller: kind and module; `None` when it has none for some kind.
+///
+/// Told by its bytes alone: an alias of the initramfs matches a model's modalias, and the module is in there, whole,
+/// with all it needs. What is linked into the kernel says nothing of how the initramfs was made.
+pub(super) fn every_family(pool: &Pool<'_>) -> Option<Vec<(&'static str, String)>> {
+    let holds = |modalias: &str| {
+        let candidates = pool.candidates(modalias).into_iter();
+        let mut own = candidates.filter(|candidate| {
+            !candidate.linked_in
+                && pool
+                    .initramfs
+                    .is_some_and(|initramfs| initramfs.modules.contains_key(&candidate.module))
+                && declines(&candidate.module, false).is_none()
+                && pool.loads(&candidate.module).is_ok()
+        });
+        own.next().map(|candidate| candidate.module)
+    };
+    let module = |device: &Device| {
+        let modalias = device.modalias();
+        match virtio_child(&modalias) {
+            Some(child) => holds(&modalias).and_then(|_| holds(&child)),
+            None => holds(&modalias),
+        }
+    };
+    let family = |(class, name): &(Class, &'static str)| {
+        let mut models = devices().values().filter(|device| device.class == *class);
+        Some((*name, models.find_map(module)?))
+    };
+    FAMILIES.iter().map(family).collect()
 }
 
 /// A controller with its driver.
@@ -56,9 +94,9 @@ impl Pool<'_> {
             });
         }
         if let Some(initramfs) = self.initramfs {
-            let mut add = |pattern: &str, module: &str, place: String| {
+            let mut add = |pattern: &str, module: &str, place: String, line: u32| {
                 if fnmatch(pattern, modalias) {
-                    let witness = Witness::file(place, 0, format!("alias {pattern} {module}"));
+                    let witness = Witness::file(place, line, format!("alias {pattern} {module}"));
                     found.push(Candidate {
                         module: module.to_owned(),
                         witness,
@@ -66,11 +104,12 @@ impl Pool<'_> {
                     });
                 }
             };
-            for (pattern, module) in &initramfs.aliases {
+            for (pattern, module, line) in &initramfs.aliases {
                 add(
                     pattern,
                     module,
                     format!("{} (modules.alias)", initramfs.path),
+                    *line,
                 );
             }
             if initramfs.aliases.is_empty() {
@@ -80,6 +119,7 @@ impl Pool<'_> {
                             pattern,
                             name,
                             format!("{} ({})", initramfs.path, module.path),
+                            0,
                         );
                     }
                 }

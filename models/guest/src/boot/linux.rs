@@ -1,10 +1,10 @@
 //! Linux from the boot loader to the mounted root.
 
-use super::drivers::Pool;
+use super::drivers::{Pool, every_family};
 use super::names::{Disks, Resolved};
 use super::{BootReport, Stop, explain, mounts, on_machine};
 use crate::inspect::{
-    BootCode, FstabEntry, Guest, LinuxSystem, LoaderKind, Param, Sourced, VolumeKind,
+    BootCode, FstabEntry, Guest, Initramfs, LinuxSystem, LoaderKind, Param, Sourced, VolumeKind,
 };
 use crate::modalias::Blacklist;
 use drylab_catalog::{Machine, Witness};
@@ -293,13 +293,13 @@ fn root(
         .iter()
         .filter_map(|disk| disks.attached.get(disk))
         .flat_map(|attached| attached.witnesses.clone())
-        .chain(generic(guest, system))
+        .chain(generic(system, pool))
         .collect();
     report.pass("drivers", drivers);
+    let mut witnesses = vec![asked.clone(), fact.witness.clone()];
     if let VolumeKind::Logical { group, name, .. } = &fact.kind {
-        logical_volume(system, pool, group, name, &asked, report)?;
+        witnesses.extend(logical_volume(system, pool, group, name, &asked, report)?);
     }
-    let mut witnesses = vec![asked, fact.witness.clone()];
     if index != guest.root {
         witnesses.push(Witness {
             says: format!("{} is mounted as root, it holds no system", fact.name()),
@@ -339,6 +339,7 @@ fn filesystem(kind: Option<Kind>, pool: &Pool<'_>) -> Result<Witness, Witness> {
 }
 
 /// The initramfs activates the logical volume: it has device mapper, and its command line does not leave it out.
+/// Returns what says so.
 fn logical_volume(
     system: &LinuxSystem,
     pool: &Pool<'_>,
@@ -346,10 +347,10 @@ fn logical_volume(
     name: &str,
     asked: &Witness,
     report: &mut BootReport,
-) -> Result<(), Stop> {
-    if let Err(why) = pool.loads("dm_mod") {
-        return Err(report.fail("root", vec![asked.clone(), why]));
-    }
+) -> Result<Vec<Witness>, Stop> {
+    let mapper = pool
+        .loads("dm_mod")
+        .map_err(|why| report.fail("root", vec![asked.clone(), why]))?;
     let initramfs = system
         .initramfs
         .as_ref()
@@ -389,17 +390,33 @@ fn logical_volume(
             .collect();
         return Err(report.fail("root", witnesses));
     }
-    Ok(())
+    let names_it = listed.iter().find(|(_, here)| *here);
+    let said = names_it.map(|(param, _)| param.witness.clone());
+    Ok(said.into_iter().chain([mapper]).collect())
 }
 
-/// That the initramfs was made for any machine: worth saying where it is why the boot goes on.
-fn generic(guest: &Guest, system: &LinuxSystem) -> Option<Witness> {
-    let red_hat = matches!(
-        guest.os.name.value.as_str(),
-        "centos" | "rhel" | "oracle" | "scientific"
-    );
-    let generic = red_hat && guest.os.version.value.starts_with("6.") && system.initramfs.is_some();
-    generic.then(|| Witness::quirk("GQ34"))
+/// That dracut made the initramfs for any machine, as its own files show: worth saying where it is why the boot
+/// goes on.
+fn generic(system: &LinuxSystem, pool: &Pool<'_>) -> Vec<Witness> {
+    let by_dracut = |initramfs: &&Initramfs| {
+        let mut names = initramfs.files.iter();
+        initramfs.unread.is_none() && names.any(|name| name.starts_with("dracut-"))
+    };
+    let Some(initramfs) = system.initramfs.as_ref().filter(by_dracut) else {
+        return Vec::new();
+    };
+    let Some(families) = every_family(pool) else {
+        return Vec::new();
+    };
+    let each: Vec<String> = families
+        .iter()
+        .map(|(family, module)| format!("{family} ({module})"))
+        .collect();
+    let says = format!("holds drivers of {}", each.join(", "));
+    vec![
+        Witness::file(&initramfs.path, 0, says),
+        Witness::quirk("GQ34"),
+    ]
 }
 
 /// What is worth knowing of a boot that went on.

@@ -41,15 +41,32 @@ pub struct Stage {
     pub name: &'static str,
     /// Whether it went well.
     pub ok: bool,
-    /// Why.
+    /// Why, what decided it first; at most 8, of a failure the beginning and the end of the cause.
     pub witnesses: Vec<Witness>,
+}
+
+/// Most witnesses a stage keeps.
+const MOST_WITNESSES: usize = 8;
+
+/// The same list without repetitions.
+fn distinct(witnesses: Vec<Witness>) -> Vec<Witness> {
+    let mut kept: Vec<Witness> = Vec::new();
+    for witness in witnesses {
+        if !kept.contains(&witness) {
+            kept.push(witness);
+        }
+    }
+    kept
 }
 
 /// A stage failed; the report already says why.
 struct Stop;
 
 impl BootReport {
+    /// A stage went well; what decided it comes first, and of a long list only the beginning is kept.
     fn pass(&mut self, name: &'static str, witnesses: Vec<Witness>) {
+        let mut witnesses = distinct(witnesses);
+        witnesses.truncate(MOST_WITNESSES);
         self.stages.push(Stage {
             name,
             ok: true,
@@ -59,6 +76,12 @@ impl BootReport {
 
     fn fail(&mut self, name: &'static str, witnesses: Vec<Witness>) -> Stop {
         self.cause.clone_from(&witnesses);
+        let mut witnesses = distinct(witnesses);
+        // A failure is told from where it began to what it is called: the middle can go, the cause has it.
+        let more = witnesses.len().saturating_sub(MOST_WITNESSES);
+        let middle = MOST_WITNESSES / 2..(MOST_WITNESSES / 2).saturating_add(more);
+        let mut index = 0..witnesses.len();
+        witnesses.retain(|_| !index.next().is_some_and(|index| middle.contains(&index)));
         self.stages.push(Stage {
             name,
             ok: false,

@@ -38,12 +38,14 @@ impl Disks {
         let mut counted: BTreeMap<&'static str, usize> = BTreeMap::new();
         for index in order {
             match Self::driver(index, machine, pool) {
-                Ok(attached) => {
+                Ok(mut attached) => {
                     let count = counted.entry(attached.naming.prefix).or_default();
-                    disks
-                        .names
-                        .insert(index, disk_name(attached.naming.prefix, *count));
+                    let name = disk_name(attached.naming.prefix, *count);
                     *count = count.saturating_add(1);
+                    if let Some(here) = attached.witnesses.first_mut() {
+                        here.says.push_str(&format!(": {name}"));
+                    }
+                    disks.names.insert(index, name);
                     disks.attached.insert(index, attached);
                 }
                 Err(why) => {
@@ -72,14 +74,19 @@ impl Disks {
                 format!("hangs on an unknown model {}", controller.model),
             )]);
         };
-        let here = Witness::descriptor(
-            place,
-            format!("on {} at {}", controller.model, controller.slot),
-        );
-        attach(model, &controller.model, pool).map_err(|mut why| {
-            why.insert(0, here);
-            why
-        })
+        let says = format!("on {} at {}", controller.model, controller.slot);
+        let here = Witness::descriptor(place, says);
+        match attach(model, &controller.model, pool) {
+            Ok(mut attached) => {
+                let says = format!("{}, {}", here.says, model.modalias());
+                attached.witnesses.insert(0, Witness { says, ..here });
+                Ok(attached)
+            }
+            Err(mut why) => {
+                why.insert(0, here);
+                Err(why)
+            }
+        }
     }
 
     /// Finds the volume a device name means on this machine.

@@ -274,7 +274,7 @@ fn drivers(
     }
 }
 
-/// Services from the controller to the volume, or the first that is not there.
+/// Services from the controller to the volume, or the first that is not there: what differs between machines first.
 fn stack(system: &WindowsSystem, model: &Device, unit: u32) -> Result<Vec<Witness>, Vec<Witness>> {
     let mut found = critical(system, &critical_ids(model))?;
     if has_channels(model) {

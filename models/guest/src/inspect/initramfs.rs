@@ -23,10 +23,9 @@ pub fn read(bytes: &[u8], limits: &Limits, findings: &mut Vec<Finding>) -> Resul
             if let Some(name) = module_name(&entry.name) {
                 found.modules.insert(name, module(&entry));
             } else if entry.name.ends_with("/modules.alias") {
-                found.aliases.extend(
-                    aliases(&String::from_utf8_lossy(entry.data))
-                        .map(|(pattern, name, _)| (pattern, name)),
-                );
+                found
+                    .aliases
+                    .extend(aliases(&String::from_utf8_lossy(entry.data)));
             } else if entry.name.ends_with("/modules.dep") {
                 depends = String::from_utf8_lossy(entry.data).into_owned();
             } else if entry.name.ends_with("initramfs.conf") {

@@ -369,8 +369,8 @@ pub struct Initramfs {
     pub files: BTreeSet<String>,
     /// Kernel modules in it.
     pub modules: BTreeMap<String, Module>,
-    /// Lines of `modules.alias` inside, in order: pattern and module.
-    pub aliases: Vec<(String, String)>,
+    /// Lines of `modules.alias` inside, in order: pattern, module and line.
+    pub aliases: Vec<(String, String, u32)>,
     /// Content of `conf/initramfs.conf` or the like that says how it was made, first `MODULES=` line's value.
     pub policy: Option<String>,
 }

@@ -525,3 +525,69 @@ fn a_xen_console_left_on_the_command_line_is_noted() {
                 .any(|note| note.place == Place::Quirk("GQ42".to_owned()))
     );
 }
+
+/// Witnesses of a stage that went well, as text.
+fn shown(report: &BootReport, stage: &str) -> Vec<String> {
+    let stage = report.stage(stage).expect("it went well");
+    stage.witnesses.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_drivers_stage_goes_from_the_controller_to_alias_module_file_and_disk_name() {
+    let guest = Golden::new(CENTOS, "esxi-5.0.0").inspect();
+    for (model, alias, module, disk) in [
+        ("lsilogic", "pci:v00001000d00000030", "mptspi", "sda"),
+        ("piix4-ide", "pci:v00008086d00007111", "ata_piix", "sda"),
+        ("virtio-blk", "virtio:d00000002", "virtio_blk", "vda"),
+    ] {
+        let report = boot(&guest, &machine(model));
+        let drivers = shown(&report, "drivers");
+        assert!(
+            drivers[0].contains(&format!("on {model} at "))
+                && drivers[0].contains(&format!(": {disk} ")),
+            "{drivers:#?}"
+        );
+        let first = |text: &str| drivers.iter().position(|witness| witness.contains(text));
+        let by_alias = first(&format!("alias {alias}")).expect("the alias that matched");
+        let file = first(&format!("/{module}.ko")).expect("the module's file");
+        assert!(by_alias < file && file < 5, "{drivers:#?}");
+        let root = shown(&report, "root").join("\n");
+        assert!(root.contains("root=") && root.contains("rd_LVM_LV=vg_centos/lv_root"));
+        for stage in &report.stages {
+            assert!(stage.witnesses.len() <= 8, "{stage:#?}");
+        }
+    }
+}
+
+#[test]
+fn an_initramfs_is_called_generic_for_what_it_holds_and_not_for_the_name_of_its_system() {
+    let generic = |golden: Golden| {
+        let report = boot(&golden.inspect(), &machine("virtio-blk"));
+        assert!(report.reached, "{:#?}", report.cause);
+        let drivers = &report.stage("drivers").expect("it has one").witnesses;
+        drivers
+            .iter()
+            .any(|witness| witness.place == Place::Quirk("GQ34".to_owned()))
+    };
+    let centos = || Golden::new(CENTOS, "esxi-5.0.0");
+    assert!(generic(centos()));
+    assert!(!generic(Golden::new(UBUNTU, "esxi-5.0.0")), "not dracut's");
+    let renamed = centos().with(
+        ROOT,
+        "/etc/centos-release",
+        Some(b"Scientific Linux release 7.1 (Nitrogen)\n"),
+    );
+    assert!(generic(renamed), "whatever the release file says");
+    let whole = centos().read(BOOT, INITRAMFS);
+    for (gone, kind) in [
+        (["mpt", "pvscsi"].as_slice(), "SCSI"),
+        (&["ata_piix.ko"], "IDE"),
+        (&["dracut-0"], "dracut's mark"),
+    ] {
+        let drop = |name: &str| gone.iter().any(|part| name.contains(part));
+        let cut = without(&whole, &drop);
+        assert!(cut.len() != whole.len(), "{kind} was there");
+        let host_only = centos().with(BOOT, INITRAMFS, Some(&cut));
+        assert!(!generic(host_only), "without {kind}");
+    }
+}

@@ -286,3 +286,37 @@ fn processor_driver_and_clock_are_risks_not_failures() {
     other.clock = Clock::Utc;
     assert!(noted(&other, "GQ56") && noted(&other, "GQ57"));
 }
+
+#[test]
+fn the_drivers_stage_names_database_key_and_start_of_each_driver_from_the_controller_on() {
+    let guest = Golden::new(WINDOWS, "esxi-5.0.0").inspect();
+    let ide = [
+        "disk 0",
+        "CriticalDeviceDatabase\\PCI#VEN_8086&DEV_7111",
+        "intelide, value Start",
+        "IDE_Channel",
+        "atapi, value Start",
+        "CriticalDeviceDatabase\\GenDisk",
+        "disk, value Start",
+    ];
+    let sas = [
+        "disk 0",
+        "CriticalDeviceDatabase\\PCI#VEN_1000&DEV_0054",
+        "LSI_SAS, value Start",
+        "CriticalDeviceDatabase\\GenDisk",
+        "disk, value Start",
+    ];
+    for (model, expected) in [("piix4-ide", ide.as_slice()), ("lsisas1068", &sas)] {
+        let report = boot(&guest, &machine(model));
+        let drivers = report.stage("drivers").expect("it has one");
+        let shown: Vec<String> = drivers.witnesses.iter().map(ToString::to_string).collect();
+        for (witness, part) in shown.iter().zip(expected) {
+            let part = part.to_lowercase();
+            assert!(witness.to_lowercase().contains(&part), "{part}: {shown:#?}");
+        }
+        assert!(
+            expected.len() < shown.len() && shown.len() <= 8,
+            "{shown:#?}"
+        );
+    }
+}
