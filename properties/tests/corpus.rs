@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Reader = fn(&[u8]);
 
 /// Every fuzz target with the function it calls.
-const TARGETS: [(&str, Reader); 31] = [
+const TARGETS: [(&str, Reader); 35] = [
     ("bcd", drylab_guest::fuzz::bcd),
     ("delta", drylab_block::fuzz::delta),
     ("detect", drylab_image::fuzz::detect),
@@ -33,10 +33,14 @@ const TARGETS: [(&str, Reader); 31] = [
     ("ova", drylab_appliance::fuzz::ova),
     ("ovf", drylab_appliance::fuzz::ovf),
     ("qcow2", drylab_image::fuzz::qcow2),
+    ("qemu_img", drylab_converter::fuzz::qemu_img),
     ("scenario", drylab_scenario::fuzz::scenario),
     ("token", drylab_scenario::fuzz::token),
     ("udev_rules", drylab_guest::fuzz::udev_rules),
     ("units", drylab_appliance::fuzz::units),
+    ("virt_convert_ovf", drylab_converter::fuzz::virt_convert_ovf),
+    ("virt_convert_vmx", drylab_converter::fuzz::virt_convert_vmx),
+    ("virt_image", drylab_appliance::fuzz::virt_image),
     ("vmdk", drylab_image::fuzz::vmdk),
     ("vmx", drylab_appliance::fuzz::vmx),
 ];
