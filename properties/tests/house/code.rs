@@ -100,7 +100,8 @@ impl Reader {
                 .map_or(' ', |index| self.chars[index])
         };
         let word = |c: char| c.is_alphanumeric() || c == '_';
-        word(before(1)) && !(matches!(before(1), 'b' | 'c') && !word(before(2)))
+        let prefix = matches!(before(1), 'b' | 'c') && !word(before(2));
+        word(before(1)) && !prefix
     }
 
     /// How many `#` stand between `r` and the quote, if there is a quote.
