@@ -5,11 +5,9 @@
 
 use crate::{every_way, library, scenario};
 use drylab_appliance::Package;
-use drylab_block::Limits;
 use drylab_campaign::each;
 use drylab_catalog::ProductId;
 use drylab_catalog::device::{Class, device};
-use drylab_guest::inspect::inspect;
 use drylab_hypervisor::console::{Draws, Request, create};
 use drylab_hypervisor::exporter::{Exported, vsphere_export_ovf};
 use drylab_hypervisor::importer::{Operator, vsphere_deploy_ovf};
@@ -136,8 +134,6 @@ fn see(library: &Library, look: &Look) -> Seen {
         }
         Look::Brought(of, target, descriptor) => {
             let source = library.source_disk(of).expect("a golden disk");
-            let guest =
-                inspect(std::slice::from_ref(&source.disk), &Limits::DEFAULT).expect("a guest");
             let mut package = Package::default();
             package.put("machine.img", source.disk.bytes.clone());
             package.disks.push("machine.img".to_owned());
@@ -145,7 +141,8 @@ fn see(library: &Library, look: &Look) -> Seen {
                 package.put("machine.ovf", Arc::new(descriptor.as_bytes()));
                 package.descriptor = "machine.ovf".to_owned();
             }
-            let found = predict_package(library, &package, &guest, target).expect("a known target");
+            let found =
+                predict_package(library, &source.disk, &package, target).expect("a known target");
             (format!("{found:?}"), BTreeSet::new())
         }
         Look::Exported(of, product, model) => {
@@ -164,18 +161,15 @@ fn exported(library: &Library, source: &SourceDisk, product: &ProductId, model: 
         .expect("the lab has every product");
     let net = device(model).is_some_and(|device| device.class == Class::Net);
     let chosen = |wanted: bool| wanted.then(|| model.to_owned());
-    let request = Request {
-        name: "exported".to_owned(),
-        guest: "centos-6.3".to_owned(),
-        vcpus: 1,
-        memory_mib: 1024,
-        disks: vec![source.disk.bytes.len()],
-        controller: chosen(!net),
-        nic_model: chosen(net),
-        mac: Some(source.mac),
-        uuid: None,
-        clock: None,
-    };
+    let mut request = Request::plain(
+        "exported",
+        "centos-6.3",
+        (1, 1024),
+        &[source.disk.bytes.len()],
+    );
+    request.disks[0].controller = chosen(!net);
+    request.nics[0].model = chosen(net);
+    request.nics[0].mac = Some(source.mac);
     let made = match create(&facts, host, &request, Draws { mac: 1, uuid: 1 }) {
         Ok(made) => made,
         Err(missing) => return missing.to_string(),

@@ -102,6 +102,20 @@ pub fn vsphere_existing_disk(
                 witness,
             });
         }
+        if image.format() != Format::Vmdk && name == *disk {
+            let says = format!(
+                "{} without a VMDK descriptor beside it",
+                image.format().name()
+            );
+            let witness = vec![
+                Witness::descriptor(name.clone(), says),
+                Witness::quirk("DQ414"),
+            ];
+            remarks.push(Remark {
+                verdict: Verdict::Refused,
+                witness,
+            });
+        }
         // The adapter type stands in the sparse file's own descriptor, or in the text file beside a flat extent.
         let text = package
             .text(disk, &Limits::DEFAULT)

@@ -396,11 +396,11 @@ fn scored(library: &Library, target: &ProductId, found: Vec<Found>) -> Predictio
 
 /// The place in the guest that decides, where there is one: before a quirk that explains it, else the first link.
 fn place(witness: &[Witness], score: Overall) -> String {
-    let in_guest = |link: &&Witness| {
-        matches!(
-            link.place,
-            Place::File { .. } | Place::Key(_) | Place::Overlay(_)
-        )
+    // A STOP screen is what happens, not where it was decided.
+    let in_guest = |link: &&Witness| match &link.place {
+        Place::File { .. } | Place::Overlay(_) => true,
+        Place::Key(key) => !key.starts_with("STOP "),
+        _ => false,
     };
     let quirk = witness
         .iter()

@@ -152,7 +152,7 @@ fn network(rows: &mut Rows, net: &WindowsNet) {
         rows.add(
             "known network",
             format!("{}, {:?}", network.name, network.category),
-            network.key.clone(),
+            network.key.clone().unwrap_or_default(),
         );
     }
 }
