@@ -94,6 +94,15 @@ pub(crate) struct Run {
     pub(crate) place: Place,
 }
 
+impl Run {
+    /// Behind the last entry of a table: zeros up to the end of the disk, however long a header says that it is. One
+    /// run, since a disk of terabytes may be claimed by a file of kilobytes.
+    pub(crate) const REST: Self = Self {
+        length: u64::MAX,
+        place: Place::Zeros,
+    };
+}
+
 /// Tells where a guest offset stands.
 pub(crate) trait Map: Send + Sync {
     /// The run that starts at `offset`.

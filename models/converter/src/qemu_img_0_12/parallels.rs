@@ -19,7 +19,8 @@ impl Map for Tracks {
         let within = rem(offset, track);
         let at = index(div(offset, track).saturating_mul(4));
         let place = match le_u32(&self.table, at) {
-            None | Some(0) => Place::Zeros,
+            None => return Ok(Run::REST),
+            Some(0) => Place::Zeros,
             Some(sector) => Place::At(bytes(u64::from(sector)).saturating_add(within)),
         };
         Ok(Run {

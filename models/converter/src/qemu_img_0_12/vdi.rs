@@ -27,7 +27,8 @@ impl Map for Blocks {
         let within = rem(offset, BLOCK);
         let at = index(div(offset, BLOCK).saturating_mul(4));
         let place = match le_u32(&self.table, at) {
-            None | Some(NOWHERE..) => Place::Zeros,
+            None => return Ok(Run::REST),
+            Some(NOWHERE..) => Place::Zeros,
             Some(block) => Place::At(
                 u64::from(block)
                     .saturating_mul(BLOCK)

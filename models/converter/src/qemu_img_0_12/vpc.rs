@@ -28,7 +28,8 @@ impl Map for Blocks {
         let within = rem(offset, self.block);
         let number = div(offset, self.block);
         let place = match be_u32(&self.table, index(number.saturating_mul(4))) {
-            None | Some(UNUSED) => Place::Zeros,
+            None => return Ok(Run::REST),
+            Some(UNUSED) => Place::Zeros,
             Some(sector) => Place::At(
                 bytes(u64::from(sector))
                     .saturating_add(self.bitmap)
