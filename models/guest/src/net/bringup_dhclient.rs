@@ -316,9 +316,12 @@ pub(super) fn append(text: &str, device: &str, lease: &LeaseFact, wall_clock_s: 
     format!("{text}{}", lines.join("\n"))
 }
 
-/// `W YYYY/MM/DD HH:MM:SS`, `epoch SECONDS` or `never`, as seconds since 1970.
+/// Last second of the year 9999, which is the last that is written.
+const LAST: u64 = 253_402_300_799;
+
+/// `W YYYY/MM/DD HH:MM:SS`, `epoch SECONDS` or `never`, as seconds since 1970; `None` for times that are none.
 fn instant(words: &[&str]) -> Option<u64> {
-    match words {
+    let seconds = match words {
         ["never", ..] => Some(u64::from(u32::MAX)),
         ["epoch", seconds, ..] => seconds.parse().ok(),
         [_, date, time, ..] => {
@@ -326,6 +329,9 @@ fn instant(words: &[&str]) -> Option<u64> {
             let (year, month, day) = (date.next()??, date.next()??, date.next()??);
             let mut time = time.split(':').map(|part| part.parse::<u64>().ok());
             let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+            if hour > 23 || minute > 59 || second > 60 {
+                return None;
+            }
             let minutes = days(year, month, day)?
                 .checked_mul(24)?
                 .checked_add(hour)?
@@ -334,7 +340,8 @@ fn instant(words: &[&str]) -> Option<u64> {
             minutes.checked_mul(60)?.checked_add(second)
         }
         _ => None,
-    }
+    };
+    seconds.filter(|seconds| *seconds <= LAST)
 }
 
 fn leap(year: u64) -> bool {
@@ -415,7 +422,9 @@ mod tests {
             assert_eq!(instant(&words), Some(seconds), "{text}");
         }
         assert_eq!(instant(&["2", "2012/13/01", "00:00:00"]), None);
+        assert_eq!(instant(&["2", "2013/02/12", "09:00:555555555555"]), None);
         assert_eq!(instant(&["epoch", "77"]), Some(77));
+        assert_eq!(instant(&["epoch", "253402300800"]), None);
     }
 
     #[test]
