@@ -125,6 +125,8 @@ fn naming_witnesses(
     red_hat: bool,
 ) -> Vec<Witness> {
     let mut out = Vec::new();
+    // What the naming rests on besides its cause, so that it stands behind it.
+    let mut provenance = Vec::new();
     let mut by_earlier_rule = false;
     let wrote = events::written(&named.outcome).is_some();
     for step in &named.outcome.steps {
@@ -160,9 +162,9 @@ fn naming_witnesses(
             Effect::Jumped { .. } => {}
             Effect::Judged(Some(value)) if value == "0" => {
                 let says = format!("judges the address by {PROVENANCE}, which reads {value}");
-                out.push(Witness::file(&step.path, step.line, says));
+                provenance.push(Witness::file(&step.path, step.line, says));
                 // That there is such a file and that it reads 0 is no fact of the image.
-                out.push(Witness::quirk("DQ403"));
+                provenance.push(Witness::quirk("DQ403"));
             }
             Effect::Judged(_) => {}
             Effect::Ran(Note::Tied(tie)) => {
@@ -192,6 +194,7 @@ fn naming_witnesses(
         out.push(Witness::file(PERSISTENT, 0, says));
         out.push(Witness::quirk("GQ10"));
     }
+    out.extend(provenance);
     if out.is_empty() {
         let says = format!(
             "no rule names the adapter, the kernel's {} stays",
