@@ -34,6 +34,11 @@ pub fn write() -> Result<(), Box<dyn std::error::Error>> {
         if compressed {
             arguments.push("-c");
         }
+        // A VDI of then has whole blocks of 1 MiB.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(&*source)?
+            .set_len(if format == "vdi" { 1 << 20 } else { 32 << 10 })?;
         arguments.extend([&*source, &*target]);
         let _ = std::fs::remove_file(&made);
         if !run("qemu-img", &arguments) {
