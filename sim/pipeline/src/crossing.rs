@@ -36,6 +36,8 @@ pub(crate) struct Done {
     pub(crate) files: Vec<String>,
     /// Guest-visible bytes moved, which is what takes the time.
     pub(crate) bytes: u64,
+    /// Bytes of those files as they lie on the share.
+    pub(crate) stored: u64,
 }
 
 /// A hop that was not.

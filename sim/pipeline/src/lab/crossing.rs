@@ -61,7 +61,15 @@ impl SimLab<'_> {
                     Kind::Transfer,
                     &[("hop", &hop), ("files", &files), ("guest-bytes", &bytes)],
                 );
-                self.staging = self.staging.max(done.bytes);
+                if let Err(free) = self.staging.put(STAGED, done.stored) {
+                    let says = format!("{} bytes to stage, {free} free", done.stored);
+                    let why = vec![
+                        Witness::lab("share for staging", says),
+                        Witness::quirk("DQ411"),
+                    ];
+                    let full = missing(ID, step, "the share is full", why);
+                    return (Completion::Done(vec![full]), 1_000_000);
+                }
                 let found = if last {
                     vec![self.crossed(&crossing)]
                 } else {
@@ -143,6 +151,7 @@ impl SimLab<'_> {
                     hop: *hop,
                     files: moving.package.files.keys().cloned().collect(),
                     bytes: self.source_disk.disk.bytes.len(),
+                    stored: moving.package.bytes(),
                 });
             let failed = outcome.is_err();
             hops.push(outcome);
@@ -312,6 +321,9 @@ impl From<ToolError> for Stopped {
         Self::Failed(error.message, error.witness)
     }
 }
+
+/// The package on the share: a hop replaces what the one before left.
+pub(super) const STAGED: &str = "package";
 
 /// `qemu-img convert` of every disk of the package; only disks travel on.
 fn qemu_img(

@@ -26,7 +26,7 @@ use books::Site;
 use drylab_catalog::{Mark, Place, Witness};
 use drylab_guest::inspect::GuestDisk;
 use drylab_hypervisor::console::Made;
-use drylab_hypervisor::{Facts, Missing};
+use drylab_hypervisor::{Datastore, Facts, Missing};
 use drylab_kernel::{Kind, Streams, Trace};
 use drylab_network::Lan;
 use drylab_scenario::{Fault, FaultKind, FaultPlace, Scenario, Step};
@@ -105,8 +105,8 @@ struct SimLab<'a> {
     lan: Lan,
     source: Site<'a>,
     target: Site<'a>,
-    /// Bytes on the staging share.
-    staging: u64,
+    /// The share exports and conversions are staged on: the first of the lab file.
+    staging: Datastore,
     source_disk: SourceDisk,
     source_vm: Result<Made, Missing>,
     source_boots: Boots,
@@ -178,7 +178,7 @@ impl<'a> SimLab<'a> {
             lan,
             source,
             target,
-            staging: 0,
+            staging: Datastore::new(library.lab.shares.first().map_or(0, |share| share.bytes)),
             source_disk,
             source_vm,
             source_boots: Boots::default(),
@@ -317,7 +317,7 @@ impl BackEnd for SimLab<'_> {
                 .collect(),
             target_free: self.target.datastore.free(),
             target_capacity: self.target.datastore.capacity(),
-            staging_used: self.staging,
+            staging_used: self.staging.used(),
             live_macs: live,
             duplicate_mac_seen: self.duplicate_mac_seen,
         }

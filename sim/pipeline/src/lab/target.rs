@@ -295,7 +295,7 @@ impl SimLab<'_> {
             );
         }
         self.give_space_back(now, trace);
-        self.staging = 0;
+        self.staging.remove(super::crossing::STAGED);
         self.source_runs_again(now, trace);
         (Completion::Done(Vec::new()), 60_000_000)
     }
