@@ -46,7 +46,7 @@ const TARGETS: [(&str, Reader); 35] = [
 ];
 
 /// Inputs that broke a reader or cost it too much before it was mended: target, file of its corpus, what went wrong.
-const FOUND: [(&str, &str, &str); 4] = [
+const FOUND: [(&str, &str, &str); 5] = [
     (
         "dhclient_files",
         "epoch-past-the-calendar",
@@ -66,6 +66,11 @@ const FOUND: [(&str, &str, &str); 4] = [
         "qemu_img",
         "parallels-two-terabytes",
         "64 bytes claim 2 TiB in tracks of a sector, and each track was looked at",
+    ),
+    (
+        "qemu_img",
+        "qed-half-an-exabyte",
+        "72 bytes claim 506 PB behind a table of 1,024 entries, and each span behind it was looked at",
     ),
 ];
 

@@ -97,10 +97,15 @@ pub(crate) struct Run {
 impl Run {
     /// Behind the last entry of a table: zeros up to the end of the disk, however long a header says that it is. One
     /// run, since a disk of terabytes may be claimed by a file of kilobytes.
-    pub(crate) const REST: Self = Self {
-        length: u64::MAX,
-        place: Place::Zeros,
-    };
+    pub(crate) const REST: Self = Self::rest(Place::Zeros);
+
+    /// The same for formats in which what is nowhere may stand in a backing file.
+    pub(crate) const fn rest(place: Place) -> Self {
+        Self {
+            length: u64::MAX,
+            place,
+        }
+    }
 }
 
 /// Tells where a guest offset stands.

@@ -74,7 +74,9 @@ impl Map for Clusters {
         let entries = 1u64.checked_shl(self.l2_bits).unwrap_or(0);
         let span = cluster.saturating_mul(entries);
         let at = index(div(offset, span).saturating_mul(8));
-        let table = be_u64(&self.l1, at).unwrap_or(0) & OFFSET;
+        let Some(table) = be_u64(&self.l1, at).map(|entry| entry & OFFSET) else {
+            return Ok(Run::rest(self.absent));
+        };
         if table == 0 {
             return Ok(Run {
                 length: span.saturating_sub(rem(offset, span)),

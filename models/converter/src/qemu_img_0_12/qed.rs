@@ -24,7 +24,9 @@ impl Map for Clusters {
     fn run(&self, file: &Padded, offset: u64) -> Result<Run> {
         let span = self.cluster.saturating_mul(self.entries);
         let at = index(div(offset, span).saturating_mul(8));
-        let table = le_u64(&self.l1, at).unwrap_or(0);
+        let Some(table) = le_u64(&self.l1, at) else {
+            return Ok(Run::rest(self.absent));
+        };
         if table == 0 {
             return Ok(Run {
                 length: span.saturating_sub(rem(offset, span)),

@@ -28,7 +28,9 @@ impl Map for Grains {
         let grain_bytes = bytes(self.grain);
         let span = grain_bytes.saturating_mul(self.table_entries);
         let table = div(offset, span);
-        let sector = le_u32(&self.directory, index(table.saturating_mul(4))).unwrap_or(0);
+        let Some(sector) = le_u32(&self.directory, index(table.saturating_mul(4))) else {
+            return Ok(Run::REST);
+        };
         if sector == 0 {
             return Ok(Run {
                 length: span.saturating_sub(rem(offset, span)),
