@@ -1,5 +1,8 @@
 //! The door: what is found on volumes of every kind, foreign ones included, and edits through the layers below.
 
+#[path = "../../../properties/foreign.rs"]
+mod unpacking;
+
 mod common;
 #[path = "common/small.rs"]
 mod small;
@@ -11,7 +14,6 @@ use drylab_filesystem::{FileOverlay, FileType, Filesystem, Kind, Layered, Window
 use drylab_volume::scan_all;
 use small::small;
 use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -267,26 +269,6 @@ fn a_volume_of_nothing_known_takes_every_change_beside() {
     assert!(matches!(done, Applied::Overlaid { path, .. } if path == "/a/b"));
 }
 
-const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-const FOREIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/foreign");
-
-fn foreign() -> Option<(PathBuf, String)> {
-    let manifest = std::fs::read_to_string(Path::new(SHARED).join("data/MANIFEST.tsv")).ok()?;
-    if !Path::new(FOREIGN).join(".complete").exists() {
-        let done = Command::new("sh")
-            .arg(Path::new(SHARED).join("data/unpack.sh"))
-            .arg(FOREIGN)
-            .output()
-            .ok()?;
-        assert!(
-            done.status.success(),
-            "{}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-    }
-    Some((FOREIGN.into(), manifest))
-}
-
 /// Sound to e2fsck, which would only rebuild the tree; Linux refuses extent trees deeper than 5.
 const LINUX_REFUSES_TOO: [&str; 1] = ["fs/e2fsprogs__tests/f_extent_too_deep/image"];
 
@@ -321,7 +303,7 @@ fn read_all(filesystem: &dyn Filesystem) -> (u32, Result<(), Error>) {
 
 #[test]
 fn foreign_volumes_agree_with_blkid_and_sound_ones_are_read_whole() {
-    let Some((root, manifest)) = foreign() else {
+    let Some((root, manifest)) = unpacking::foreign() else {
         return eprintln!("SKIPPED: the shared data is not here");
     };
     let (mut ext, mut swap, mut sound, mut files, mut refused, mut wrong) =

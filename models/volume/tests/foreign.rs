@@ -1,35 +1,15 @@
 //! Disks that nobody of this house made. Sizes, places and UUIDs must be those that sfdisk and blkid read.
 
+#[path = "../../../properties/foreign.rs"]
+mod unpacking;
+
 use drylab_block::Limits;
 use drylab_volume::scan;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
-
-const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-const FOREIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/foreign");
-
-/// The unpacked data, unpacked on first use; `None` where there is none.
-fn foreign() -> Option<(PathBuf, String)> {
-    let manifest = std::fs::read_to_string(Path::new(SHARED).join("data/MANIFEST.tsv")).ok()?;
-    if !Path::new(FOREIGN).join(".complete").exists() {
-        let done = Command::new("sh")
-            .arg(Path::new(SHARED).join("data/unpack.sh"))
-            .arg(FOREIGN)
-            .output()
-            .ok()?;
-        assert!(
-            done.status.success(),
-            "{}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-    }
-    Some((FOREIGN.into(), manifest))
-}
 
 #[test]
 fn foreign_disks_agree_with_sfdisk_and_blkid_and_never_panic() {
-    let Some((root, manifest)) = foreign() else {
+    let Some((root, manifest)) = unpacking::foreign() else {
         eprintln!("SKIPPED: the shared data is not here");
         return;
     };

@@ -1,13 +1,13 @@
 //! Where the foreign files are, which tools must be there, and values to test laws with.
 
+#[path = "../../../../properties/foreign.rs"]
+mod unpacking;
+
 pub(crate) mod samples;
 pub(crate) mod strategies;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-
-const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-const FOREIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/foreign");
 
 /// One row of the manifest of foreign files.
 pub(crate) struct Row {
@@ -25,23 +25,7 @@ pub(crate) struct Row {
 
 /// The folder of foreign files, unpacked on first use, and the rows of some kinds. `None`, said on stderr, without them.
 pub(crate) fn foreign(kinds: &[&str]) -> Option<(PathBuf, Vec<Row>)> {
-    let Ok(manifest) = std::fs::read_to_string(Path::new(SHARED).join("data/MANIFEST.tsv")) else {
-        eprintln!("SKIPPED: the shared data is not here");
-        return None;
-    };
-    if !Path::new(FOREIGN).join(".complete").exists() {
-        let script = Path::new(SHARED).join("data/unpack.sh");
-        let done = Command::new("sh")
-            .arg(script)
-            .arg(FOREIGN)
-            .output()
-            .expect("sh runs");
-        assert!(
-            done.status.success(),
-            "{}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-    }
+    let (folder, manifest) = unpacking::foreign()?;
     let rows = manifest.lines().skip(1).map(|line| {
         let columns: Vec<&str> = line.split('\t').collect();
         let column = |at: usize| columns.get(at).copied().unwrap_or("").to_owned();
@@ -55,7 +39,7 @@ pub(crate) fn foreign(kinds: &[&str]) -> Option<(PathBuf, Vec<Row>)> {
         }
     });
     Some((
-        FOREIGN.into(),
+        folder,
         rows.filter(|row| kinds.contains(&row.kind.as_str()))
             .collect(),
     ))

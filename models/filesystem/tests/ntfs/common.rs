@@ -1,13 +1,13 @@
 //! What the NTFS tests share: volumes, and the oracles.
 
+#[path = "../../../../properties/foreign.rs"]
+mod unpacking;
+
 use drylab_block::{ReadAt, SparseBytes, WriteAt};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-
-const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-const FOREIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/foreign");
 
 #[expect(
     clippy::disallowed_methods,
@@ -87,19 +87,14 @@ pub(crate) fn make(
 
 /// The foreign volumes, unpacked without their zeros; empty, and said so, where there are none.
 pub(crate) fn foreign() -> Vec<(String, Arc<SparseBytes>)> {
-    static UNPACK: std::sync::Once = std::sync::Once::new();
-    let Ok(manifest) = std::fs::read_to_string(Path::new(SHARED).join("data/MANIFEST.tsv")) else {
-        eprintln!("SKIPPED: the shared data is not here");
+    let Some((folder, manifest)) = unpacking::foreign() else {
         return Vec::new();
     };
-    UNPACK.call_once(|| {
-        run("sh", &[&format!("{SHARED}/data/unpack.sh"), FOREIGN]);
-    });
     let rows = manifest
         .lines()
         .map(|line| line.split('\t').collect::<Vec<_>>());
     let rows = rows.filter(|row| row.len() > 2 && row[1] == "fs" && row[2] == "ntfs:ntfs");
-    rows.map(|row| (row[0].to_owned(), unpack(&Path::new(FOREIGN).join(row[0]))))
+    rows.map(|row| (row[0].to_owned(), unpack(&folder.join(row[0]))))
         .collect()
 }
 

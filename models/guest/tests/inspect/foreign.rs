@@ -1,5 +1,8 @@
 //! Real data none of us made: a Windows NT 6.1 registry, boot stores, boot menus of another project's tests.
 
+#[path = "../../../../properties/foreign.rs"]
+mod unpacking;
+
 use crate::support::{Golden, LIMITS, WINDOWS, machine};
 use drylab_block::{Limits, ReadAt, Result, SparseBytes, WriteAt};
 use drylab_filesystem::{Entry, FileType, Filesystem, Kind};
@@ -10,26 +13,12 @@ use drylab_volume::Volume;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
-
-const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-const FOREIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/foreign");
+use std::sync::Arc;
 
 /// Folder with the foreign files; `None`, said on stderr, when they are not at hand.
 fn foreign(what: &str) -> Option<PathBuf> {
-    let script = Path::new(SHARED).join("data/unpack.sh");
-    let unpack = || {
-        script.exists()
-            && Command::new("sh")
-                .arg(&script)
-                .arg(FOREIGN)
-                .output()
-                .is_ok_and(|output| output.status.success())
-    };
-    // Once: the script must not run twice at a time.
-    static UNPACKED: OnceLock<bool> = OnceLock::new();
-    if *UNPACKED.get_or_init(unpack) {
-        return Some(PathBuf::from(FOREIGN));
+    if let Some((folder, _)) = unpacking::foreign() {
+        return Some(folder);
     }
     #[expect(
         clippy::disallowed_methods,

@@ -1,13 +1,13 @@
 //! What the tests of this crate share: foreign hives, and hivex as the oracle.
 
+#[path = "../../../../properties/foreign.rs"]
+mod unpacking;
+
 use drylab_block::Limits;
 use drylab_hive::{Hive, RegType};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-const FOREIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/foreign");
 
 #[expect(
     clippy::disallowed_methods,
@@ -45,24 +45,9 @@ pub(crate) struct Foreign {
 
 /// The hives of the shared data with all that lies beside them; empty, and said so, where there are none.
 pub(crate) fn foreign() -> Vec<Foreign> {
-    static UNPACK: std::sync::Once = std::sync::Once::new();
-    let Ok(manifest) = std::fs::read_to_string(Path::new(SHARED).join("data/MANIFEST.tsv")) else {
-        eprintln!("SKIPPED: the shared data is not here");
+    let Some((folder, manifest)) = unpacking::foreign() else {
         return Vec::new();
     };
-    UNPACK.call_once(|| {
-        let script = Path::new(SHARED).join("data/unpack.sh");
-        let done = Command::new("sh")
-            .arg(script)
-            .arg(FOREIGN)
-            .output()
-            .expect("sh runs");
-        assert!(
-            done.status.success(),
-            "{}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-    });
     let rows = manifest
         .lines()
         .skip(1)
@@ -72,7 +57,7 @@ pub(crate) fn foreign() -> Vec<Foreign> {
         name: row[0].trim_start_matches("hive/").to_owned(),
         kind: row[1].to_owned(),
         wellformed: row[7] == "yes",
-        bytes: unpacked(&Path::new(FOREIGN).join(row[0])),
+        bytes: unpacked(&folder.join(row[0])),
     })
     .collect()
 }

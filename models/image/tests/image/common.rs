@@ -4,7 +4,7 @@ use drylab_block::{Extents, Limits, ReadAt, Result, SparseBytes, WriteAt};
 use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VmdkOptions};
 use proptest::prelude::*;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -283,9 +283,4 @@ pub(crate) fn qemu_img(arguments: &[&str]) -> String {
         + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "qemu-img {arguments:?}: {text}");
     text
-}
-
-/// The root of the repository.
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

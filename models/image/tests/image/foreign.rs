@@ -1,11 +1,13 @@
 //! Files of others: never a panic, and the size and bytes that an independent tool found, or a stated reason.
 
-use crate::common::{OnDisk, root, skip};
+#[path = "../../../../properties/foreign.rs"]
+mod unpacking;
+
+use crate::common::OnDisk;
 use drylab_block::{Error, Limits, ReadAt};
 use drylab_image::{Image, fuzz};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 /// Well-formed files that we refuse, and why.
@@ -29,20 +31,7 @@ struct Row {
 
 /// The folder of the unpacked files and the rows of the disks, or `None` after saying why.
 fn rows() -> Option<(PathBuf, Vec<Row>)> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let Ok(manifest) = std::fs::read_to_string(shared.join("MANIFEST.tsv")) else {
-        skip("the shared test data is not beside the repository");
-        return None;
-    };
-    let folder = root().join("target/foreign");
-    let unpacked = Command::new("sh")
-        .arg(shared.join("unpack.sh"))
-        .arg(&folder)
-        .output();
-    if !unpacked.is_ok_and(|output| output.status.success()) {
-        skip("the shared test data cannot be unpacked (zstd, tar)");
-        return None;
-    }
+    let (folder, manifest) = unpacking::foreign()?;
     let row = |line: &str| {
         let cells: Vec<&str> = line.split('\t').collect();
         (cells.get(1) == Some(&"disk")).then(|| Row {
