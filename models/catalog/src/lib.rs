@@ -21,7 +21,7 @@ pub use evidence::{Evidence, Mark, Place, Witness};
 pub use ids::{ConverterId, GuestId, ProductId};
 pub use mac::{Mac, ParseMacError};
 pub use machine::{
-    Cdrom, Clock, Controller, Cpu, Disk, Firmware, Machine, Memory, Nic, PciAddress, Smbios,
+    Cdrom, Clock, Controller, Cpu, Disk, Firmware, Machine, Memory, Nic, PciAddress, Smbios, place,
 };
 pub use quirk::{Quirk, quirk, quirks};
 pub use score::Score;

@@ -15,6 +15,9 @@ pub struct Machine {
     pub uuid: String,
     /// What runs first.
     pub firmware: Firmware,
+    /// Whether the Xen platform device is there: each emulated disk and adapter then has a twin on Xen's own bus, and
+    /// a kernel with the front ends unplugs the emulated ones.
+    pub xen_platform: bool,
     /// Chipset, in the product's words: `440BX`, `i440FX`.
     pub chipset: String,
     /// What firmware says of maker and product.
@@ -43,6 +46,9 @@ pub enum Firmware {
     Bios,
     /// UEFI: boots a loader from an EFI system partition.
     Efi,
+    /// None: pygrub, in the host's control domain, reads the guest's own boot menu and starts its kernel on
+    /// paravirtual hardware.
+    Pygrub,
 }
 
 /// SMBIOS type 1 strings (and the BIOS version of type 0).
@@ -87,8 +93,8 @@ pub struct Memory {
 pub struct Controller {
     /// Device model, a key of [`crate::device`]: `lsilogic`, `piix3-ide`, `virtio-blk`.
     pub model: String,
-    /// Where it sits.
-    pub slot: PciAddress,
+    /// Where it sits; `None` for a device that is not on PCI.
+    pub slot: Option<PciAddress>,
 }
 
 /// A disk drive (the bytes are elsewhere).
@@ -118,8 +124,8 @@ pub struct Nic {
     pub model: String,
     /// Its address.
     pub mac: Mac,
-    /// Where it sits.
-    pub slot: PciAddress,
+    /// Where it sits; `None` for a device that is not on PCI.
+    pub slot: Option<PciAddress>,
     /// Network of the product it is connected to: `VM Network`, `default`, `br0`.
     pub network: String,
 }
@@ -153,6 +159,12 @@ pub enum Clock {
     Utc,
     /// The host's local time.
     Localtime,
+}
+
+/// Where a device sits, for people: its PCI address, or that it has none.
+#[must_use]
+pub fn place(slot: Option<PciAddress>) -> String {
+    slot.map_or_else(|| "no PCI address".to_owned(), |slot| slot.to_string())
 }
 
 impl Machine {

@@ -84,16 +84,19 @@ fn domain(made: &Converted) -> libvirt::Domain {
 }
 
 fn machine(controller: &str, nic: &str, bytes: u64) -> Machine {
-    let slot = |device| PciAddress {
-        bus: 0,
-        device,
-        function: 0,
+    let slot = |device| {
+        Some(PciAddress {
+            bus: 0,
+            device,
+            function: 0,
+        })
     };
     Machine {
         product: ProductId::from("kvm-centos-6.3"),
         name: "web 1".to_owned(),
         uuid: String::new(),
         firmware: Firmware::Bios,
+        xen_platform: false,
         chipset: "i440FX".to_owned(),
         smbios: Smbios::default(),
         cpu: Cpu {

@@ -70,11 +70,11 @@ fn nic(model: &str, mac: &str, slot: u8, network: &str) -> Nic {
     Nic {
         model: model.into(),
         mac: mac.parse().expect("a MAC"),
-        slot: PciAddress {
+        slot: Some(PciAddress {
             bus: 0,
             device: slot,
             function: 0,
-        },
+        }),
         network: network.into(),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::facts::{Facts, Known, Missing};
 use crate::lab::Host;
+use drylab_catalog::device::{Bus, Class, device};
 use drylab_catalog::{
     Cdrom, Clock, Controller, Cpu, Disk, Firmware, Mac, Machine, Memory, Nic, PciAddress, Smbios,
     Witness,
@@ -186,6 +187,7 @@ pub fn create(
         } else {
             Firmware::Bios
         },
+        xen_platform: false,
         chipset: text("machine.chipset")?,
         smbios: Smbios {
             manufacturer: text("machine.smbios.manufacturer")?,
@@ -273,12 +275,25 @@ fn uuid(bits: u128) -> String {
     )
 }
 
-fn slot(facts: &Facts<'_>, model: &str, why: &mut Why) -> Result<PciAddress, Missing> {
+/// Where the first device of a model sits; `None` off PCI.
+fn slot(facts: &Facts<'_>, model: &str, why: &mut Why) -> Result<Option<PciAddress>, Missing> {
+    if device(model).is_some_and(|device| device.bus != Bus::Pci) {
+        return Ok(None);
+    }
     let key = format!("slot.{model}");
     let known = facts.text(&key)?;
     because(why, "slot", &known);
-    parse_slot(known.value).ok_or_else(|| Missing {
+    let address = parse_slot(known.value).ok_or_else(|| Missing {
         fact: format!("{}/{key} as a PCI address", facts.product().id),
+    })?;
+    Ok(Some(address))
+}
+
+/// The place of the `number`-th device of a model: each further one sits a slot behind.
+fn behind(first: Option<PciAddress>, number: u8) -> Option<PciAddress> {
+    first.map(|first| PciAddress {
+        device: first.device.saturating_add(number),
+        ..first
     })
 }
 
@@ -309,11 +324,7 @@ fn nics(
             Some(mac) => mac,
             None => drawn_mac(facts, word.rotate_left(24 * u32::from(number)), why)?,
         };
-        let first = slot(facts, model, why)?;
-        let slot = PciAddress {
-            device: first.device.saturating_add(number),
-            ..first
-        };
+        let slot = behind(slot(facts, model, why)?, number);
         nics.push(Nic {
             model: model.to_owned(),
             mac,
@@ -367,8 +378,7 @@ fn storage(
 }
 
 fn is_block(model: &str) -> bool {
-    drylab_catalog::device::device(model)
-        .is_some_and(|device| device.class == drylab_catalog::device::Class::Block)
+    device(model).is_some_and(|device| device.class == Class::Block)
 }
 
 /// The controller a device of this model goes to. A virtio disk is its own PCI function, one slot behind the last; on
@@ -391,12 +401,9 @@ fn attach(
         Some(at) => at,
         None => {
             let first = slot(facts, model, why)?;
-            let device = first
-                .device
-                .saturating_add(u8::try_from(alike).unwrap_or(0));
             controllers.push(Controller {
                 model: model.to_owned(),
-                slot: PciAddress { device, ..first },
+                slot: behind(first, u8::try_from(alike).unwrap_or(0)),
             });
             controllers.len() - 1
         }

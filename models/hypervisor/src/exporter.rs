@@ -368,7 +368,7 @@ fn domain_of(facts: &Facts<'_>, machine: &Machine) -> Result<libvirt::Domain, Mi
             .iter()
             .find(|(known, _)| *known == nic.model)
             .map(|(_, name)| (*name).to_owned()),
-        address: Some(libvirt::Address::pci(nic.slot.device)),
+        address: nic.slot.map(|slot| libvirt::Address::pci(slot.device)),
         ..libvirt::Interface::default()
     });
     Ok(libvirt::Domain {

@@ -25,7 +25,10 @@ pub(super) fn root(
         .find(|disk| best.missing.contains_key(disk));
     match (lacking, &system.initramfs) {
         (Some(disk), _) => kernel_lacks(system, machine, *disk),
-        (None, Some(initramfs)) => host_only(guest, initramfs).into_iter().collect(),
+        (None, Some(initramfs)) => twin_unseen(machine, disks)
+            .into_iter()
+            .chain(host_only(guest, initramfs))
+            .collect(),
         (None, None) => Vec::new(),
     }
 }
@@ -62,6 +65,17 @@ fn kernel_lacks(system: &LinuxSystem, machine: &Machine, disk: usize) -> Vec<Wit
         witnesses.push(Witness::quirk("GQ29"));
     }
     witnesses
+}
+
+/// The emulated disk is gone, and its twin is not seen.
+fn twin_unseen(machine: &Machine, disks: &Disks) -> Option<Witness> {
+    let mut controllers = disks
+        .missing
+        .keys()
+        .filter_map(|disk| machine.controller_of(machine.disks.get(*disk)?));
+    let unplugged =
+        machine.xen_platform && controllers.any(|controller| controller.model == "xen-vbd");
+    unplugged.then(|| Witness::quirk("HQ83"))
 }
 
 /// The root has the driver and the initramfs has not: which policy leaves drivers out.

@@ -1,8 +1,8 @@
 //! What the firmware starts.
 
 use super::{BootReport, Stop};
-use crate::inspect::{BootCode, Guest, VolumeKind};
-use drylab_catalog::{Firmware, Machine, Witness};
+use crate::inspect::{BootCode, Guest, System, VolumeKind};
+use drylab_catalog::{Firmware, Machine, Witness, place};
 
 /// Type byte of an EFI system partition.
 const EFI_SYSTEM: u8 = 0xef;
@@ -29,7 +29,8 @@ pub(super) fn start(
         "disk 0",
         format!(
             "first boot disk, on {} at {}",
-            controller.model, controller.slot
+            controller.model,
+            place(controller.slot)
         ),
     );
     let Some(fact) = guest.disks.first() else {
@@ -63,6 +64,9 @@ pub(super) fn start(
             "loaders on FAT are not read",
         ));
     }
+    if machine.firmware == Firmware::Pygrub {
+        return pygrub(guest, on, report);
+    }
     if machine.firmware == Firmware::Bios {
         let record = if !fact.boot_signature {
             Some("sector 0 does not end in 55 AA")
@@ -86,5 +90,25 @@ pub(super) fn start(
         BootCode::None => "nothing a BIOS would run",
     };
     report.pass("firmware", vec![on, Witness::disk("disk 0 sector 0", code)]);
+    Ok(0)
+}
+
+/// pygrub looks for a boot menu it can read on the first disk; it needs no boot code.
+fn pygrub(guest: &Guest, on: Witness, report: &mut BootReport) -> Result<usize, Stop> {
+    let loader = match &guest.system {
+        System::Linux(system) => system.loader.as_ref(),
+        System::Windows(_) => None,
+    };
+    let here = loader.filter(|loader| {
+        let volume = guest.layout.get(loader.volume);
+        volume.is_some_and(|volume| volume.disks().contains(&0))
+    });
+    let Some(loader) = here else {
+        let says = "no grub.conf, menu.lst or grub.cfg that pygrub would find";
+        let place = Witness::disk("disk 0", says);
+        return Err(report.fail("firmware", vec![on, place, Witness::quirk("HQ85")]));
+    };
+    let says = "menu that pygrub reads";
+    report.pass("firmware", vec![on, Witness::file(&loader.path, 0, says)]);
     Ok(0)
 }

@@ -2,12 +2,12 @@
 
 use super::drivers::{Pool, every_family};
 use super::names::{Disks, Resolved};
-use super::{BootReport, Stop, explain, mounts, on_machine};
+use super::{BootReport, Stop, explain, mounts, on_machine, unplug};
 use crate::inspect::{
     BootCode, FstabEntry, Guest, Initramfs, LinuxSystem, LoaderKind, Param, Sourced, VolumeKind,
 };
 use crate::modalias::Blacklist;
-use drylab_catalog::{Machine, Witness};
+use drylab_catalog::{Firmware, Machine, Witness};
 use drylab_filesystem::Kind;
 
 /// Boots from disk `disk`.
@@ -19,8 +19,15 @@ pub(super) fn boot(
     report: &mut BootReport,
 ) -> Result<(), Stop> {
     boot_loader(guest, system, machine, disk, report)?;
-    kernel(system, report)?;
+    kernel(system, machine, report)?;
     initramfs(system, report)?;
+    let seen = unplug::seen(system, machine);
+    if !seen.why.is_empty() {
+        report.pass("unplug", seen.why.clone());
+    }
+    report.unplugged.clone_from(&seen.why);
+    report.nics.clone_from(&seen.machine.nics);
+    let machine = &seen.machine;
     let mut pool = pool(guest, system);
     let disks = Disks::scan(guest, machine, &pool);
     root(guest, system, machine, &disks, &pool, report)?;
@@ -33,7 +40,7 @@ pub(super) fn boot(
         .map(|(index, name)| (*index, name.clone()))
         .collect();
     mounts::mount(guest, system, &disks, report)?;
-    notes(guest, system, report);
+    notes(guest, system, machine, report);
     Ok(())
 }
 
@@ -70,7 +77,12 @@ fn boot_loader(
     report: &mut BootReport,
 ) -> Result<(), Stop> {
     const STAGE: &str = "boot-loader";
-    let code = guest.disks.get(disk).map(|fact| fact.boot_code);
+    // pygrub reads the menu itself and runs nothing of the disk.
+    let code = guest
+        .disks
+        .get(disk)
+        .map(|fact| fact.boot_code)
+        .filter(|_| machine.firmware != Firmware::Pygrub);
     if code == Some(BootCode::Chain) {
         let active = guest.layout.iter().find(|volume| {
             matches!(volume.kind, VolumeKind::Partition { disk: on, active: true, .. } if on == disk)
@@ -166,8 +178,8 @@ fn boot_loader(
     Ok(())
 }
 
-/// The kernel file is there.
-fn kernel(system: &LinuxSystem, report: &mut BootReport) -> Result<(), Stop> {
+/// The kernel file is there, and can run on this kind of machine.
+fn kernel(system: &LinuxSystem, machine: &Machine, report: &mut BootReport) -> Result<(), Stop> {
     let wanted = system
         .loader
         .as_ref()
@@ -177,7 +189,15 @@ fn kernel(system: &LinuxSystem, report: &mut BootReport) -> Result<(), Stop> {
     match &system.kernel {
         Some(kernel) if kernel.bytes > 0 => {
             let says = format!("{} bytes, version {}", kernel.bytes, kernel.version.value);
-            report.pass("kernel", vec![Witness::file(&kernel.path, 0, says)]);
+            let mut witnesses = vec![Witness::file(&kernel.path, 0, says)];
+            if machine.firmware == Firmware::Pygrub {
+                let Some(built) = system.config.built("XEN") else {
+                    witnesses.extend([system.config.lacks("XEN"), Witness::quirk("HQ85")]);
+                    return Err(report.fail("kernel", witnesses));
+                };
+                witnesses.push(built);
+            }
+            report.pass("kernel", witnesses);
             Ok(())
         }
         _ => {
@@ -420,10 +440,11 @@ fn generic(system: &LinuxSystem, pool: &Pool<'_>) -> Vec<Witness> {
 }
 
 /// What is worth knowing of a boot that went on.
-fn notes(guest: &Guest, system: &LinuxSystem, report: &mut BootReport) {
+fn notes(guest: &Guest, system: &LinuxSystem, machine: &Machine, report: &mut BootReport) {
     for param in params(system, "console") {
         let console = param.value.value.as_deref().unwrap_or_default();
-        if console.starts_with("hvc") || console.starts_with("xvc") {
+        let xen = machine.firmware == Firmware::Pygrub;
+        if !xen && (console.starts_with("hvc") || console.starts_with("xvc")) {
             report
                 .notes
                 .extend([param.witness.clone(), Witness::quirk("GQ42")]);

@@ -10,10 +10,11 @@ mod firmware;
 mod linux;
 mod mounts;
 mod names;
+mod unplug;
 mod windows;
 
 use crate::inspect::{Guest, System};
-use drylab_catalog::{Machine, Witness};
+use drylab_catalog::{Machine, Nic, Witness};
 
 /// How a boot went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub struct BootReport {
     pub stages: Vec<Stage>,
     /// Root device as the guest calls it: `/dev/sda1`, `/dev/mapper/vg-root`; Windows: `disk 0 partition 2`.
     pub root_device: Option<String>,
+    /// Adapters as the running system sees them: a kernel may have unplugged emulated ones for their twins.
+    pub nics: Vec<Nic>,
+    /// Why they are not the ones the machine was given; empty when they are.
+    pub unplugged: Vec<Witness>,
     /// What the guest calls its disks: index and name.
     pub disk_names: Vec<(usize, String)>,
     /// Why it was not reached, from the place that decided to what it met.
@@ -37,7 +42,7 @@ pub struct BootReport {
 /// One stage of a boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
-    /// `firmware`, `boot-loader`, `kernel`, `initramfs`, `drivers`, `root`, `fstab`.
+    /// `firmware`, `boot-loader`, `kernel`, `initramfs`, `unplug`, `drivers`, `root`, `fstab`.
     pub name: &'static str,
     /// Whether it went well.
     pub ok: bool,
@@ -100,7 +105,10 @@ impl BootReport {
 /// Boots the guest on the machine.
 #[must_use]
 pub fn boot(guest: &Guest, machine: &Machine) -> BootReport {
-    let mut report = BootReport::default();
+    let mut report = BootReport {
+        nics: machine.nics.clone(),
+        ..BootReport::default()
+    };
     let outcome =
         firmware::start(guest, machine, &mut report).and_then(|disk| match &guest.system {
             System::Linux(system) => linux::boot(guest, system, machine, disk, &mut report),

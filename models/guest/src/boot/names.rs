@@ -5,7 +5,7 @@ use crate::inspect::volumes::{names_filesystem, names_logical};
 use crate::inspect::{Guest, VolumeFact, VolumeKind};
 use crate::os::linux_drivers::disk_name;
 use drylab_catalog::device::device;
-use drylab_catalog::{Machine, Witness};
+use drylab_catalog::{Machine, Witness, place};
 use std::collections::BTreeMap;
 
 /// Disks seen so far.
@@ -27,7 +27,7 @@ impl Disks {
             let disk = machine.disks.get(*index);
             let slot = disk
                 .and_then(|disk| machine.controller_of(disk))
-                .map(|controller| controller.slot);
+                .and_then(|controller| controller.slot);
             (slot, disk.map(|disk| disk.unit))
         });
         let mut disks = Self {
@@ -57,25 +57,25 @@ impl Disks {
     }
 
     fn driver(index: usize, machine: &Machine, pool: &Pool<'_>) -> Result<Attached, Vec<Witness>> {
-        let place = format!("disk {index}");
+        let disk = format!("disk {index}");
         let controller = machine
             .disks
             .get(index)
             .and_then(|disk| machine.controller_of(disk));
         let Some(controller) = controller else {
             return Err(vec![Witness::descriptor(
-                place,
+                disk,
                 "hangs on a controller the machine does not have",
             )]);
         };
         let Some(model) = device(&controller.model) else {
             return Err(vec![Witness::descriptor(
-                place,
+                disk,
                 format!("hangs on an unknown model {}", controller.model),
             )]);
         };
-        let says = format!("on {} at {}", controller.model, controller.slot);
-        let here = Witness::descriptor(place, says);
+        let says = format!("on {} at {}", controller.model, place(controller.slot));
+        let here = Witness::descriptor(disk, says);
         match attach(model, &controller.model, pool) {
             Ok(mut attached) => {
                 let says = format!("{}, {}", here.says, model.modalias());

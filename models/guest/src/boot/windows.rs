@@ -5,7 +5,7 @@ use super::{BootReport, Stop, on_machine};
 use crate::inspect::{BcdDevice, BootCode, Guest, Service, Sourced, VolumeKind, WindowsSystem};
 use crate::os::windows_nt61::{DISK_ID, STACK, channel_ids, critical_ids, has_channels};
 use drylab_catalog::device::{Device, device};
-use drylab_catalog::{Clock, Machine, Witness};
+use drylab_catalog::{Clock, Machine, Witness, place};
 
 /// Boots from disk `disk`.
 pub(super) fn boot(
@@ -236,7 +236,7 @@ fn drivers(
     };
     let here = Witness::descriptor(
         format!("disk {disk}"),
-        format!("on {} at {}", controller.model, controller.slot),
+        format!("on {} at {}", controller.model, place(controller.slot)),
     );
     let Some(model) = device(&controller.model) else {
         return Err(report.fail(

@@ -1,5 +1,6 @@
 //! A Linux guest from its filesystems.
 
+use super::config::KernelConfig;
 use super::model::{
     BootEntry, Family, Guest, Initramfs, Kernel, LinuxSystem, Loader, LoaderKind, LoaderRoot,
     ModuleTree, Os, Sourced, System, VolumeKind,
@@ -77,6 +78,11 @@ pub(crate) fn inspect(volumes: Volumes, root: usize, limits: &Limits) -> Result<
         .text("/etc/crypttab")
         .map(|text| fstab::crypttab(&text))
         .unwrap_or_default();
+    let config = booted.kernel.as_ref().map(|kernel| {
+        let path = format!("/boot/config-{}", kernel.version.value);
+        let text = mounts.read(&path).unwrap_or_default();
+        KernelConfig::parse(&path, &String::from_utf8_lossy(&text))
+    });
     let os = identify(&mounts, &booted);
     let hostname = hostname(&mounts);
 
@@ -87,6 +93,7 @@ pub(crate) fn inspect(volumes: Volumes, root: usize, limits: &Limits) -> Result<
     let system = LinuxSystem {
         loader,
         kernel: booted.kernel,
+        config: config.unwrap_or_default(),
         cmdline: booted.cmdline,
         initramfs: booted.initramfs,
         fstab: entries,

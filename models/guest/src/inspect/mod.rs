@@ -11,6 +11,7 @@
 //! ```
 
 mod bcd;
+mod config;
 mod cpio;
 mod distro;
 mod elf;
@@ -29,6 +30,7 @@ mod windows;
 mod windows_net;
 
 pub use bcd::device as bcd_device;
+pub use config::KernelConfig;
 pub use cpio::{
     Entry as CpioEntry, Member as CpioMember, member as cpio_member, walk as cpio_walk,
 };

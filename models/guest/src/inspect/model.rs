@@ -1,5 +1,6 @@
 //! What an inspection finds, each fact with the place it was read.
 
+use super::config::KernelConfig;
 use crate::Tree;
 use crate::modalias::Builtins;
 use crate::net::windows::WindowsNet;
@@ -246,6 +247,8 @@ pub struct LinuxSystem {
     pub loader: Option<Loader>,
     /// Kernel the default entry names.
     pub kernel: Option<Kernel>,
+    /// Options that kernel was built with; empty when `/boot` does not say.
+    pub config: KernelConfig,
     /// Kernel command line of the default entry, word by word.
     pub cmdline: Vec<Sourced<Param>>,
     /// Initial RAM filesystem the default entry names.

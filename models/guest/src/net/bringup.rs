@@ -374,8 +374,8 @@ pub(super) fn plug(nics: &[Nic], lan: &mut Lan, at: u64, decisions: &NetDecision
 /// An adapter as Linux meets it on its bus.
 pub(super) fn view(nic: &Nic, link: bool) -> NicView {
     let model = device(&nic.model);
-    let pci = model.map(|model| PciFunction {
-        slot: nic.slot,
+    let pci = model.zip(nic.slot).map(|(model, slot)| PciFunction {
+        slot,
         vendor: model.vendor,
         device: model.device,
         revision: model.revision,
@@ -383,7 +383,12 @@ pub(super) fn view(nic: &Nic, link: bool) -> NicView {
     // Red Hat's PCI vendor id with a transitional device id: the driver binds behind the PCI function.
     let virtio = model
         .is_some_and(|model| model.vendor == 0x1af4 && (0x1000..0x1040).contains(&model.device));
-    let bus = if virtio { Bus::Virtio } else { Bus::Pci };
+    let bus = match model.map(|model| model.bus) {
+        Some(device::Bus::Vmbus) => Bus::Vmbus,
+        Some(device::Bus::Xen) => Bus::Xen,
+        _ if virtio => Bus::Virtio,
+        _ => Bus::Pci,
+    };
     NicView {
         mac: nic.mac,
         bus,

@@ -13,7 +13,7 @@ use super::windows_pnp::{
 };
 use crate::Tree;
 use drylab_catalog::device::{Device, device};
-use drylab_catalog::{Mac, Nic, Witness};
+use drylab_catalog::{Mac, Nic, Witness, place};
 use drylab_network::dhcp::{Client, ClientConfig, LeaseFact, SECOND_US};
 use drylab_network::firewall::{Probe, Target, judge_windows};
 use drylab_network::{DhcpStation, Lan, PortId, Subnet, link_local, word};
@@ -132,7 +132,7 @@ impl Run<'_> {
 
     /// Why an adapter is one the guest has met: the image's instance, or what made it at an earlier boot.
     fn recognized(&mut self, nic: &Nic, model: &Device, adapter: &WindowsAdapter) {
-        if !model.express {
+        if nic.slot.is_some() && !model.express {
             self.report
                 .witness("interface-name", Witness::quirk("GQ51"));
         }
@@ -143,7 +143,7 @@ impl Run<'_> {
             .get(guid)
             .map_or_else(Vec::new, |settings| settings.made.clone());
         let service = adapter.service.as_deref().unwrap_or_default();
-        let known = format!("the adapter at {} is known", nic.slot);
+        let known = format!("the adapter at {} is known", place(nic.slot));
         let (name, driver) = if made.is_empty() {
             let key = |says: String| vec![Witness::key(adapter.key.clone(), says)];
             (key(known), key(format!("service {service}")))
@@ -191,16 +191,15 @@ impl Run<'_> {
         let count = u64::try_from(self.net.adapters.len()).unwrap_or(u64::MAX);
         let guid = new_guid(self.decisions.seed, count);
         let device_id = ids.first().cloned().unwrap_or_default().to_uppercase();
-        let instance = if model.express {
-            serial_instance(nic.mac)
-        } else {
-            location_instance(nic)
+        let instance = match nic.slot {
+            Some(slot) if !model.express => location_instance(slot),
+            _ => serial_instance(nic.mac),
         };
         let adapter = WindowsAdapter {
             key: format!("SYSTEM\\CurrentControlSet\\Enum\\{device_id}\\{instance}"),
             device_id,
             instance,
-            location: Some(nic.slot),
+            location: nic.slot,
             service: Some(driver.service.clone()),
             interface: Some(guid.clone()),
         };

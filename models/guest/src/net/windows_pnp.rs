@@ -2,7 +2,7 @@
 
 use super::windows::{TcpipInterface, WindowsAdapter, WindowsNet, instance_slot, serial_instance};
 use drylab_catalog::device::Device;
-use drylab_catalog::{Nic, Witness};
+use drylab_catalog::{Nic, PciAddress, Witness};
 use drylab_network::word;
 
 /// Whether an instance of the registry is this adapter: same ids, and same serial number or same place.
@@ -14,23 +14,24 @@ pub(super) fn is_same(adapter: &WindowsAdapter, model: &Device, nic: &Nic) -> bo
     {
         return false;
     }
-    if model.express {
+    // PCI Express has a serial number, made of the address; what is not on PCI is told by its address, too.
+    let Some(slot) = nic.slot.filter(|_| !model.express) else {
         return adapter
             .instance
             .eq_ignore_ascii_case(&serial_instance(nic.mac));
-    }
+    };
     match adapter.location {
-        Some(location) => location == nic.slot,
-        None => instance_slot(&adapter.instance) == Some((nic.slot.device, nic.slot.function)),
+        Some(location) => location == slot,
+        None => instance_slot(&adapter.instance) == Some((slot.device, slot.function)),
     }
 }
 
 /// Instance id of a conventional adapter: bus level, what stands for the path to it, and its own place. The hash
 /// Windows makes of the path is not reproduced: only the place is compared.
-pub(super) fn location_instance(nic: &Nic) -> String {
-    let level = if nic.slot.bus == 0 { 3 } else { 4 };
-    let place = (nic.slot.device << 3) | nic.slot.function;
-    format!("{level}&{:X}&0&{place:02X}", nic.slot.bus)
+pub(super) fn location_instance(slot: PciAddress) -> String {
+    let level = if slot.bus == 0 { 3 } else { 4 };
+    let place = (slot.device << 3) | slot.function;
+    format!("{level}&{:X}&0&{place:02X}", slot.bus)
 }
 
 /// `Local Area Connection`, with the lowest free number; connections of adapters that are gone keep theirs.

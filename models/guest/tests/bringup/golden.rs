@@ -68,7 +68,9 @@ fn adapter(guest: &str, source: &str) -> Nic {
         (_, "esxi-5.0.0") => nic("e1000-82545em", "00:0c:29:4f:8e:37", 0, "VM Network"),
         _ => nic("rtl8139", "52:54:00:6b:3c:5a", 3, "VM Network"),
     };
-    nic.slot.bus = if source == "esxi-5.0.0" { 2 } else { 0 };
+    if let Some(slot) = &mut nic.slot {
+        slot.bus = if source == "esxi-5.0.0" { 2 } else { 0 };
+    }
     nic
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn known(nic: &Nic, express: bool) -> WindowsAdapter {
         } else {
             "3&267A616A&0&18".into()
         },
-        location: Some(nic.slot),
+        location: nic.slot,
         service: Some("E1G60".into()),
         interface: Some(GUID.into()),
     }

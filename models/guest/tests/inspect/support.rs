@@ -102,12 +102,12 @@ impl Golden {
 }
 
 /// Position of the controller models on the buses, as the products place them.
-fn slot(index: usize) -> PciAddress {
-    PciAddress {
+fn slot(index: usize) -> Option<PciAddress> {
+    Some(PciAddress {
         bus: 0,
         device: u8::try_from(index).expect("few") + 4,
         function: 0,
-    }
+    })
 }
 
 /// A machine with a disk on each of these controllers.
@@ -135,6 +135,7 @@ pub(crate) fn machine_with(models: &[&str], bytes: u64) -> Machine {
         name: "vm".to_owned(),
         uuid: "564d0000-0000-0000-0000-000000000001".to_owned(),
         firmware: Firmware::Bios,
+        xen_platform: false,
         chipset: "440BX".to_owned(),
         smbios: Smbios::default(),
         cpu: Cpu {

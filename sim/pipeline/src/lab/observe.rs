@@ -1,7 +1,7 @@
 //! Booting a guest on a machine and taking its facts, as the script inside it would.
 
 use crate::facts::{Fact, GuestFacts, Seen};
-use drylab_catalog::{Clock, Machine, Mark, Place, Witness};
+use drylab_catalog::{Clock, Machine, Mark, Nic, Place, Witness};
 use drylab_guest::Tree;
 use drylab_guest::boot::{BootReport, boot};
 use drylab_guest::inspect::{Guest, System};
@@ -75,7 +75,7 @@ pub(super) fn observe(
     if !report.reached {
         return (not_booted(&report), BOOT_US);
     }
-    let net = bring_up(setting, boots, lan, now + BOOT_US);
+    let net = bring_up(setting, &report.nics, boots, lan, now + BOOT_US);
     for packet in &net.packets {
         record_packet(trace, packet);
     }
@@ -96,13 +96,18 @@ pub(super) fn observe(
     (facts, took)
 }
 
-fn bring_up(setting: &Setting<'_>, boots: &Boots, lan: &mut Lan, at: u64) -> NetReport {
+fn bring_up(
+    setting: &Setting<'_>,
+    nics: &[Nic],
+    boots: &Boots,
+    lan: &mut Lan,
+    at: u64,
+) -> NetReport {
     let decisions = NetDecisions {
         seed: setting.seed,
         host: setting.host.to_owned(),
         ..NetDecisions::default()
     };
-    let nics = &setting.made.machine.nics;
     match &setting.guest.system {
         System::Linux(linux) => {
             let tree = boots
@@ -167,6 +172,7 @@ fn facts(
             / 1_000_000,
     );
     let mut name = net_why(net, "interface-name");
+    name.extend(report.unplugged.iter().cloned());
     name.extend(why("nic"));
     let mut mac_why = setting.extra.to_vec();
     mac_why.extend(why("mac"));
