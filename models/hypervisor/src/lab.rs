@@ -84,6 +84,14 @@ impl LabFile {
             .expect("lab.toml is part of the program and parses")
     }
 
+    /// Reads a lab file.
+    ///
+    /// # Errors
+    /// The parser's message.
+    pub fn from_toml(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string())
+    }
+
     /// The host that runs a product.
     #[must_use]
     pub fn host_of(&self, product: &ProductId) -> Option<&Host> {
