@@ -7,7 +7,7 @@ use crate::ova::write::{Style, header};
 use drylab_block::{Error, Extents, ReadAt, Result, WriteAt};
 use sha1::{Digest, Sha1};
 
-/// Everything that is not the member is nought (quirk row "XVA": mtime, mode and owner 0). That the magic is POSIX's is belief.
+/// Mode, owner and time are 0 in what XenServer writes; that the magic is that of POSIX is belief.
 const XAPI: Style = Style {
     mode: b"0000000\0",
     owner: b"0000000\0",
