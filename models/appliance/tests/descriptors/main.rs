@@ -1,5 +1,8 @@
 //! Laws of the readers and printers, and what they make of files that others wrote.
 
 mod foreign;
+mod hyperv;
 mod laws;
 mod support;
+mod xen;
+mod xva;
