@@ -6,3 +6,4 @@ mod laws;
 mod support;
 mod xen;
 mod xva;
+mod xva_laws;
