@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Reader = fn(&[u8]);
 
 /// Every fuzz target with the function it calls.
-const TARGETS: [(&str, Reader); 35] = [
+const TARGETS: [(&str, Reader); 37] = [
     ("bcd", drylab_guest::fuzz::bcd),
     ("delta", drylab_block::fuzz::delta),
     ("detect", drylab_image::fuzz::detect),
@@ -38,10 +38,12 @@ const TARGETS: [(&str, Reader); 35] = [
     ("token", drylab_scenario::fuzz::token),
     ("udev_rules", drylab_guest::fuzz::udev_rules),
     ("units", drylab_appliance::fuzz::units),
+    ("vhd", drylab_image::fuzz::vhd),
     ("virt_convert_ovf", drylab_converter::fuzz::virt_convert_ovf),
     ("virt_convert_vmx", drylab_converter::fuzz::virt_convert_vmx),
     ("virt_image", drylab_appliance::fuzz::virt_image),
     ("vmdk", drylab_image::fuzz::vmdk),
+    ("vmdk_flat", drylab_image::fuzz::vmdk_flat),
     ("vmx", drylab_appliance::fuzz::vmx),
 ];
 

@@ -170,7 +170,6 @@ fn note_sizes(footer: &Footer, size: u64, place: u64, findings: &mut Vec<Finding
 
 /// What the dynamic header says.
 struct Header {
-    place: u64,
     table: u64,
     entries: u32,
     block: u64,
@@ -200,11 +199,11 @@ impl Header {
                 message,
             ));
         }
-        Self::parse(&bytes, place)
+        Self::parse(&bytes)
             .map_err(|error| error.within(format_args!("VHD dynamic header at offset {place}")))
     }
 
-    fn parse(bytes: &[u8], place: u64) -> Result<Self> {
+    fn parse(bytes: &[u8]) -> Result<Self> {
         if !bytes.starts_with(HEADER_COOKIE) {
             return Err(Error::corrupt("has no cookie cxsparse"));
         }
@@ -221,7 +220,6 @@ impl Header {
             )));
         }
         Ok(Self {
-            place,
             table: be_u64(bytes, 0x10).unwrap_or(0),
             entries: be_u32(bytes, 0x1c).unwrap_or(0),
             block: u64::from(block),
@@ -277,8 +275,28 @@ impl Blocks {
                 (header.table, header.table.saturating_add(length)),
             ],
         };
+        blocks.note_lost(header, findings);
         blocks.note_shared(header, findings);
         Ok(blocks)
+    }
+
+    /// Blocks that cannot be where their entries say. Reading them fails; others are read.
+    fn note_lost(&self, header: &Header, findings: &mut Vec<Finding>) {
+        let used = (0u64..)
+            .zip(self.table.iter())
+            .filter(|(_, entry)| **entry != UNUSED);
+        let mut lost = used.filter_map(|(unit, entry)| self.place(unit, *entry).err());
+        if let Some(first) = lost.next() {
+            let more = lost.count();
+            findings.push(Finding {
+                code: "VHD-BLOCK-LOST",
+                severity: Severity::Error,
+                offset: header.table,
+                message: format!(
+                    "{first}; {more} more blocks are lost, and qemu-img refuses the file"
+                ),
+            });
+        }
     }
 
     /// Blocks that stand in each other: a write to one changes the other.
@@ -301,7 +319,7 @@ impl Blocks {
             findings.push(Finding {
                 code: "VHD-BLOCKS-OVERLAP",
                 severity: Severity::Error,
-                offset: header.place.max(self.metadata[2].0),
+                offset: header.table,
                 message: format!(
                     "blocks at sectors {first} and {second} overlap, since a block takes {step} sectors; {more} more do"
                 ),

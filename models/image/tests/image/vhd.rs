@@ -188,7 +188,7 @@ fn theirs_rounded_up_is_read_by_us_and_ours_by_qemu_img() {
     let (raw, file) = (folder.path().join("a.raw"), folder.path().join("file"));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(64));
     runner
-        .run(&(plans(3 * GIB), any::<bool>()), |(plan, dynamic)| {
+        .run(&(plans(200 << 20), any::<bool>()), |(plan, dynamic)| {
             let (kind, make): (_, fn(_) -> _) = if dynamic {
                 ("subformat=dynamic", Target::VhdDynamic)
             } else {

@@ -258,6 +258,12 @@ fn entries_that_point_outside_or_into_metadata_or_each_other_are_found() {
     // The other blocks of such a disk are read.
     let image = open(entry(1, 1 << 30)).unwrap();
     assert!(image.read_at(0, &mut [0; 4096]).is_ok());
+    let lost = image.info().findings[0].clone();
+    assert_eq!(
+        (lost.code, lost.severity),
+        ("VHD-BLOCK-LOST", Severity::Error)
+    );
+    assert!(lost.message.contains("; 0 more"), "{lost:?}");
     let first = u32::from_be_bytes(good[bat..bat + 4].try_into().unwrap());
     for overlap in [first, first + 1, first + 1024] {
         let image = open(entry(1, overlap)).unwrap();
