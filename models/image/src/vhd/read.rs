@@ -282,11 +282,12 @@ impl Blocks {
 
     /// Blocks that cannot be where their entries say. Reading them fails; others are read.
     fn note_lost(&self, header: &Header, findings: &mut Vec<Finding>) {
-        let used = (0u64..)
-            .zip(self.table.iter())
-            .filter(|(_, entry)| **entry != UNUSED);
-        let mut lost = used.filter_map(|(unit, entry)| self.place(unit, *entry).err());
-        if let Some(first) = lost.next() {
+        let used = (0u64..).zip(self.table.iter());
+        let mut lost = used.filter(|(unit, entry)| **entry != UNUSED && !self.fits(*unit, **entry));
+        let first = lost
+            .next()
+            .and_then(|(unit, entry)| self.place(unit, *entry).err());
+        if let Some(first) = first {
             let more = lost.count();
             findings.push(Finding {
                 code: "VHD-BLOCK-LOST",
@@ -327,24 +328,40 @@ impl Blocks {
         }
     }
 
-    /// Byte offset of a block's data, after checking that what is needed of it can be there.
-    fn place(&self, unit: u64, entry: u32) -> Result<u64> {
+    /// First byte of a block's bitmap, first of its data and end of what is needed of that.
+    fn range(&self, unit: u64, entry: u32) -> (u64, u64, u64) {
         let start = u64::from(entry).saturating_mul(SECTOR);
         let data = start.saturating_add(self.bitmap);
-        let end = data.saturating_add(self.bytes_needed(unit));
+        (start, data, data.saturating_add(self.bytes_needed(unit)))
+    }
+
+    /// The part of the metadata that a range lies in.
+    fn metadata_in(&self, start: u64, end: u64) -> Option<&(u64, u64)> {
+        let inside = |(from, to): &&(u64, u64)| start < *to && *from < end;
+        self.metadata.iter().find(inside)
+    }
+
+    /// Whether what is needed of a block can be where its entry says.
+    fn fits(&self, unit: u64, entry: u32) -> bool {
+        let (start, _, end) = self.range(unit, entry);
+        end <= self.source.len() && self.metadata_in(start, end).is_none()
+    }
+
+    /// Byte offset of a block's data, or why it cannot be there.
+    fn place(&self, unit: u64, entry: u32) -> Result<u64> {
+        let (start, data, end) = self.range(unit, entry);
         let wrong = |what: std::fmt::Arguments<'_>| {
             Error::corrupt(format_args!(
                 "VHD BAT entry of block {unit} points to sector {entry}, {what}"
             ))
         };
-        if end > self.source.len() {
+        let length = self.source.len();
+        if end > length {
             return Err(wrong(format_args!(
-                "whose bitmap and data end at {end}, past the end ({})",
-                self.source.len()
+                "whose bitmap and data end at {end}, past the end ({length})"
             )));
         }
-        let inside = |(from, to): &&(u64, u64)| start < *to && *from < end;
-        if let Some((from, to)) = self.metadata.iter().find(inside) {
+        if let Some((from, to)) = self.metadata_in(start, end) {
             return Err(wrong(format_args!(
                 "inside the metadata (bytes {from} to {to})"
             )));
