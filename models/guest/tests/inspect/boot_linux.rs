@@ -3,7 +3,7 @@
 use crate::support::{
     CENTOS, Golden, MODELS, SOURCES, UBUNTU, XEN, cpio, machine, machine_with, without,
 };
-use drylab_catalog::{Controller, Firmware, Machine, Place};
+use drylab_catalog::{Firmware, Place};
 use drylab_guest::boot::{BootReport, boot};
 
 const BOOT: &str = "p1";
@@ -57,58 +57,6 @@ fn both_guests_boot_from_every_controller_in_their_generic_initramfs() {
             assert_eq!(report.root_device, Some(format!("/dev/{name}1")));
         }
     }
-}
-
-/// A machine whose disk is a Xen front end.
-fn front_end() -> Machine {
-    let mut machine = machine_with(&["xen-vbd"], 8 << 30);
-    machine.controllers = vec![Controller {
-        model: "xen-vbd".to_owned(),
-        slot: None,
-    }];
-    machine
-}
-
-#[test]
-fn a_guest_installed_under_pygrub_has_no_boot_record_for_a_bios_until_one_is_written() {
-    let mut pv = front_end();
-    pv.firmware = Firmware::Pygrub;
-    let golden = Golden::new(CENTOS, XEN);
-    let report = boot(&golden.inspect(), &pv);
-    assert!(report.reached, "{:#?}", report.cause);
-    assert_eq!(report.disk_names, [(0, "xvda".to_owned())]);
-    for source in SOURCES {
-        let report = boot(&Golden::new(CENTOS, source).inspect(), &pv);
-        assert!(report.reached, "{source}: pygrub reads the same menu");
-    }
-    for model in MODELS {
-        let report = boot(&Golden::new(CENTOS, XEN).inspect(), &machine(model));
-        assert_eq!(failed(&report), "firmware", "{model}");
-    }
-    // Boot code and first stage of a guest that has them; signature and partition table are the same.
-    let mut record = vec![0; 1024];
-    let installed = Golden::new(CENTOS, "esxi-5.0.0");
-    let bytes = &installed.disk.bytes;
-    bytes.read_at(0, &mut record).expect("it is longer");
-    let repaired = golden.patched(0, &record).inspect();
-    for model in MODELS {
-        let report = boot(&repaired, &machine(model));
-        assert!(report.reached, "{model}: {:#?}", report.cause);
-    }
-}
-
-#[test]
-fn ubuntu_of_xenserver_boots_with_its_emulated_disk_unplugged_for_the_front_end() {
-    let mut hvm = machine("piix3-ide-xen");
-    hvm.xen_platform = true;
-    for source in SOURCES {
-        let report = boot(&Golden::new(UBUNTU, source).inspect(), &hvm);
-        assert!(report.reached, "{source}: {:#?}", report.cause);
-        assert_eq!(report.root_device.as_deref(), Some("/dev/xvda1"));
-    }
-    hvm.xen_platform = false;
-    let report = boot(&Golden::new(UBUNTU, XEN).inspect(), &hvm);
-    assert_eq!(report.root_device.as_deref(), Some("/dev/sda1"));
 }
 
 #[test]

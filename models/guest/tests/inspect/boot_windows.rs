@@ -93,13 +93,22 @@ fn windows_boots_where_its_source_left_boot_drivers_and_nowhere_else() {
 
 #[test]
 fn intelide_and_atapi_must_both_start_at_boot_for_ide() {
-    for service in ["intelide", "atapi"] {
+    let homes = [("esxi-5.0.0", "piix4-ide"), (HYPERV, "piix4-ide-hyperv")];
+    let services = ["intelide", "atapi"];
+    for ((source, model), service) in homes
+        .into_iter()
+        .flat_map(|home| services.map(|service| (home, service)))
+    {
         for number in 0..=4 {
             let report = boot(
-                &edited("esxi-5.0.0", &start(service, number)).inspect(),
-                &machine("piix4-ide"),
+                &edited(source, &start(service, number)).inspect(),
+                &machine(model),
             );
-            assert_eq!(report.reached, number == 0, "{service} Start={number}");
+            assert_eq!(
+                report.reached,
+                number == 0,
+                "{source} {service} Start={number}"
+            );
             if number != 0 {
                 assert_eq!(failed(&report, "GQ48"), "drivers");
                 assert!(
