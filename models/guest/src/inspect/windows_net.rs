@@ -43,40 +43,55 @@ pub(crate) fn read(
     }
 }
 
-/// Network-class instances under `Enum\PCI`.
+/// Buses on which network adapters are found: keys of `Enum`.
+const BUSES: [&str; 2] = ["PCI", "VMBUS"];
+
+/// Network-class instances on these buses, in this order.
 fn adapters(system: &Registry, set: &str) -> Vec<WindowsAdapter> {
-    let base = format!("{set}\\Enum\\PCI");
     let mut found = Vec::new();
-    for device in system.names(&base) {
-        for instance in system.names(&format!("{base}\\{device}")) {
-            let key = format!("{base}\\{device}\\{instance}");
-            let text = |value: &str| system.text(&key, value).map(|text| text.value);
-            let driver = text("Driver");
-            let class = text("ClassGUID")
-                .is_some_and(|class| class.eq_ignore_ascii_case(NET_CLASS))
-                || driver
-                    .as_ref()
-                    .is_some_and(|driver| driver.to_lowercase().starts_with(NET_CLASS));
-            if !class {
-                continue;
+    for bus in BUSES {
+        let base = format!("{set}\\Enum\\{bus}");
+        for device in system.names(&base) {
+            for instance in system.names(&format!("{base}\\{device}")) {
+                let key = format!("{base}\\{device}\\{instance}");
+                let device_id = format!("{bus}\\{}", device.to_uppercase());
+                found.extend(adapter(system, set, &key, device_id, instance));
             }
-            let interface = driver.and_then(|driver| {
-                let class = format!("{set}\\Control\\Class\\{driver}");
-                system
-                    .text(&class, "NetCfgInstanceId")
-                    .map(|guid| guid.value.to_uppercase())
-            });
-            found.push(WindowsAdapter {
-                key: system.full(&key),
-                device_id: format!("PCI\\{}", device.to_uppercase()),
-                location: text("LocationInformation").as_deref().and_then(location),
-                service: text("Service"),
-                instance,
-                interface,
-            });
         }
     }
     found
+}
+
+/// The instance at `key`, where it is of the network class.
+fn adapter(
+    system: &Registry,
+    set: &str,
+    key: &str,
+    device_id: String,
+    instance: String,
+) -> Option<WindowsAdapter> {
+    let text = |value: &str| system.text(key, value).map(|text| text.value);
+    let driver = text("Driver");
+    let by_guid = text("ClassGUID").is_some_and(|class| class.eq_ignore_ascii_case(NET_CLASS));
+    let by_driver = driver
+        .as_ref()
+        .is_some_and(|driver| driver.to_lowercase().starts_with(NET_CLASS));
+    if !by_guid && !by_driver {
+        return None;
+    }
+    let interface = driver.and_then(|driver| {
+        let class = format!("{set}\\Control\\Class\\{driver}");
+        let guid = system.text(&class, "NetCfgInstanceId")?;
+        Some(guid.value.to_uppercase())
+    });
+    Some(WindowsAdapter {
+        key: system.full(key),
+        device_id,
+        location: text("LocationInformation").as_deref().and_then(location),
+        service: text("Service"),
+        instance,
+        interface,
+    })
 }
 
 /// `(bus,device,function)` at the end of `LocationInformation`, or the words `PCI bus 2, device 1, function 0`.

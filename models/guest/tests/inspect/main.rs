@@ -2,6 +2,7 @@
 
 mod boot_linux;
 mod boot_windows;
+mod boot_xen;
 mod foreign;
 mod golden;
 mod laws;
