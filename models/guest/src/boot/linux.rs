@@ -291,7 +291,9 @@ fn undecoded(system: &LinuxSystem, found: &Initramfs) -> Option<Witness> {
         .iter()
         .filter(|(name, _)| found.archives.contains(name));
     let mut missing = needed.filter(|decoder| !said(decoder));
-    missing.next().map(|(_, option)| system.config.lacks(option))
+    missing
+        .next()
+        .map(|(_, option)| system.config.lacks(option))
 }
 
 /// The root device appears and can be mounted.
@@ -347,8 +349,8 @@ fn root(
         .iter()
         .filter_map(|disk| disks.attached.get(disk))
         .flat_map(|attached| attached.witnesses.clone())
-        .chain(generic(system, pool))
         .chain(emulated(machine, pool))
+        .chain(generic(system, pool))
         .collect();
     report.pass("drivers", drivers);
     let mut witnesses = vec![asked.clone(), fact.witness.clone()];

@@ -20,9 +20,8 @@ const ABOVE_DISKS: [&str; 4] = ["xenvbd", "rhelscsi", "xenfilt", "scsifilt"];
 
 /// A service of these whose driver is there and starts no later than `latest`.
 fn starts(system: &WindowsSystem, names: &[&str], latest: u32) -> Option<Witness> {
-    let fits = |service: &&Service| {
-        service.present && service.start.is_some_and(|start| start <= latest)
-    };
+    let fits =
+        |service: &&Service| service.present && service.start.is_some_and(|start| start <= latest);
     let mut services = names.iter().filter_map(|name| system.services.get(*name));
     services.find(fits).map(|service| {
         let start = service.start.unwrap_or_default();

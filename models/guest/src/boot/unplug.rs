@@ -93,7 +93,12 @@ fn decide(system: &LinuxSystem) -> Unplug {
     let wanted = words.and_then(value).unwrap_or_default();
     let says = |option: &str| wanted.split(',').any(|word| word == option);
     if says("never") || says("unnecessary") {
-        return kept(words.map(|param| param.witness.clone()).into_iter().collect());
+        return kept(
+            words
+                .map(|param| param.witness.clone())
+                .into_iter()
+                .collect(),
+        );
     }
     let front_end = |option: &str, names: &[&str]| {
         let built = system.config.built(option)?;

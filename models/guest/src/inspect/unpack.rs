@@ -110,10 +110,17 @@ fn xz(packed: &[u8], bound: u64) -> Result<(Vec<u8>, usize)> {
 }
 
 fn zstd(packed: &[u8], bound: u64) -> Result<(Vec<u8>, usize)> {
-    use ruzstd::decoding::StreamingDecoder;
+    use ruzstd::decoding::{StreamingDecoder, errors::FrameDecoderError};
     let window = bound.max(WINDOW_MIN);
     let mut reader = StreamingDecoder::new_with_max_window_size(packed, window)
-        .map_err(|error| damaged(Packed::Zstd, &error))?;
+        .map_err(|error| match error {
+            FrameDecoderError::WindowSizeTooBig { requested, max } => {
+                Error::unsupported(format_args!(
+                    "zstd stream of the initramfs wants a window of {requested} bytes (at most {max})"
+                ))
+            }
+            _ => damaged(Packed::Zstd, &error),
+        })?;
     let mut content = Vec::new();
     let read = reader.by_ref().take(bound).read_to_end(&mut content);
     read.map_err(|error| damaged(Packed::Zstd, &error))?;

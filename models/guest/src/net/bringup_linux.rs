@@ -6,7 +6,8 @@ use super::bringup::{
 use super::bringup_dhclient::{append, configuration, lease_path, remembered};
 use super::linux::shell::{Variables, is_false};
 use super::linux::{
-    Action, Bus, DhcpClient, Ifup, LinuxBootNet, LinuxInterface, NicView, StaticAddress, manager, plan,
+    Action, Bus, DhcpClient, Ifup, LinuxBootNet, LinuxInterface, NicView, StaticAddress, manager,
+    plan,
 };
 use crate::Tree;
 use drylab_catalog::{Nic, Witness};
@@ -69,8 +70,12 @@ pub fn bring_up_linux(
         let index = usize::try_from(*nic).ok().and_then(|at| order.get(at));
         *nic = index.and_then(|at| u32::try_from(*at).ok()).unwrap_or(*nic);
     };
-    plan.interfaces.iter_mut().for_each(|found| given(&mut found.nic));
-    plan.driverless.iter_mut().for_each(|found| given(&mut found.nic));
+    plan.interfaces
+        .iter_mut()
+        .for_each(|found| given(&mut found.nic));
+    plan.driverless
+        .iter_mut()
+        .for_each(|found| given(&mut found.nic));
     for driverless in &plan.driverless {
         let nic = usize::try_from(driverless.nic)
             .ok()
