@@ -43,55 +43,48 @@ pub(crate) fn read(
     }
 }
 
-/// Buses on which network adapters are found: keys of `Enum`.
-const BUSES: [&str; 2] = ["PCI", "VMBUS"];
+/// Buses an adapter may sit on: PCI, Hyper-V's, and Xen's as the tools of different years call it.
+const BUSES: [&str; 5] = ["PCI", "VMBUS", "XEN", "XENBUS", "XENVIF"];
 
-/// Network-class instances on these buses, in this order.
+/// Network-class instances under `Enum`.
 fn adapters(system: &Registry, set: &str) -> Vec<WindowsAdapter> {
+    let each = |bus: &&str| adapters_on(system, set, bus);
+    BUSES.iter().flat_map(each).collect()
+}
+
+fn adapters_on(system: &Registry, set: &str, bus: &str) -> Vec<WindowsAdapter> {
+    let base = format!("{set}\\Enum\\{bus}");
     let mut found = Vec::new();
-    for bus in BUSES {
-        let base = format!("{set}\\Enum\\{bus}");
-        for device in system.names(&base) {
-            for instance in system.names(&format!("{base}\\{device}")) {
-                let key = format!("{base}\\{device}\\{instance}");
-                let device_id = format!("{bus}\\{}", device.to_uppercase());
-                found.extend(adapter(system, set, &key, device_id, instance));
+    for device in system.names(&base) {
+        for instance in system.names(&format!("{base}\\{device}")) {
+            let key = format!("{base}\\{device}\\{instance}");
+            let text = |value: &str| system.text(&key, value).map(|text| text.value);
+            let driver = text("Driver");
+            let class = text("ClassGUID")
+                .is_some_and(|class| class.eq_ignore_ascii_case(NET_CLASS))
+                || driver
+                    .as_ref()
+                    .is_some_and(|driver| driver.to_lowercase().starts_with(NET_CLASS));
+            if !class {
+                continue;
             }
+            let interface = driver.and_then(|driver| {
+                let class = format!("{set}\\Control\\Class\\{driver}");
+                system
+                    .text(&class, "NetCfgInstanceId")
+                    .map(|guid| guid.value.to_uppercase())
+            });
+            found.push(WindowsAdapter {
+                key: system.full(&key),
+                device_id: format!("{bus}\\{}", device.to_uppercase()),
+                location: text("LocationInformation").as_deref().and_then(location),
+                service: text("Service"),
+                instance,
+                interface,
+            });
         }
     }
     found
-}
-
-/// The instance at `key`, where it is of the network class.
-fn adapter(
-    system: &Registry,
-    set: &str,
-    key: &str,
-    device_id: String,
-    instance: String,
-) -> Option<WindowsAdapter> {
-    let text = |value: &str| system.text(key, value).map(|text| text.value);
-    let driver = text("Driver");
-    let by_guid = text("ClassGUID").is_some_and(|class| class.eq_ignore_ascii_case(NET_CLASS));
-    let by_driver = driver
-        .as_ref()
-        .is_some_and(|driver| driver.to_lowercase().starts_with(NET_CLASS));
-    if !by_guid && !by_driver {
-        return None;
-    }
-    let interface = driver.and_then(|driver| {
-        let class = format!("{set}\\Control\\Class\\{driver}");
-        let guid = system.text(&class, "NetCfgInstanceId")?;
-        Some(guid.value.to_uppercase())
-    });
-    Some(WindowsAdapter {
-        key: system.full(key),
-        device_id,
-        location: text("LocationInformation").as_deref().and_then(location),
-        service: text("Service"),
-        instance,
-        interface,
-    })
 }
 
 /// `(bus,device,function)` at the end of `LocationInformation`, or the words `PCI bus 2, device 1, function 0`.

@@ -20,7 +20,8 @@ use std::net::Ipv4Addr;
 pub struct WindowsNet {
     /// `ComputerName`, for the DHCP host name option.
     pub host_name: Option<String>,
-    /// Adapters the image has seen: one per network-class instance under `Enum\PCI`, then `Enum\VMBUS`, in key order.
+    /// Adapters the image has seen: one per network-class instance under `Enum\PCI`, `Enum\VMBUS` and Xen's buses, in
+    /// key order.
     pub adapters: Vec<WindowsAdapter>,
     /// Drivers the image can install by itself: every hardware id (upper case, as in the INF: `PCI\VEN_8086&DEV_100F`)
     /// of its network INFs, with the service it names.
@@ -42,7 +43,7 @@ pub struct WindowsNet {
 pub struct WindowsAdapter {
     /// Full key for witnesses: `SYSTEM\ControlSet001\Enum\PCI\VEN_…\4&3ad87e0a&0&0888`.
     pub key: String,
-    /// Device id, upper case: `PCI\VEN_8086&DEV_100F&SUBSYS_075015AD&REV_01`; off PCI the class: `VMBUS\{F8615163-…}`.
+    /// Device id, upper case: `PCI\VEN_8086&DEV_100F&SUBSYS_075015AD&REV_01`.
     pub device_id: String,
     /// Instance id: `4&3ad87e0a&0&0888` (location), or a serial number such as `FF290C008E0E28FE00`.
     pub instance: String,

@@ -11,7 +11,7 @@ use drylab_guest::net::{NetDecisions, NetReport, Origin, bring_up_linux, bring_u
 use drylab_network::Lan;
 use std::sync::Arc;
 
-fn golden(guest: &str, source: &str) -> Guest {
+pub(crate) fn golden(guest: &str, source: &str) -> Guest {
     let file = |name: &str| {
         let path = format!(
             "{}/../../corpora/guests/{guest}/{name}",
@@ -28,7 +28,12 @@ fn golden(guest: &str, source: &str) -> Guest {
     inspect(&[disk], &Limits::DEFAULT).expect("the golden guest is inspected")
 }
 
-fn start(guest: &Guest, files: Option<&NetReport>, nic: Nic, lan: &mut Lan) -> NetReport {
+pub(crate) fn start(
+    guest: &Guest,
+    files: Option<&NetReport>,
+    nic: Nic,
+    lan: &mut Lan,
+) -> NetReport {
     let decisions = NetDecisions::default();
     match &guest.system {
         System::Linux(linux) => {
