@@ -51,6 +51,7 @@ pub mod units;
 pub mod virt_image;
 pub mod vmx;
 pub mod xml;
+pub mod xva;
 
 pub use drylab_block::{Error, Finding, Limits, Result, Severity};
 pub use href::safe_href;
