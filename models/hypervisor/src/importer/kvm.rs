@@ -56,6 +56,7 @@ pub fn virsh_define(
         nics.push(NicRequest {
             model: Some(nic_model(facts, name, nic, &mut remarks)?),
             mac,
+            network: None,
         });
     }
     let controllers = disks.iter().map(|disk| {
@@ -103,6 +104,7 @@ pub fn virsh_define(
                 Some(_) => Some(Clock::Utc),
                 None => None,
             },
+            mode: None,
         },
         disks: plans,
         by_hand: Vec::new(),
@@ -225,6 +227,7 @@ pub fn virt_image(
                 .collect(),
             uuid: None,
             clock: None,
+            mode: None,
         },
         disks: plans,
         by_hand: Vec::new(),

@@ -59,10 +59,12 @@ pub fn vsphere_deploy_ovf(
             .map(|item| NicRequest {
                 model: model_of(facts, item),
                 mac: None,
+                network: None,
             })
             .collect(),
         uuid: None,
         clock: None,
+        mode: None,
     };
     let notes = vec![Witness::descriptor(
         name.clone(),
@@ -396,6 +398,7 @@ pub fn vsphere_register_vmx(
             NicRequest {
                 model: model(&format!("ethernet{number}.virtualDev")),
                 mac,
+                network: None,
             }
         })
         .collect();
@@ -448,6 +451,7 @@ pub fn vsphere_register_vmx(
             nics,
             uuid,
             clock: None,
+            mode: None,
         },
         disks: plans,
         by_hand: Vec::new(),
