@@ -42,6 +42,7 @@
 mod findings;
 pub mod fuzz;
 pub mod href;
+pub mod hyperv;
 pub mod libvirt;
 pub mod manifest;
 pub mod ova;
