@@ -47,6 +47,14 @@ impl Mode {
             Self::Hvm => "hvm",
         }
     }
+
+    /// For people.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Paravirtual => "a kernel that pygrub finds",
+            Self::Hvm => "by its BIOS",
+        }
+    }
 }
 
 /// What a person (or an importer) asks the console for. `None` leaves the choice to the console.

@@ -110,6 +110,7 @@ pub fn virsh_define(
         by_hand: Vec::new(),
         mac: vec![Witness::descriptor(name.clone(), mac_says), kept.witness],
         notes: Vec::new(),
+        needs: Vec::new(),
     })
 }
 
@@ -233,5 +234,6 @@ pub fn virt_image(
         by_hand: Vec::new(),
         mac: [vec![Witness::quirk("GQ96")], drawn.chain()].concat(),
         notes: vec![Witness::quirk("GQ98")],
+        needs: Vec::new(),
     })
 }
