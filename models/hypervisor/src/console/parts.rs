@@ -6,7 +6,12 @@ use crate::lab::Host;
 use drylab_catalog::device::{Bus, Class, device};
 use drylab_catalog::{Cdrom, Controller, Cpu, Disk, Memory, Nic, PciAddress};
 
-pub(super) fn cpu(facts: &Facts<'_>, host: &Host, vcpus: u32, why: &mut Why) -> Result<Cpu, Missing> {
+pub(super) fn cpu(
+    facts: &Facts<'_>,
+    host: &Host,
+    vcpus: u32,
+    why: &mut Why,
+) -> Result<Cpu, Missing> {
     let model = facts.text("cpu.model")?;
     because(why, "cpu", &model);
     let from_host = model.value == "host";

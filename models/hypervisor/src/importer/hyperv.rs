@@ -135,12 +135,8 @@ fn adapter(
         ]));
     }
     let pool = mac_pool(facts, host)?;
-    let is_kept = |mac: &Mac| {
-        nic.is_static
-            || pool
-                .as_ref()
-                .is_none_or(|pool| pool.value.contains(*mac))
-    };
+    let is_kept =
+        |mac: &Mac| nic.is_static || pool.as_ref().is_none_or(|pool| pool.value.contains(*mac));
     let written = nic.mac.map(Mac);
     let mac = written.filter(is_kept);
     let says = match (written, mac) {
@@ -152,7 +148,14 @@ fn adapter(
     why.push(Witness::descriptor(name, says));
     why.push(Witness::quirk("HQ75"));
     Ok(NicRequest {
-        model: Some(if nic.is_legacy { LEGACY_NIC } else { SYNTHETIC_NIC }.to_owned()),
+        model: Some(
+            if nic.is_legacy {
+                LEGACY_NIC
+            } else {
+                SYNTHETIC_NIC
+            }
+            .to_owned(),
+        ),
         mac,
         network: (!is_there).then(|| UNCONNECTED.to_owned()),
     })
@@ -217,11 +220,11 @@ fn header(
     if offset == [0xff; 8] || !checked.value {
         return Ok(None);
     }
-    let says = format!("data offset {:#018x} at byte {at}", u64::from_be_bytes(offset));
-    let mut witness = vec![
-        Witness::descriptor(name, says),
-        Witness::quirk("GQ107"),
-    ];
+    let says = format!(
+        "data offset {:#018x} at byte {at}",
+        u64::from_be_bytes(offset)
+    );
+    let mut witness = vec![Witness::descriptor(name, says), Witness::quirk("GQ107")];
     witness.extend(checked.chain());
     Ok(Some(Remark::refused(witness)))
 }

@@ -202,12 +202,19 @@ fn memory(
             return Err(ReadError::Refused(why));
         };
         let quantity = item.virtual_quantity.ok_or_else(|| {
-            refused(name, format_args!("line {}: memory without a quantity", item.line))
+            refused(
+                name,
+                format_args!("line {}: memory without a quantity", item.line),
+            )
         })?;
         let unit = plural_bytes(units).unwrap_or(1 << 20);
-        if drylab_appliance::units::to_bytes(quantity, Some(units), drylab_appliance::units::Absent::MebiByte)
-            .ok()
-            .and_then(|amount| amount.bytes64())
+        if drylab_appliance::units::to_bytes(
+            quantity,
+            Some(units),
+            drylab_appliance::units::Absent::MebiByte,
+        )
+        .ok()
+        .and_then(|amount| amount.bytes64())
             != quantity.checked_mul(unit)
         {
             notes.push(place(format!("{quantity} in units of {units:?}")));
@@ -295,7 +302,10 @@ fn adapters(
             Some(text) => {
                 mac.push(place(format!("rasd:Address {text}")));
                 Some(verbatim(text).ok_or_else(|| {
-                    refused(name, format_args!("line {}: {text:?} is no address", item.line))
+                    refused(
+                        name,
+                        format_args!("line {}: {text:?} is no address", item.line),
+                    )
                 })?)
             }
         };

@@ -49,7 +49,10 @@ fn names(lab: &LabFile) -> Result<(), String> {
     let hosts = lab.hosts.iter().map(|host| ("host", &host.name));
     let shares = lab.shares.iter().map(|share| ("share", &share.name));
     let switches = lab.switches.iter().map(|switch| ("switch", &switch.name));
-    let consoles = lab.consoles.iter().map(|console| ("console", &console.name));
+    let consoles = lab
+        .consoles
+        .iter()
+        .map(|console| ("console", &console.name));
     let router = std::iter::once(("router", &lab.router.name));
     for (kind, name) in hosts
         .chain(shares)
@@ -71,12 +74,18 @@ fn names(lab: &LabFile) -> Result<(), String> {
 fn covered(lab: &LabFile) -> Result<(), String> {
     let known = products();
     let hosts: Vec<_> = lab.hosts.iter().map(|host| &host.product).collect();
-    let consoles: Vec<_> = lab.consoles.iter().map(|console| &console.product).collect();
+    let consoles: Vec<_> = lab
+        .consoles
+        .iter()
+        .map(|console| &console.product)
+        .collect();
     for (kind, there) in [("host", hosts), ("console", consoles)] {
         if let Some(stranger) = there.iter().find(|id| !known.contains_key(**id)) {
             let ids: Vec<String> = known.keys().map(ToString::to_string).collect();
             let ids = ids.join(", ");
-            return Err(format!("a {kind} is for product {stranger}, known are {ids}"));
+            return Err(format!(
+                "a {kind} is for product {stranger}, known are {ids}"
+            ));
         }
         for id in known.keys() {
             match there.iter().filter(|product| **product == id).count() {
@@ -90,7 +99,10 @@ fn covered(lab: &LabFile) -> Result<(), String> {
 }
 
 fn subnets(lab: &LabFile) -> Result<Subnets<'_>, String> {
-    if let Some(missing) = NEEDED.iter().find(|name| !lab.networks.contains_key(**name)) {
+    if let Some(missing) = NEEDED
+        .iter()
+        .find(|name| !lab.networks.contains_key(**name))
+    {
         return Err(format!("network {missing} is missing"));
     }
     let mut subnets = Subnets::new();
@@ -136,7 +148,9 @@ fn inside(place: &str, address: Ipv4Addr, subnet: Subnet) -> Result<(), String> 
         return Err(format!("{place} {address} is outside {subnet}"));
     }
     if address == subnet.network() || address == subnet.broadcast() {
-        return Err(format!("{place} {address} is no host's address in {subnet}"));
+        return Err(format!(
+            "{place} {address} is no host's address in {subnet}"
+        ));
     }
     Ok(())
 }

@@ -57,7 +57,11 @@ pub(super) fn drives(
 ) -> Result<Drives, ReadError> {
     let slots = hardware.items.iter().map(|item| Slot {
         item,
-        connection: item.connection.first().filter(|text| !text.is_empty()).cloned(),
+        connection: item
+            .connection
+            .first()
+            .filter(|text| !text.is_empty())
+            .cloned(),
         is_linked: false,
     });
     let mut placing = Placing {

@@ -52,7 +52,8 @@ pub fn xencenter_import_xva(
 ) -> Result<Reading, ReadError> {
     let name = &package.descriptor;
     let file = package.file(name).map_err(|error| refused(name, error))?;
-    let archive = Xva::open(file.clone(), &Limits::DEFAULT).map_err(|error| opens_not(name, &error))?;
+    let archive =
+        Xva::open(file.clone(), &Limits::DEFAULT).map_err(|error| opens_not(name, &error))?;
     let machine = archive
         .appliance
         .machine()
@@ -64,7 +65,10 @@ pub fn xencenter_import_xva(
         .into_iter()
         .map(|finding| finding.message)
     {
-        remarks.push(Remark::refused(vec![Witness::descriptor(name.clone(), message)]));
+        remarks.push(Remark::refused(vec![Witness::descriptor(
+            name.clone(),
+            message,
+        )]));
     }
     remarks.extend(clashes(facts, name, &machine, operator, options)?);
     let redrawn = facts.text("mac.on-import")?;
@@ -76,7 +80,10 @@ pub fn xencenter_import_xva(
     });
     let nics = nics.collect();
     let (mut plans, mut sizes) = (Vec::new(), Vec::new());
-    for disk in in_boot_order(&machine).iter().filter_map(|drive| drive.disk.as_ref()) {
+    for disk in in_boot_order(&machine)
+        .iter()
+        .filter_map(|drive| drive.disk.as_ref())
+    {
         plans.push(plan(&disk.id, disk.size));
         sizes.push(DiskRequest {
             bytes: disk.size,
@@ -152,7 +159,11 @@ fn clashes(
         let model = facts.text("cpu.model")?.witness;
         remarks.push(Remark {
             verdict: Verdict::Warned,
-            witness: vec![Witness::descriptor(name, says), Witness::quirk("HQ96"), model],
+            witness: vec![
+                Witness::descriptor(name, says),
+                Witness::quirk("HQ96"),
+                model,
+            ],
         });
     }
     Ok(remarks)
