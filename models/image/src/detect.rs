@@ -1,6 +1,7 @@
 //! What a file is, told from its bytes and never from its name.
 
 use crate::qcow2;
+use crate::vhd;
 use crate::vmdk::{self, Descriptor, Header};
 use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
 
@@ -10,20 +11,23 @@ use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
 pub enum Format {
     /// The bytes of the disk.
     Raw,
-    /// VMware's virtual disk, hosted sparse extent.
+    /// VMware's virtual disk: a hosted sparse extent, or the descriptor of flat ones.
     Vmdk,
     /// QEMU's copy-on-write image, version 2 or 3.
     Qcow2,
+    /// Microsoft's virtual hard disk of before Windows Server 2012.
+    Vhd,
 }
 
 impl Format {
-    /// The name users type and read: `raw`, `vmdk`, `qcow2`.
+    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Vmdk => "vmdk",
             Self::Qcow2 => "qcow2",
+            Self::Vhd => "vhd",
         }
     }
 }
@@ -39,7 +43,7 @@ impl std::fmt::Display for Format {
 pub struct Detected {
     /// The format.
     pub format: Format,
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD, empty for raw.
     pub subformat: String,
 }
 
@@ -47,7 +51,6 @@ pub struct Detected {
 const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
     (0, b"COWD", "VMDK COWD (ESX sparse extent)"),
     (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK seSparse"),
-    (0, b"conectix", "VHD (dynamic or differencing)"),
     (0, b"vhdxfile", "VHDX"),
     (64, b"\x7f\x10\xda\xbe", "VDI"),
     (0, b"QED\0", "QED"),
@@ -117,18 +120,19 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
             .value("createType")
             .unwrap_or("unknown type")
             .to_owned();
-        return refused(&format!(
-            "VMDK descriptor ({kind}) whose extents are other files"
-        ));
+        let flat = vmdk::FLAT_TYPES
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(&kind));
+        return if flat {
+            found(Format::Vmdk, &kind)
+        } else {
+            Err(vmdk::refused_descriptor(&kind))
+        };
     }
     // A fixed VHD has only a footer: 512 bytes, 511 by old Virtual PC.
-    for back in [512u64, 511] {
-        if let Some(place) = length.checked_sub(back) {
-            let tail = read_vec(source, "tail of the file", place, 8, &Limits::DEFAULT)?;
-            if tail == b"conectix" {
-                return refused("VHD (fixed, or its first footer is gone)");
-            }
-        }
+    if vhd::is_cookie(&head) || vhd::claims(source)? {
+        let kind = vhd::footer(source).map_or("", |(footer, _)| footer.kind.name());
+        return found(Format::Vhd, kind);
     }
     found(Format::Raw, "")
 }
@@ -187,11 +191,10 @@ mod tests {
                 "{error}"
             );
         }
-        for back in [512, 511] {
+        for place in [0, 4096 - 512, 4096 - 511] {
             let mut file = vec![0u8; 4096];
-            let place = file.len() - back;
             file[place..place + 8].copy_from_slice(b"conectix");
-            assert!(detect(&file).unwrap_err().to_string().contains("VHD"));
+            assert_eq!(detect(&file).unwrap().format, Format::Vhd);
         }
         assert!(
             detect(&b"QFI\xfb\0\0\0\x01".to_vec())
@@ -199,8 +202,12 @@ mod tests {
                 .to_string()
                 .contains("qcow (version 1)")
         );
-        let text = b"# Disk DescriptorFile\nversion=1\ncreateType=\"vmfs\"\n".to_vec();
-        assert!(detect(&text).unwrap_err().to_string().contains("vmfs"));
+        let text = |kind| {
+            format!("# Disk DescriptorFile\nversion=1\ncreateType=\"{kind}\"\n").into_bytes()
+        };
+        let refused = detect(&text("vmfsSparse")).unwrap_err().to_string();
+        assert!(refused.contains("vmfsSparse"), "{refused}");
+        assert_eq!(detect(&text("vmfs")).unwrap().subformat, "vmfs");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! A panic is a bug of ours; an error is an answer.
 
 use crate::qcow2::Qcow2;
-use crate::vmdk::{Vmdk, walk_stream};
-use drylab_block::{Extents, Limits, ReadAt};
+use crate::vhd::{Vhd, VhdSize};
+use crate::vmdk::{Flat, Vmdk, walk_stream};
+use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result};
 use std::sync::Arc;
 
 /// Extents walked of one input, so that a small input cannot cost much.
@@ -34,6 +35,43 @@ pub fn vmdk(data: &[u8]) {
 /// Opens `data` as a qcow2.
 pub fn qcow2(data: &[u8]) {
     if let Ok(image) = Qcow2::open(Arc::new(data.to_vec()), &limits()) {
+        drop(image.details());
+        walk(&image);
+    }
+}
+
+/// Opens `data` as a VHD, as each kind of program sees it, after setting its checksums right: no change of a few bytes
+/// would get past them. A damaged one is a matter of [`detect`].
+pub fn vhd(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    crate::vhd::mend(&mut bytes);
+    let source: Arc<dyn ReadAt> = Arc::new(bytes);
+    for believes in [VhdSize::ByCreator, VhdSize::Current, VhdSize::Geometry] {
+        if let Ok(image) = Vhd::open(source.clone(), believes, &limits()) {
+            drop(image.details());
+            walk(&image);
+        }
+    }
+}
+
+/// Files of one length beside a descriptor, whatever their names.
+struct Beside(Arc<dyn ReadAt>);
+
+impl Resolver for Beside {
+    fn resolve(&self, reference: &Reference) -> Result<Arc<dyn ReadAt>> {
+        assert!(
+            !reference.name.contains(['/', '\\', '\0']) && reference.name != "..",
+            "{:?} leads out of the folder",
+            reference.name
+        );
+        Ok(self.0.clone())
+    }
+}
+
+/// Opens `data` as the descriptor of a flat VMDK whose extents are files of 1 MiB.
+pub fn vmdk_flat(data: &[u8]) {
+    let beside = Beside(Arc::new(drylab_block::SparseBytes::new(1 << 20)));
+    if let Ok(image) = Flat::open(&data, &beside, &limits()) {
         drop(image.details());
         walk(&image);
     }

@@ -1,9 +1,13 @@
 //! One open image of any format.
 
 use crate::detect::{Detected, Format, detect};
+use crate::math::len64;
 use crate::qcow2::Qcow2;
-use crate::vmdk::Vmdk;
-use drylab_block::{Error, Extent, Finding, Limits, ReadAt, Result, Severity};
+use crate::vhd::{Vhd, VhdSize};
+use crate::vmdk::{self, Flat, Vmdk};
+use drylab_block::{
+    DenyAll, Error, Extent, Finding, Limits, ReadAt, Resolver, Result, Severity, read_vec,
+};
 use std::sync::Arc;
 
 /// A disk inside a container: its [`ReadAt`] is what a guest would see.
@@ -17,7 +21,9 @@ pub struct Image {
 enum Content {
     Raw(Arc<dyn ReadAt>),
     Vmdk(Vmdk),
+    Flat(Flat),
     Qcow2(Qcow2),
+    Vhd(Vhd),
 }
 
 /// What is known of an image from opening it.
@@ -25,7 +31,7 @@ enum Content {
 pub struct Info {
     /// The format.
     pub format: Format,
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed` or `dynamic` of a VHD, empty for raw.
     pub subformat: String,
     /// Guest-visible bytes.
     pub virtual_size: u64,
@@ -46,15 +52,28 @@ impl Info {
     }
 }
 
-/// Opens whatever disk image `source` holds, told by its content.
+/// Opens whatever disk image `source` holds, told by its content; no other file.
 ///
 /// Cheap: it reads headers, an embedded descriptor and the first-level table, whose size is bounded by `limits` and by
-/// the length of the source.
+/// the length of the source. A VHD has the size that [`VhdSize::ByCreator`] takes.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for formats and features that are known and not read, among them every reference to another
 /// file; [`Error::Corrupt`] when the header contradicts itself or the file's length.
 pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Image> {
+    open_with(source, &DenyAll, limits)
+}
+
+/// [`open`], with the extents of a flat VMDK opened through `resolver`. It is asked for each name once, and only for
+/// names of files beside the descriptor: without folders, drives and ways up.
+///
+/// # Errors
+/// As [`open`], and what the resolver answers.
+pub fn open_with(
+    source: Arc<dyn ReadAt>,
+    resolver: &dyn Resolver,
+    limits: &Limits,
+) -> Result<Image> {
     let mut detected = detect(&*source)?;
     let content = match detected.format {
         Format::Raw if source.len() > limits.disk_bytes_max => {
@@ -64,6 +83,9 @@ pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Image> {
             )));
         }
         Format::Raw => Content::Raw(source),
+        Format::Vmdk if !starts_with(&*source, vmdk::MAGIC)? => {
+            Content::Flat(Flat::open(&*source, resolver, limits)?)
+        }
         Format::Vmdk => {
             let vmdk = Vmdk::open(source, limits)?;
             vmdk.subformat().clone_into(&mut detected.subformat);
@@ -74,8 +96,30 @@ pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Image> {
             detected.subformat = qcow2.subformat();
             Content::Qcow2(qcow2)
         }
+        Format::Vhd => Content::Vhd(Vhd::open(source, VhdSize::default(), limits)?),
     };
     Ok(Image { content, detected })
+}
+
+/// Opens a VHD as a program sees it that `believes` one of its two sizes. What `source` is is not asked: as with
+/// `qemu-img -f vpc`, the first bytes of a fixed disk may look like anything.
+///
+/// # Errors
+/// As [`open`]; [`Error::Corrupt`] also when the file is no VHD, or lacks the bytes or blocks for the size believed.
+pub fn open_vhd(source: Arc<dyn ReadAt>, believes: VhdSize, limits: &Limits) -> Result<Image> {
+    let vhd = Vhd::open(source, believes, limits)?;
+    let detected = Detected {
+        format: Format::Vhd,
+        subformat: vhd.subformat().to_owned(),
+    };
+    let content = Content::Vhd(vhd);
+    Ok(Image { content, detected })
+}
+
+/// Whether the first bytes of a file are these. A VMDK that does not start as a sparse extent is a descriptor.
+fn starts_with(source: &dyn ReadAt, magic: &[u8]) -> Result<bool> {
+    let length = source.len().min(len64(magic));
+    Ok(read_vec(source, "head of the file", 0, length, &Limits::DEFAULT)? == magic)
 }
 
 impl Image {
@@ -83,7 +127,9 @@ impl Image {
         match &self.content {
             Content::Raw(source) => source,
             Content::Vmdk(vmdk) => vmdk,
+            Content::Flat(flat) => flat,
             Content::Qcow2(qcow2) => qcow2,
+            Content::Vhd(vhd) => vhd,
         }
     }
 
@@ -93,7 +139,7 @@ impl Image {
         self.detected.format
     }
 
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed` or `dynamic` of a VHD, empty for raw.
     #[must_use]
     pub fn subformat(&self) -> &str {
         &self.detected.subformat
@@ -111,7 +157,9 @@ impl Image {
         let (details, findings) = match &self.content {
             Content::Raw(source) => (Vec::new(), raw_findings(source.len())),
             Content::Vmdk(vmdk) => (vmdk.details(), vmdk.findings().to_vec()),
+            Content::Flat(flat) => (flat.details(), flat.findings().to_vec()),
             Content::Qcow2(qcow2) => (qcow2.details(), qcow2.findings().to_vec()),
+            Content::Vhd(vhd) => (vhd.details(), vhd.findings().to_vec()),
         };
         Info {
             format: self.format(),

@@ -1,4 +1,4 @@
-//! Disk image formats: raw, VMDK, qcow2; detected by content, read and written.
+//! Disk image formats: raw, VMDK, qcow2, VHD; detected by content, read and written.
 //!
 //! ```
 //! use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
@@ -22,12 +22,15 @@
 //!
 //! * [`detect`] names a format by its content; formats known and not read are refused by name, never taken for raw.
 //! * [`open`] gives an [`Image`]: the guest-visible bytes, with a total map of extents and an [`Info`].
+//! * [`open_with`] opens the extents that a flat VMDK names, through a [`Resolver`](drylab_block::Resolver);
+//!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes.
 //! * [`write()`], [`write_stream`], [`file_size`]: the same bytes into another container, deterministic.
+//! * [`write_flat`]: a flat VMDK, which is two files.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`fuzz`]: entry points for fuzzers.
 //!
-//! What it does not do: open files, follow backing files, parents or extents in other files, check or repair whole
-//! images, change them in place.
+//! What it does not do: open files, follow backing files or parents, check or repair whole images, change them in
+//! place.
 
 #![cfg_attr(
     not(test),
@@ -51,11 +54,15 @@ mod qcow2;
 mod raw;
 mod recent;
 mod scan;
+pub mod vhd;
 mod vmdk;
 mod write;
 
 pub use detect::{Detected, Format, detect};
-pub use image::{Image, Info, open};
+pub use image::{Image, Info, open, open_vhd, open_with};
 pub use qcow2::{Qcow2Options, Qcow2Version};
-pub use vmdk::{Adapter, StreamWalk, VmdkOptions, walk_stream};
+pub use vhd::{VhdOptions, VhdSize};
+pub use vmdk::{
+    Adapter, FlatKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream, write_flat,
+};
 pub use write::{Target, Written, file_size, write, write_stream};

@@ -3,6 +3,7 @@
 use crate::math::len64;
 use crate::qcow2::{Qcow2Options, write_qcow2};
 use crate::raw::write_raw;
+use crate::vhd::{self, VhdOptions};
 use crate::vmdk::{self, VmdkOptions};
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 use std::sync::Mutex;
@@ -19,6 +20,10 @@ pub enum Target {
     VmdkStream(VmdkOptions),
     /// qcow2 without backing file.
     Qcow2(Qcow2Options),
+    /// VHD fixed: the bytes of the disk and a footer.
+    VhdFixed(VhdOptions),
+    /// VHD dynamic: the blocks that hold data.
+    VhdDynamic(VhdOptions),
 }
 
 /// What was written.
@@ -31,7 +36,7 @@ pub struct Written {
 /// Writes the guest-visible bytes of `disk` to `sink`, which is emptied first.
 ///
 /// The file is a function of those bytes and the options: holes, explicit zeros and written zeros give the same file.
-/// VMDK and qcow2 round the size up to sectors of 512 bytes.
+/// VMDK, qcow2 and VHD round the size up to sectors of 512 bytes, VHD perhaps further ([`VhdFit`](crate::vhd::VhdFit)).
 ///
 /// # Errors
 /// What reading the disk or writing the sink finds; [`Error::Unsupported`] for options out of range, or a disk larger
@@ -55,6 +60,8 @@ pub fn write(disk: &dyn ReadAt, target: &Target, sink: &dyn WriteAt) -> Result<W
             length
         }
         Target::Qcow2(options) => write_qcow2(disk, options, sink)?,
+        Target::VhdFixed(options) => vhd::write_fixed(disk, options, sink)?,
+        Target::VhdDynamic(options) => vhd::write_dynamic(disk, options, sink)?,
     };
     Ok(Written { file_bytes })
 }

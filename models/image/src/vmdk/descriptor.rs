@@ -27,9 +27,13 @@ const ROOM: usize = 10_240;
 /// One extent line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExtentLine {
+    /// `RW`, `RDONLY` or `NOACCESS`, as written.
+    pub(crate) access: String,
     pub(crate) sectors: u64,
     pub(crate) kind: String,
     pub(crate) name: String,
+    /// Sector of the extent's file at which the disk's bytes start, where the line has one.
+    pub(crate) offset: Option<u64>,
 }
 
 /// What a descriptor says, in its order.
@@ -37,6 +41,8 @@ pub(crate) struct ExtentLine {
 pub(crate) struct Descriptor {
     pub(crate) values: Vec<(String, String)>,
     pub(crate) extents: Vec<ExtentLine>,
+    /// The first line that starts as an extent and is none.
+    pub(crate) malformed: Option<String>,
 }
 
 impl Descriptor {
@@ -58,6 +64,8 @@ impl Descriptor {
             }
             if let Some(extent) = extent_line(line) {
                 descriptor.extents.push(extent);
+            } else if starts_as_extent(line) {
+                descriptor.malformed.get_or_insert_with(|| line.to_owned());
             } else if let Some((key, value)) = line.split_once('=') {
                 let value = value.trim().trim_matches('"');
                 descriptor
@@ -66,6 +74,20 @@ impl Descriptor {
             }
         }
         Ok(descriptor)
+    }
+
+    /// Keys and values, then the extents.
+    pub(crate) fn details(&self) -> Vec<(String, String)> {
+        let extents = self.extents.iter().map(|line| {
+            let ExtentLine {
+                sectors,
+                kind,
+                name,
+                ..
+            } = line;
+            ("extent".to_owned(), format!("{sectors} {kind} {name:?}"))
+        });
+        self.values.iter().cloned().chain(extents).collect()
     }
 
     /// The first value of a key, compared without case.
@@ -77,30 +99,47 @@ impl Descriptor {
     }
 }
 
-/// `RW 4192256 SPARSE "name.vmdk"`; `None` when the line is no extent.
-fn extent_line(line: &str) -> Option<ExtentLine> {
-    let (access, rest) = line.split_once(char::is_whitespace)?;
-    if !["RW", "RDONLY", "NOACCESS"]
+/// Whether the first word of a line is an access mode.
+fn starts_as_extent(line: &str) -> bool {
+    let first = line.split_whitespace().next().unwrap_or_default();
+    ["RW", "RDONLY", "NOACCESS"]
         .iter()
-        .any(|known| access.eq_ignore_ascii_case(known))
-    {
+        .any(|known| first.eq_ignore_ascii_case(known))
+}
+
+/// `RW 4192256 FLAT "name-flat.vmdk" 0`; `None` when the line is no extent. A `ZERO` extent has no name.
+fn extent_line(line: &str) -> Option<ExtentLine> {
+    if !starts_as_extent(line) {
         return None;
     }
+    let (access, rest) = line.split_once(char::is_whitespace)?;
     let (sectors, rest) = rest.trim_start().split_once(char::is_whitespace)?;
     let rest = rest.trim_start();
     let (kind, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    let name = rest.split('"').nth(1).unwrap_or_default();
+    let mut parts = rest.split('"');
+    let (_, name, behind) = (parts.next(), parts.next(), parts.next());
+    let offset = behind.and_then(|behind| behind.split_whitespace().next());
     Some(ExtentLine {
+        access: access.to_owned(),
         sectors: sectors.parse().ok()?,
         kind: kind.to_owned(),
-        name: name.to_owned(),
+        name: name.unwrap_or_default().to_owned(),
+        offset: offset.map(str::parse).transpose().ok()?,
     })
 }
 
-/// Writes the descriptor of a disk of one sparse extent.
+/// How the one extent of a disk we write is described.
+pub(crate) struct Sole {
+    pub(crate) create_type: &'static str,
+    pub(crate) access: &'static str,
+    pub(crate) kind: &'static str,
+    /// What stands behind the name.
+    pub(crate) behind: &'static str,
+}
+
+/// Writes the descriptor of a disk of one extent.
 pub(crate) fn compose(
-    create_type: &str,
-    access: &str,
+    extent: &Sole,
     capacity: u64,
     cid: u32,
     options: &VmdkOptions,
@@ -111,6 +150,12 @@ pub(crate) fn compose(
             "file name {name:?} cannot stand in a VMDK descriptor"
         )));
     }
+    let Sole {
+        create_type,
+        access,
+        kind,
+        behind,
+    } = extent;
     let adapter = options.adapter.name();
     let geometry = Geometry::of(capacity, options.adapter == super::Adapter::Ide);
     let Geometry {
@@ -121,7 +166,7 @@ pub(crate) fn compose(
     let hardware = options.hardware_version;
     let mut text = format!(
         "{FIRST_LINE}\nversion=1\nCID={cid:08x}\nparentCID=ffffffff\ncreateType=\"{create_type}\"\n\n\
-         # Extent description\n{access} {capacity} SPARSE \"{name}\"\n\n\
+         # Extent description\n{access} {capacity} {kind} \"{name}\"{behind}\n\n\
          # The Disk Data Base\n#DDB\n\n\
          ddb.adapterType = \"{adapter}\"\n\
          ddb.geometry.cylinders = \"{cylinders}\"\n\
@@ -152,11 +197,31 @@ mod tests {
         assert_eq!(found.value("createtype"), Some("monolithicSparse"));
         assert_eq!(found.value("junk"), None);
         let line = ExtentLine {
+            access: "rw".into(),
             sectors: 8,
             kind: "SPARSE".into(),
             name: "a b=c.vmdk".into(),
+            offset: Some(0),
         };
         assert_eq!(found.extents, [line]);
+        assert_eq!(found.malformed, None);
+    }
+
+    #[test]
+    fn a_line_that_starts_as_an_extent_and_is_none_is_remembered() {
+        for line in [
+            "RW",
+            "RW eight FLAT \"a\" 0",
+            "RW 8 FLAT \"a\" b",
+            "rdonly -1 ZERO",
+        ] {
+            let text = format!("{FIRST_LINE}\nRW 8 ZERO\n{line}\n");
+            let found = Descriptor::parse(text.as_bytes(), &Limits::DEFAULT).unwrap();
+            assert_eq!(
+                (found.extents.len(), found.malformed.as_deref()),
+                (1, Some(line))
+            );
+        }
     }
 
     #[test]
@@ -167,7 +232,7 @@ mod tests {
                 ..VmdkOptions::default()
             };
             assert!(
-                compose("monolithicSparse", "RW", 1, 1, &options).is_err(),
+                compose(&crate::vmdk::sparse::SOLE, 1, 1, &options).is_err(),
                 "{name:?}"
             );
         }

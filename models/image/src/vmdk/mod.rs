@@ -1,4 +1,4 @@
-//! VMDK, hosted sparse: monolithicSparse and streamOptimized, versions 1 to 3.
+//! VMDK: hosted sparse (monolithicSparse and streamOptimized, versions 1 to 3), and flat.
 //!
 //! Source: VMware "Virtual Disk Format 5.0" (technical note, 2011); where files in the field differ from it, what
 //! qemu-img 10 and open-vmdk write. All numbers are little-endian, all addresses count sectors of 512 bytes.
@@ -8,15 +8,17 @@
 //! streamOptimized        header │ descriptor │ (marker│grain)… (marker│grain table) … (marker│GD) (marker│footer) EOS
 //! qemu's streamOptimized header │ descriptor │ RGD │ tables │ GD │ tables │ (marker│grain)… and nothing, or zeros
 //! open-vmdk's            header │ descriptor │ GD │ tables │ (marker│grain)… EOS
+//! flat                   a descriptor, and the disk's bytes in a file or more beside it
 //! ```
 //!
 //! A grain directory entry is the sector of a grain table (0: none); a grain table entry is the sector of a grain
 //! (0: none; 1: zeros, where flag 2 allows it). In the true stream the header's `gdOffset` is all ones and the footer,
 //! the last sector but one, repeats the header with the real one.
 //!
-//! Not read: disks split over several files, snapshots (a `parentCID`), COWD and seSparse. They are refused by name.
+//! Not read: sparse disks split over several files, snapshots (a `parentCID`), COWD and seSparse. They are refused by name.
 
 mod descriptor;
+mod flat;
 mod header;
 mod read;
 mod sparse;
@@ -24,6 +26,8 @@ mod stream;
 mod walk;
 
 pub(crate) use descriptor::{Descriptor, FIRST_LINE};
+pub(crate) use flat::{Flat, TYPES as FLAT_TYPES, refused as refused_descriptor};
+pub use flat::{FlatKind, flat_descriptor, write_flat};
 pub(crate) use header::{Header, MAGIC};
 pub(crate) use read::Vmdk;
 pub(crate) use sparse::write_sparse;
@@ -69,7 +73,7 @@ pub struct VmdkOptions {
     pub hardware_version: u32,
     /// `CID`; by default made of the content, so that equal disks give equal files.
     pub content_id: Option<u32>,
-    /// Name of the extent inside the descriptor; readers of one-file disks ignore it.
+    /// Name of the extent inside the descriptor; readers of one-file disks ignore it, those of flat ones look for it.
     pub file_name: String,
     /// `ddb.toolsVersion`, left out by default.
     pub tools_version: Option<u32>,

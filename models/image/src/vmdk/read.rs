@@ -94,13 +94,7 @@ impl Vmdk {
             ),
             ("layout".to_owned(), layout.to_owned()),
         ];
-        details.extend(self.descriptor.values.iter().cloned());
-        for line in &self.descriptor.extents {
-            details.push((
-                "extent".to_owned(),
-                format!("{} {} {:?}", line.sectors, line.kind, line.name),
-            ));
-        }
+        details.extend(self.descriptor.details());
         details
     }
 
@@ -350,17 +344,7 @@ fn check_whole(descriptor: &Descriptor) -> Result<()> {
         None if descriptor.values.is_empty() => return Err(part_of_a_split_disk()),
         None => return Err(Error::corrupt("VMDK descriptor has no createType")),
     }
-    let parent = descriptor.value("parentCID").unwrap_or("ffffffff");
-    if !parent.eq_ignore_ascii_case("ffffffff") {
-        let name = descriptor
-            .value("parentFileNameHint")
-            .unwrap_or(parent)
-            .to_owned();
-        DenyAll.resolve(&Reference {
-            kind: "parent disk",
-            name,
-        })?;
-    }
+    refuse_parent(descriptor)?;
     if let [_, _, ..] = descriptor.extents.as_slice() {
         return Err(Error::unsupported(format_args!(
             "VMDK descriptor with {} extents; files named inside an input are not opened",
@@ -377,6 +361,20 @@ fn check_whole(descriptor: &Descriptor) -> Result<()> {
         // The name is ignored: files are renamed, and this file is the extent.
         _ => Ok(()),
     }
+}
+
+/// Refuses a snapshot, whose other bytes are in another disk.
+pub(crate) fn refuse_parent(descriptor: &Descriptor) -> Result<()> {
+    let parent = descriptor.value("parentCID").unwrap_or("ffffffff");
+    if parent.eq_ignore_ascii_case("ffffffff") {
+        return Ok(());
+    }
+    let name = descriptor
+        .value("parentFileNameHint")
+        .unwrap_or(parent)
+        .to_owned();
+    let kind = "parent disk";
+    DenyAll.resolve(&Reference { kind, name }).map(drop)
 }
 
 /// Footer marker, footer and end-of-stream marker: the last three sectors of the file.

@@ -13,6 +13,14 @@ const TABLE: u64 = 4;
 /// Largest disk whose directories we write: 64 TiB.
 const CAPACITY_MAX: u64 = 1 << 37;
 
+/// The extent in the descriptor: the file itself.
+pub(crate) const SOLE: descriptor::Sole = descriptor::Sole {
+    create_type: "monolithicSparse",
+    access: "RW",
+    kind: "SPARSE",
+    behind: "",
+};
+
 /// Where everything before the grains stands, in sectors.
 pub(crate) struct Places {
     pub(crate) capacity: u64,
@@ -103,13 +111,7 @@ pub(crate) fn write_sparse(
         gd_offset: places.gd,
         overhead: places.overhead,
     });
-    let text = descriptor::compose(
-        "monolithicSparse",
-        "RW",
-        places.capacity,
-        options.cid(disk)?,
-        options,
-    )?;
+    let text = descriptor::compose(&SOLE, places.capacity, options.cid(disk)?, options)?;
     sink.write_at(0, &header.to_bytes())?;
     sink.write_at(SECTOR, text.as_bytes())?;
     for directory in [places.rgd, places.gd] {

@@ -17,6 +17,14 @@ const DESCRIPTOR: u64 = 20;
 /// Sectors before the first grain.
 const OVERHEAD: u64 = 128;
 
+/// The extent in the descriptor: the file itself.
+const SOLE: descriptor::Sole = descriptor::Sole {
+    create_type: "streamOptimized",
+    access: "RDONLY",
+    kind: "SPARSE",
+    behind: "",
+};
+
 struct Stream<'a> {
     out: Front<'a>,
     packer: Packer,
@@ -118,13 +126,7 @@ pub(crate) fn write_stream(
         gd_offset: GD_AT_END,
         overhead: OVERHEAD,
     });
-    let text = descriptor::compose(
-        "streamOptimized",
-        "RDONLY",
-        capacity,
-        options.cid(disk)?,
-        options,
-    )?;
+    let text = descriptor::compose(&SOLE, capacity, options.cid(disk)?, options)?;
     let mut stream = Stream {
         out: Front::new(put),
         packer: Packer::zlib(options.level),

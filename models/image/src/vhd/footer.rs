@@ -1,0 +1,350 @@
+//! The footer, wherever it stands.
+
+use super::read::{HEADER_CHECKSUM_AT, HEADER_SIZE};
+use super::{Creator, Geometry};
+use drylab_block::{
+    Error, Finding, Limits, ReadAt, Result, Severity, array_at, be_u16, be_u32, be_u64, read_vec,
+};
+
+const COOKIE: &[u8; 8] = b"conectix";
+/// Bytes of a footer.
+pub(crate) const SIZE: usize = 512;
+/// The same as a length; old versions of Virtual PC wrote one byte less.
+const LENGTHS: [u64; 2] = [512, 511];
+const CHECKSUM_AT: usize = 0x40;
+/// Features: the reserved bit that is always set.
+const FEATURES: u32 = 2;
+/// Version 1.0 of footer and header.
+pub(crate) const VERSION: u32 = 0x0001_0000;
+
+/// How a VHD stores its disk.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// All of it, in front of the footer.
+    Fixed,
+    /// Blocks that were written.
+    Dynamic,
+    /// Blocks that differ from a parent.
+    Differencing,
+}
+
+impl Kind {
+    /// The name users read: `fixed`, `dynamic`, `differencing`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Dynamic => "dynamic",
+            Self::Differencing => "differencing",
+        }
+    }
+
+    fn number(self) -> u32 {
+        match self {
+            Self::Fixed => 2,
+            Self::Dynamic => 3,
+            Self::Differencing => 4,
+        }
+    }
+}
+
+/// What a footer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Footer {
+    /// Byte offset of the dynamic header; all ones in a fixed disk.
+    pub data_offset: u64,
+    /// Seconds since 2000-01-01 00:00 UTC at which the file was made.
+    pub timestamp: u32,
+    /// The program that made the file.
+    pub creator: Creator,
+    /// Its version, major number in the upper half.
+    pub creator_version: u32,
+    /// The system it ran on: `Wi2k` or `Mac `.
+    pub creator_os: [u8; 4],
+    /// Bytes of the disk when it was made.
+    pub original_size: u64,
+    /// Bytes of the disk now.
+    pub current_size: u64,
+    /// The size again, as a geometry.
+    pub geometry: Geometry,
+    /// How the disk is stored.
+    pub kind: Kind,
+    /// UUID, big-endian.
+    pub unique_id: [u8; 16],
+    /// Whether the machine was suspended with the disk in use.
+    pub saved_state: bool,
+}
+
+impl Footer {
+    /// Parses a footer that stands at byte `place` of its file.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for a wrong checksum, [`Error::Unsupported`] for another version or type.
+    pub(crate) fn parse(bytes: &[u8], place: u64) -> Result<Self> {
+        verify("VHD footer", bytes, CHECKSUM_AT)
+            .and_then(|()| Self::checked(bytes))
+            .map_err(|error| error.within(format_args!("VHD footer at offset {place}")))
+    }
+
+    fn checked(bytes: &[u8]) -> Result<Self> {
+        let version = be_u32(bytes, 0x0c).unwrap_or(0);
+        if version >> 16 != VERSION >> 16 {
+            return Err(Error::unsupported(format_args!(
+                "version {version:#010x}, known is 1.x"
+            )));
+        }
+        let kind = match be_u32(bytes, 0x3c).unwrap_or(0) {
+            2 => Kind::Fixed,
+            3 => Kind::Dynamic,
+            4 => Kind::Differencing,
+            other => {
+                return Err(Error::unsupported(format_args!(
+                    "disk type {other}, known are 2 (fixed), 3 (dynamic) and 4 (differencing)"
+                )));
+            }
+        };
+        Self::fields(bytes, kind)
+            .ok_or_else(|| Error::corrupt(format_args!("is shorter than {SIZE} bytes")))
+    }
+
+    fn fields(bytes: &[u8], kind: Kind) -> Option<Self> {
+        Some(Self {
+            data_offset: be_u64(bytes, 0x10)?,
+            timestamp: be_u32(bytes, 0x18)?,
+            creator: Creator(array_at(bytes, 0x1c)?),
+            creator_version: be_u32(bytes, 0x20)?,
+            creator_os: array_at(bytes, 0x24)?,
+            original_size: be_u64(bytes, 0x28)?,
+            current_size: be_u64(bytes, 0x30)?,
+            geometry: Geometry {
+                cylinders: be_u16(bytes, 0x38)?,
+                heads: *bytes.get(0x3a)?,
+                sectors_per_track: *bytes.get(0x3b)?,
+            },
+            kind,
+            unique_id: array_at(bytes, 0x44)?,
+            saved_state: *bytes.get(0x54)? != 0,
+        })
+    }
+
+    /// The 512 bytes on disk.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(SIZE);
+        bytes.extend_from_slice(COOKIE);
+        bytes.extend_from_slice(&FEATURES.to_be_bytes());
+        bytes.extend_from_slice(&VERSION.to_be_bytes());
+        bytes.extend_from_slice(&self.data_offset.to_be_bytes());
+        bytes.extend_from_slice(&self.timestamp.to_be_bytes());
+        bytes.extend_from_slice(&self.creator.0);
+        bytes.extend_from_slice(&self.creator_version.to_be_bytes());
+        bytes.extend_from_slice(&self.creator_os);
+        bytes.extend_from_slice(&self.original_size.to_be_bytes());
+        bytes.extend_from_slice(&self.current_size.to_be_bytes());
+        bytes.extend_from_slice(&self.geometry.cylinders.to_be_bytes());
+        bytes.extend_from_slice(&[self.geometry.heads, self.geometry.sectors_per_track]);
+        bytes.extend_from_slice(&self.kind.number().to_be_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.unique_id);
+        bytes.push(u8::from(self.saved_state));
+        bytes.resize(SIZE, 0);
+        seal(&mut bytes, CHECKSUM_AT);
+        bytes
+    }
+
+    /// The fields in the specification's words.
+    pub(crate) fn details(&self) -> Vec<(String, String)> {
+        let id: String = self.unique_id.iter().map(|b| format!("{b:02x}")).collect();
+        let (major, minor) = (self.creator_version >> 16, self.creator_version & 0xffff);
+        [
+            ("creatorApplication", self.creator.to_string()),
+            ("creatorVersion", format!("{major}.{minor}")),
+            ("creatorHostOS", self.creator_os.escape_ascii().to_string()),
+            ("timestamp", self.timestamp.to_string()),
+            ("originalSize", self.original_size.to_string()),
+            ("currentSize", self.current_size.to_string()),
+            ("geometry", self.geometry.to_string()),
+            ("geometrySize", self.geometry.bytes().to_string()),
+            ("uniqueId", id),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .to_vec()
+    }
+}
+
+/// One's complement of the sum of all bytes, the checksum's own four taken for zeros.
+fn checksum(bytes: &[u8], at: usize) -> u32 {
+    let own = at..at.saturating_add(4);
+    let others = bytes.iter().enumerate().filter(|(i, _)| !own.contains(i));
+    !others.fold(0u32, |sum, (_, byte)| sum.wrapping_add(u32::from(*byte)))
+}
+
+/// Puts the checksum at its place.
+pub(crate) fn seal(bytes: &mut [u8], at: usize) {
+    let sum = checksum(bytes, at).to_be_bytes();
+    if let Some(place) = bytes.get_mut(at..at.saturating_add(4)) {
+        place.copy_from_slice(&sum);
+    }
+}
+
+/// Compares the checksum at `at` with the bytes.
+pub(crate) fn verify(what: &str, bytes: &[u8], at: usize) -> Result<()> {
+    let (said, sum) = (be_u32(bytes, at).unwrap_or(0), checksum(bytes, at));
+    if said == sum {
+        return Ok(());
+    }
+    Err(Error::corrupt(format_args!(
+        "{what} has checksum {said:#010x}, its bytes give {sum:#010x}"
+    )))
+}
+
+/// Whether bytes start as a footer does.
+pub(crate) fn is_cookie(bytes: &[u8]) -> bool {
+    bytes.starts_with(COOKIE)
+}
+
+/// Sets right the checksums of whatever footers and dynamic headers a file has.
+pub(crate) fn mend(bytes: &mut [u8]) {
+    for place in [0, bytes.len().saturating_sub(SIZE)] {
+        let found = bytes.get_mut(place..place.saturating_add(SIZE));
+        let Some(footer) = found.filter(|footer| is_cookie(footer)) else {
+            continue;
+        };
+        let header = crate::math::index(be_u64(footer, 0x10).unwrap_or(0));
+        let end = header.saturating_add(HEADER_SIZE);
+        seal(footer, CHECKSUM_AT);
+        // A header that lies over its own footer is left alone, or both would be wrong.
+        if let Some(header) = bytes.get_mut(header..end).filter(|_| header >= SIZE) {
+            seal(header, HEADER_CHECKSUM_AT);
+        }
+    }
+}
+
+/// Bytes that start as a footer, and where they stand.
+struct Found {
+    place: u64,
+    parsed: Result<Footer>,
+}
+
+fn found_at(source: &dyn ReadAt, place: u64, length: u64) -> Result<Option<Found>> {
+    if place
+        .checked_add(length)
+        .is_none_or(|end| end > source.len())
+    {
+        return Ok(None);
+    }
+    let mut bytes = read_vec(source, "VHD footer", place, length, &Limits::DEFAULT)?;
+    if !is_cookie(&bytes) {
+        return Ok(None);
+    }
+    bytes.resize(SIZE, 0);
+    Ok(Some(Found {
+        place,
+        parsed: Footer::parse(&bytes, place),
+    }))
+}
+
+/// The last footer: 512 bytes from the end, or 511.
+fn last(source: &dyn ReadAt) -> Result<Option<Found>> {
+    for length in LENGTHS {
+        if let Some(place) = source.len().checked_sub(length)
+            && let Some(found) = found_at(source, place, length)?
+        {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the last bytes claim to be a footer.
+pub(crate) fn claims(source: &dyn ReadAt) -> Result<bool> {
+    Ok(last(source)?.is_some())
+}
+
+/// The footer that counts, and what was noticed about it and its copy: the last one when it is valid, else the copy in
+/// front of a dynamic or differencing disk.
+///
+/// # Errors
+/// [`Error::Corrupt`] when there is no valid one; what reading the source finds.
+pub fn footer(source: &dyn ReadAt) -> Result<(Footer, Vec<Finding>)> {
+    let (footer, _, findings) = locate(source)?;
+    Ok((footer, findings))
+}
+
+/// [`footer()`], with the place of the one that counts.
+pub(crate) fn locate(source: &dyn ReadAt) -> Result<(Footer, u64, Vec<Finding>)> {
+    let (last, front) = (last(source)?, found_at(source, 0, 512)?);
+    let mut findings = Vec::new();
+    let mut note = |code, place, message: String| {
+        findings.push(Finding {
+            code,
+            severity: Severity::Warning,
+            offset: place,
+            message,
+        });
+    };
+    let wrong = |found: &Option<Found>| match found {
+        Some(Found { parsed, .. }) => parsed.as_ref().err().map(ToString::to_string),
+        None => Some("is not there".to_owned()),
+    };
+    let end = source.len();
+    if let Some(Found {
+        place,
+        parsed: Ok(footer),
+    }) = &last
+    {
+        // In a fixed disk the first bytes are the guest's, whatever they look like.
+        if footer.kind != Kind::Fixed {
+            match (&front, wrong(&front)) {
+                (_, Some(why)) => note(
+                    "VHD-FOOTER-COPY",
+                    0,
+                    format!(
+                        "the copy of the footer in front of the file cannot be used ({why}): qemu-img refuses it"
+                    ),
+                ),
+                (
+                    Some(Found {
+                        parsed: Ok(copy), ..
+                    }),
+                    None,
+                ) if copy != footer => note(
+                    "VHD-FOOTERS-DIFFER",
+                    *place,
+                    "the footer and its copy in front differ; the last one counts".to_owned(),
+                ),
+                _ => {}
+            }
+        }
+        return Ok((footer.clone(), *place, findings));
+    }
+    match front {
+        Some(Found {
+            parsed: Ok(footer), ..
+        }) if footer.kind != Kind::Fixed => {
+            let why = wrong(&last).unwrap_or_default();
+            note(
+                "VHD-FOOTER",
+                end.saturating_sub(512),
+                format!(
+                    "the footer at the end of the file cannot be used ({why}); its copy in front counts"
+                ),
+            );
+            Ok((footer, 0, findings))
+        }
+        Some(Found { parsed: Ok(_), .. }) => Err(Error::corrupt(
+            "VHD footer at offset 0 says that the disk is fixed, but there is none behind the data",
+        )),
+        Some(Found {
+            parsed: Err(error), ..
+        }) => Err(error),
+        None => match last {
+            Some(Found {
+                parsed: Err(error), ..
+            }) => Err(error),
+            _ => Err(Error::corrupt(format_args!(
+                "no VHD footer in front of or behind {end} bytes"
+            ))),
+        },
+    }
+}
