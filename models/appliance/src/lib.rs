@@ -42,6 +42,7 @@
 mod findings;
 pub mod fuzz;
 pub mod href;
+pub mod hyperv;
 pub mod libvirt;
 pub mod manifest;
 pub mod ova;
@@ -51,6 +52,7 @@ pub mod units;
 pub mod virt_image;
 pub mod vmx;
 pub mod xml;
+pub mod xva;
 
 pub use drylab_block::{Error, Finding, Limits, Result, Severity};
 pub use href::safe_href;

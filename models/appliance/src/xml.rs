@@ -377,6 +377,25 @@ pub(crate) fn elements<'a, 'i>(node: Node<'a, 'i>) -> impl Iterator<Item = Node<
     node.children().filter(Node::is_element)
 }
 
+/// XML 1.0 §2.2: control characters other than tab and line ends cannot be written at all.
+pub(crate) fn check_characters(text: &str) -> Result<()> {
+    let bad = |c: &char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+    text.chars().find(bad).map_or(Ok(()), |bad| {
+        let code = u32::from(bad);
+        Err(Error::unsupported(format_args!(
+            "character U+{code:04X} cannot be written as XML"
+        )))
+    })
+}
+
+/// UTF-16 in little-endian with its mark, as Windows writes text.
+pub(crate) fn to_utf16(text: &str) -> Vec<u8> {
+    let mark = std::iter::once(0xfeff);
+    mark.chain(text.encode_utf16())
+        .flat_map(u16::to_le_bytes)
+        .collect()
+}
+
 /// Writes elements with two-space indentation; every name is ours, every value is escaped.
 pub(crate) struct Printer {
     writer: Writer<Vec<u8>>,
@@ -391,6 +410,14 @@ impl Printer {
         }
     }
 
+    /// Without any blank between elements, as the products of Citrix write.
+    pub(crate) fn dense() -> Self {
+        Self {
+            writer: Writer::new(Vec::new()),
+            wrong: None,
+        }
+    }
+
     fn event(&mut self, event: Event<'_>) {
         if let Err(wrong) = self.writer.write_event(event) {
             self.wrong.get_or_insert(Error::io(wrong));
@@ -399,7 +426,13 @@ impl Printer {
 
     /// `<?xml version="1.0" encoding="UTF-8"?>`
     pub(crate) fn declaration(&mut self) {
-        self.event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)));
+        self.declaration_of("UTF-8", None);
+    }
+
+    /// The same with another label; what it says is up to the dialect, the bytes are UTF-8.
+    pub(crate) fn declaration_of(&mut self, encoding: &str, standalone: Option<&str>) {
+        let declaration = BytesDecl::new("1.0", Some(encoding), standalone);
+        self.event(Event::Decl(declaration));
     }
 
     /// A comment; two hyphens in a row cannot be written in one.
@@ -457,14 +490,9 @@ impl Printer {
         }
     }
 
-    /// XML 1.0 §2.2: control characters other than tab and line ends cannot be written at all.
     fn check(&mut self, text: &str) {
-        let bad = |c: &char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
-        if let Some(bad) = text.chars().find(bad) {
-            let code = u32::from(bad);
-            self.wrong.get_or_insert(Error::unsupported(format_args!(
-                "character U+{code:04X} cannot be written as XML"
-            )));
+        if let Err(wrong) = check_characters(text) {
+            self.wrong.get_or_insert(wrong);
         }
     }
 

@@ -11,8 +11,8 @@
 //!
 //! Nothing is extracted: a member is a [`Window`] of the archive. Two blocks of zeros end the archive; so does its end.
 
-mod read;
-mod write;
+pub(crate) mod read;
+pub(crate) mod write;
 
 pub use write::write_ova;
 

@@ -1,4 +1,4 @@
-//! Tar headers to an index.
+//! Tar headers to an index; for OVA and XVA.
 
 use super::{BLOCK, Member};
 use crate::findings::{At, Findings, quote};
@@ -22,14 +22,54 @@ struct Extended {
     sparse: bool,
 }
 
-/// Walks the headers from byte 0.
+/// Codes of the findings, and what the archive is called.
+pub(crate) struct Words {
+    pub(crate) what: &'static str,
+    pub(crate) header: &'static str,
+    pub(crate) zero_block: &'static str,
+    pub(crate) end: &'static str,
+    pub(crate) pax: &'static str,
+    pub(crate) truncated: &'static str,
+    pub(crate) kind: &'static str,
+}
+
+const OVA: Words = Words {
+    what: "an OVA is a plain tar",
+    header: "OVA-HEADER",
+    zero_block: "OVA-LONE-ZERO-BLOCK",
+    end: "OVA-END",
+    pax: "OVA-PAX",
+    truncated: "OVA-TRUNCATED",
+    kind: "OVA-MEMBER-KIND",
+};
+
+/// Lists the regular files of an archive.
 pub(super) fn index(
     source: &dyn ReadAt,
     limits: &Limits,
     findings: &mut Findings,
 ) -> Result<Vec<Member>> {
-    let length = source.len();
     let mut members = Vec::new();
+    let mut take = |member, _: &mut Findings| {
+        members.push(member);
+        Ok(())
+    };
+    walk(source, &OVA, limits.entries_max, findings, &mut take)?;
+    Ok(members)
+}
+
+/// Walks the headers from byte 0 and hands over each regular file as it is met.
+///
+/// # Errors
+/// As [`super::Ova::open`], and whatever `take` answers.
+pub(crate) fn walk(
+    source: &dyn ReadAt,
+    words: &Words,
+    headers_max: u32,
+    findings: &mut Findings,
+    take: &mut dyn FnMut(Member, &mut Findings) -> Result<()>,
+) -> Result<()> {
+    let length = source.len();
     let mut extended = Extended::default();
     let (mut at, mut headers, mut zeros) = (0u64, 0u32, 0u32);
     let mut ended = false;
@@ -51,40 +91,32 @@ pub(super) fn index(
         }
         if zeros == 1 {
             findings.warning(
-                "OVA-LONE-ZERO-BLOCK",
+                words.zero_block,
                 here,
                 format_args!("a single block of zeros stands before offset {at}"),
             );
             zeros = 0;
         }
         headers = headers.saturating_add(1);
-        if headers > limits.entries_max {
+        if headers > headers_max {
             return Err(Error::unsupported(format_args!(
-                "the archive has more than {} headers",
-                limits.entries_max
+                "the archive has more than {headers_max} headers"
             )));
         }
         let header = match parse(&block, at) {
             Ok(header) => header,
-            Err(wrong) if headers == 1 => return Err(not_tar(&block, wrong)),
+            Err(wrong) if headers == 1 => return Err(not_tar(&block, words, wrong)),
             Err(wrong) => {
                 findings.error(
-                    "OVA-HEADER",
+                    words.header,
                     here,
                     format_args!("{wrong}; what follows is not read"),
                 );
-                return Ok(members);
+                return Ok(());
             }
         };
         let start = at.saturating_add(BLOCK);
-        let size = member(
-            source,
-            &header,
-            start,
-            &mut extended,
-            &mut members,
-            findings,
-        )?;
+        let size = member(source, &header, start, &mut extended, words, findings, take)?;
         let Some(next) = size
             .checked_next_multiple_of(BLOCK)
             .and_then(|size| start.checked_add(size))
@@ -100,7 +132,7 @@ pub(super) fn index(
     }
     if !ended {
         findings.warning(
-            "OVA-END",
+            words.end,
             At {
                 offset: length,
                 line: 0,
@@ -108,7 +140,7 @@ pub(super) fn index(
             "the archive does not end in two blocks of zeros",
         );
     }
-    Ok(members)
+    Ok(())
 }
 
 /// Takes one header; returns the size of the data behind it.
@@ -117,8 +149,9 @@ fn member(
     header: &Header,
     start: u64,
     extended: &mut Extended,
-    members: &mut Vec<Member>,
+    words: &Words,
     findings: &mut Findings,
+    take: &mut dyn FnMut(Member, &mut Findings) -> Result<()>,
 ) -> Result<u64> {
     let here = At {
         offset: start.saturating_sub(BLOCK),
@@ -128,7 +161,7 @@ fn member(
         b'x' => {
             let records = small(source, "extended header", start, header.size)?;
             if !read_records(&records, extended) {
-                findings.error("OVA-PAX", here, "an extended header has a broken record");
+                findings.error(words.pax, here, "an extended header has a broken record");
             }
         }
         b'L' => {
@@ -156,19 +189,20 @@ fn member(
             if truncated {
                 let (name, end) = (quote(&name), source.len());
                 findings.error(
-                    "OVA-TRUNCATED",
+                    words.truncated,
                     here,
                     format_args!(
                         "{name} of {size} bytes at offset {start} ends past the archive ({end})"
                     ),
                 );
             }
-            members.push(Member {
+            let member = Member {
                 name,
                 offset: start,
                 size,
                 truncated,
-            });
+            };
+            take(member, findings)?;
             return Ok(size);
         }
         flag => {
@@ -176,7 +210,7 @@ fn member(
             let name = quote(&name.unwrap_or_else(|| header.name.clone()));
             let flag = char::from(flag).escape_debug();
             findings.warning(
-                "OVA-MEMBER-KIND",
+                words.kind,
                 here,
                 format_args!("{name} is of type '{flag}', not a file; it is passed over"),
             );
@@ -195,17 +229,15 @@ fn sparse(at: At) -> Error {
     ))
 }
 
-fn not_tar(block: &[u8], wrong: Error) -> Error {
-    match block {
-        [0x1f, 0x8b, ..] => {
-            Error::unsupported("the archive is compressed with gzip; an OVA is a plain tar")
-        }
-        [b'P', b'K', 3, 4, ..] => Error::unsupported("the archive is a zip; an OVA is a plain tar"),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            Error::unsupported("the archive is compressed with xz; an OVA is a plain tar")
-        }
-        _ => wrong,
-    }
+fn not_tar(block: &[u8], words: &Words, wrong: Error) -> Error {
+    let packed = match block {
+        [0x1f, 0x8b, ..] => "compressed with gzip",
+        [b'P', b'K', 3, 4, ..] => "a zip",
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => "compressed with xz",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "compressed with zstd",
+        _ => return wrong,
+    };
+    Error::unsupported(format_args!("the archive is {packed}; {}", words.what))
 }
 
 fn small(source: &dyn ReadAt, what: &str, start: u64, size: u64) -> Result<Vec<u8>> {
@@ -294,7 +326,7 @@ fn until_zero(bytes: &[u8]) -> &[u8] {
 }
 
 /// Sum of all bytes with the checksum field taken as blanks.
-pub(super) fn checksum(block: &[u8; 512]) -> u64 {
+pub(crate) fn checksum(block: &[u8; 512]) -> u64 {
     let bytes = block.iter().enumerate();
     bytes
         .map(|(at, byte)| {

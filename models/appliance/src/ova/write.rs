@@ -59,7 +59,7 @@ fn put(
     source: &(impl ReadAt + ?Sized),
 ) -> Result<(u64, u64)> {
     let size = source.len();
-    sink.write_at(at, &header(name, flag, size)?)?;
+    sink.write_at(at, &header(name, flag, size, &OVFTOOL)?)?;
     let start = advance(at, BLOCK)?;
     let padded = size
         .checked_next_multiple_of(BLOCK)
@@ -84,7 +84,22 @@ fn put(
     Ok((start, next))
 }
 
-fn header(name: &str, flag: u8, size: u64) -> Result<[u8; 512]> {
+/// The fields of a header that say nothing about the member.
+pub(crate) struct Style {
+    pub(crate) mode: &'static [u8],
+    pub(crate) owner: &'static [u8],
+    pub(crate) magic: &'static [u8],
+    pub(crate) name: &'static [u8],
+}
+
+const OVFTOOL: Style = Style {
+    mode: b"0000644\0",
+    owner: b"0000100\0",
+    magic: b"ustar  \0",
+    name: b"someone",
+};
+
+pub(crate) fn header(name: &str, flag: u8, size: u64, style: &Style) -> Result<[u8; 512]> {
     let mut block = [0u8; 512];
     // A name that is too long is cut at a character; its long-name header comes before and counts.
     let mut cut = name.len().min(100);
@@ -100,15 +115,15 @@ fn header(name: &str, flag: u8, size: u64) -> Result<[u8; 512]> {
     };
     for (offset, bytes) in [
         (0usize, name.get(..cut).unwrap_or("").as_bytes()),
-        (100, b"0000644\0"),
-        (108, b"0000100\0"),
-        (116, b"0000100\0"),
+        (100, style.mode),
+        (108, style.owner),
+        (116, style.owner),
         (124, &size),
         (136, b"00000000000\0"),
         (156, &[flag]),
-        (257, b"ustar  \0"),
-        (265, b"someone"),
-        (297, b"someone"),
+        (257, style.magic),
+        (265, style.name),
+        (297, style.name),
     ] {
         fill(&mut block, offset, bytes)?;
     }
