@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Reader = fn(&[u8]);
 
 /// Every fuzz target with the function it calls.
-const TARGETS: [(&str, Reader); 35] = [
+const TARGETS: [(&str, Reader); 37] = [
     ("bcd", drylab_guest::fuzz::bcd),
     ("delta", drylab_block::fuzz::delta),
     ("detect", drylab_image::fuzz::detect),
@@ -19,6 +19,7 @@ const TARGETS: [(&str, Reader); 35] = [
     ("fstab", drylab_guest::fuzz::fstab),
     ("grub_cfg", drylab_guest::fuzz::grub_cfg),
     ("hive", drylab_hive::fuzz::hive),
+    ("hyperv_xml", drylab_appliance::fuzz::hyperv_xml),
     ("ifcfg", drylab_guest::fuzz::ifcfg),
     ("inf", drylab_guest::fuzz::inf),
     ("initramfs", drylab_guest::fuzz::initramfs),
@@ -43,6 +44,7 @@ const TARGETS: [(&str, Reader); 35] = [
     ("virt_image", drylab_appliance::fuzz::virt_image),
     ("vmdk", drylab_image::fuzz::vmdk),
     ("vmx", drylab_appliance::fuzz::vmx),
+    ("xva", drylab_appliance::fuzz::xva),
 ];
 
 /// Inputs that broke a reader or cost it too much before it was mended: target, file of its corpus, what went wrong.

@@ -2,6 +2,7 @@
 
 use crate::{keep, part};
 use drylab_appliance::ovf::{Attach, CdRom, Description, Disk, Nic, ScsiController};
+use drylab_appliance::{hyperv, xva};
 use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
 use drylab_catalog::Mac;
 use drylab_hive::{HiveEditor, RegType};
@@ -14,6 +15,8 @@ type Done = Result<(), Box<dyn std::error::Error>>;
 pub fn write() -> Done {
     images()?;
     appliances()?;
+    xva()?;
+    hyperv()?;
     hives()?;
     scenarios()?;
     for message in [Message::Discover, Message::Request, Message::Inform] {
@@ -160,6 +163,145 @@ fn appliances() -> Done {
         drylab_appliance::ova::write_ova(&members, &file)?;
         keep("ova", name, &bytes(&file)?)?;
         members[2].0.clone_from(&long);
+    }
+    Ok(())
+}
+
+fn xen() -> xva::Machine {
+    let pairs = |pairs: &[(&str, &str)]| {
+        let pairs = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        pairs.collect::<xva::Pairs>()
+    };
+    let disk = |size| xva::VirtualDisk {
+        uuid: "6ba7b811-9dad-11d1-80b4-00c04fd430c8".to_owned(),
+        name: "0".to_owned(),
+        size,
+        storage: "Local storage".to_owned(),
+        ..xva::VirtualDisk::default()
+    };
+    let drive = |userdevice: &str, is_cd: bool, disk| xva::Drive {
+        userdevice: userdevice.to_owned(),
+        bootable: !is_cd,
+        read_only: is_cd,
+        is_cd,
+        disk,
+    };
+    xva::Machine {
+        uuid: "6ba7b810-9dad-11d1-80b4-00c04fd430c8".to_owned(),
+        name: "seed & <vm>".to_owned(),
+        memory_static_max: 512 << 20,
+        memory_dynamic_max: 512 << 20,
+        memory_dynamic_min: 256 << 20,
+        vcpus_max: 2,
+        vcpus_at_startup: 1,
+        hvm_boot_policy: "BIOS order".to_owned(),
+        hvm_boot_params: pairs(&[("order", "dc")]),
+        pv_bootloader: "pygrub".to_owned(),
+        platform: pairs(&[("acpi", "1"), ("viridian", "true")]),
+        other_config: pairs(&[("mac_seed", "6ba7b812-9dad-11d1-80b4-00c04fd430c8")]),
+        drives: vec![
+            drive("0", false, Some(disk(3000))),
+            drive("1", false, Some(disk(0))),
+            drive("3", true, None),
+        ],
+        nics: vec![xva::Nic {
+            mac: "02:00:00:00:00:01".to_owned(),
+            network: "network 0".to_owned(),
+            ..xva::Nic::default()
+        }],
+        ..xva::Machine::default()
+    }
+}
+
+/// An archive of ours, and one in small blocks with all that an exporter may do: gaps, blocks of no bytes, no checksum.
+fn xva() -> Done {
+    let appliance = xen().appliance();
+    let records = appliance.print()?;
+    keep("xva", "records", &records)?;
+    let disks: Vec<&str> = appliance
+        .of_class("VDI")
+        .map(|disk| disk.id.as_str())
+        .collect();
+    let [disk, empty] = disks[..] else {
+        return Err("two disks were asked for".into());
+    };
+    let (bytes_of_disk, nothing) = (vec![7u8; 3000], Vec::new());
+    let file = SparseBytes::default();
+    xva::write(
+        &appliance,
+        &[(disk, &bytes_of_disk), (empty, &nothing)],
+        &file,
+    )?;
+    keep("xva", "plain", &bytes(&file)?)?;
+    let (block, digits, last) = (vec![7u8; 500], vec![b'0'; 40], vec![8u8; 500]);
+    let member = |name: &str| format!("{disk}/{name}");
+    let members: Vec<(String, &dyn ReadAt)> = vec![
+        ("ova.xml".to_owned(), &records),
+        (member("00000000"), &block),
+        (member("00000000.checksum"), &digits),
+        (member("00000003"), &nothing),
+        (member("00000003.checksum"), &digits),
+        (member("00000004"), &block),
+        (member("00000004.xxhash"), &digits),
+        (member("00000006"), &last),
+    ];
+    let file = SparseBytes::default();
+    drylab_appliance::ova::write_ova(&members, &file)?;
+    keep("xva", "small-blocks", &bytes(&file)?)?;
+    Ok(())
+}
+
+fn hyperv() -> Done {
+    let drive = |bus, controller, location, is_cd, path: &str| hyperv::Drive {
+        bus,
+        controller,
+        location,
+        is_cd,
+        path: path.to_owned(),
+    };
+    let nic = |number: u32, is_legacy| hyperv::Nic {
+        instance: format!("6BA7B81{number}-9DAD-11D1-80B4-00C04FD430C8"),
+        is_legacy,
+        name: "Network Adapter".to_owned(),
+        mac: Some([0, 0x15, 0x5d, 1, 2, 3]),
+        is_static: is_legacy,
+        network: "External".to_owned(),
+    };
+    let machine = hyperv::Machine {
+        id: "6BA7B810-9DAD-11D1-80B4-00C04FD430C8".to_owned(),
+        name: "seed".to_owned(),
+        notes: "first".to_owned(),
+        memory_mib: 1024,
+        processors: 2,
+        boot: vec![
+            hyperv::Boot::Cd,
+            hyperv::Boot::Ide,
+            hyperv::Boot::Network,
+            hyperv::Boot::Floppy,
+        ],
+        scsi: vec!["6BA7B811-9DAD-11D1-80B4-00C04FD430C8".to_owned()],
+        drives: vec![
+            drive(hyperv::Bus::Ide, 0, 0, false, r"C:\VHD\seed.vhd"),
+            drive(hyperv::Bus::Ide, 1, 0, true, ""),
+            drive(hyperv::Bus::Scsi, 0, 5, false, r"C:\VHD\data.vhd"),
+        ],
+        nics: vec![nic(2, false), nic(3, true)],
+        disabled: vec![hyperv::Service::TimeSync],
+    };
+    for (name, wide) in [
+        ("settings", hyperv::settings::print(&machine)?),
+        ("exp", hyperv::exp::print(&machine)?),
+    ] {
+        keep("hyperv_xml", &format!("{name}-utf16"), &wide)?;
+        // Half the bytes: what a fuzzer gets further with.
+        let units: Vec<u16> = wide
+            .chunks_exact(2)
+            .skip(1)
+            .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+            .collect();
+        keep("hyperv_xml", name, String::from_utf16(&units)?.as_bytes())?;
     }
     Ok(())
 }

@@ -5,8 +5,9 @@
 use crate::manifest::{Algorithm, Manifest};
 use crate::ova::Ova;
 use crate::units::{self, Absent};
-use crate::{Limits, libvirt, ovf, virt_image, vmx};
-use drylab_block::ReadAt;
+use crate::xva::{self, Xva};
+use crate::{Limits, hyperv, libvirt, ovf, virt_image, vmx};
+use drylab_block::{Extents, ReadAt, SparseBytes};
 use std::sync::Arc;
 
 /// Texts and archives of at most 1 MiB: what a fuzzer reaches.
@@ -75,6 +76,122 @@ pub fn ova(data: &[u8]) {
         .and_then(|member| archive.text(&member.name, &limits).ok())
     {
         manifest(&text);
+    }
+}
+
+/// Largest disk that a target reads and writes again.
+const DISK_MAX: u64 = 4 << 20;
+
+/// XVA: extents cover the disks, what is read is written and read again to the same records and bytes; `ova.xml` alone too.
+pub fn xva(data: &[u8]) {
+    if let Ok(appliance) = xva::Appliance::parse(data, &limits()) {
+        records(&appliance);
+    }
+    let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let Ok(archive) = Xva::open(source, &limits()) else {
+        return;
+    };
+    records(&archive.appliance);
+    let _ = archive.verify();
+    let mut whole = true;
+    for disk in &archive.disks {
+        let covered: u64 = Extents::new(disk).map(|extent| extent.length).sum();
+        assert_eq!(covered, disk.len(), "extents cover {disk:?}");
+        let mut sample = vec![0; usize::try_from(disk.len().min(4096)).unwrap_or(0)];
+        let end = disk.len().saturating_sub(4096);
+        whole &= disk.read_at(0, &mut sample).is_ok() && disk.read_at(end, &mut sample).is_ok();
+    }
+    let bytes = archive
+        .disks
+        .iter()
+        .fold(0u64, |sum, disk| sum.saturating_add(disk.len()));
+    if whole && bytes <= DISK_MAX {
+        again(&archive);
+    }
+}
+
+/// Writes what was read, twice.
+fn again(archive: &Xva) {
+    let disks: Vec<(&str, &dyn ReadAt)> = archive
+        .disks
+        .iter()
+        .map(|disk| (disk.id(), disk as &dyn ReadAt))
+        .collect();
+    let sink = SparseBytes::new(0);
+    if xva::write(&archive.appliance, &disks, &sink).is_err() {
+        return;
+    }
+    let read = Xva::open(Arc::new(sink), &Limits::DEFAULT);
+    let read = read.unwrap_or_else(|wrong| unreachable!("what was written is read: {wrong}"));
+    assert_eq!(
+        read.verify().map(|findings| findings.len()),
+        Ok(0),
+        "checksums hold"
+    );
+    // A disk of no bytes has no blocks to be written.
+    let kept = archive.disks.iter().filter(|disk| disk.len() > 0);
+    for (old, new) in kept.zip(&read.disks) {
+        let mut bytes = [old, new].map(|disk| vec![0; usize::try_from(disk.len()).unwrap_or(0)]);
+        let [one, two] = &mut bytes;
+        if old.read_at(0, one).is_ok() {
+            assert!(
+                new.read_at(0, two).is_ok() && one == two,
+                "bytes of {old:?} are kept"
+            );
+        }
+    }
+}
+
+/// The laws of `ova.xml`.
+fn records(appliance: &xva::Appliance) {
+    if let Ok(printed) = appliance.print() {
+        let again = xva::Appliance::parse(&printed, &Limits::DEFAULT);
+        let again = again.unwrap_or_else(|wrong| unreachable!("what was printed is read: {wrong}"));
+        assert_eq!(
+            again.objects, appliance.objects,
+            "printing and reading keeps the records"
+        );
+    }
+    if let Ok(machine) = appliance.machine()
+        && let Ok(printed) = machine.appliance().print()
+    {
+        let again =
+            xva::Appliance::parse(&printed, &Limits::DEFAULT).and_then(|again| again.machine());
+        let again =
+            again.unwrap_or_else(|wrong| unreachable!("a machine's records are read: {wrong}"));
+        assert_eq!(again.nics, machine.nics, "records keep the adapters");
+        assert_eq!(
+            again.drives.len(),
+            machine.drives.len(),
+            "records keep the drives"
+        );
+    }
+}
+
+/// Hyper-V: a configuration or an export that is read can be printed as either and read again to the same machine.
+pub fn hyperv_xml(data: &[u8]) {
+    let limits = limits();
+    let read = [
+        hyperv::settings::parse(data, &limits),
+        hyperv::exp::parse(data, &limits),
+    ];
+    for (machine, _) in read.into_iter().flatten() {
+        let print = [
+            hyperv::settings::print(&machine),
+            hyperv::exp::print(&machine),
+        ];
+        let [Ok(settings), Ok(exp)] = print else {
+            continue;
+        };
+        let again = [
+            hyperv::settings::parse(&settings, &Limits::DEFAULT),
+            hyperv::exp::parse(&exp, &Limits::DEFAULT),
+        ];
+        for again in again {
+            let (again, _) =
+                again.unwrap_or_else(|wrong| unreachable!("what was printed is read: {wrong}"));
+            assert_eq!(again, machine, "printing and reading keeps the machine");
+        }
     }
 }
 

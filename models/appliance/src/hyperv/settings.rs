@@ -21,11 +21,10 @@ use std::collections::BTreeMap;
 const SCSI: &str = "d422512d-2bf2-4752-809d-7b82b5fcb1b4";
 const SYNTHETIC: &str = "2fc216b0-d2e2-4967-9b6d-b8a5c9ca2778";
 const BIOS: &str = "ac6b8dc1-3257-4a70-b1b2-a9c9215659ad";
-/// Names of the manifest. That of the legacy adapter tells it: no public text was found for its type GUID.
-const LEGACY_NAME: &str = "Microsoft Emulated Ethernet Port";
-const SYNTHETIC_NAME: &str = "Microsoft Synthetic Ethernet Port";
-/// A type GUID of ours for the legacy adapter (belief: its own is not public).
-const LEGACY: &str = "ab5d7a17-0000-4000-8000-000000021140";
+/// Names of the manifest. An emulated port is known by it alone: no public text gives its type GUID, so none is written.
+const LEGACY_NAME: &str = "Emulated Ethernet Port";
+const SYNTHETIC_NAME: &str = "Synthetic Ethernet Port";
+const LEGACY: &str = "";
 /// `version` of 2008 R2 (belief).
 const VERSION: &str = "258";
 /// Most locations of a SCSI controller.
@@ -154,7 +153,7 @@ fn print_manifest(machine: &Machine, printer: &mut Printer) {
         machine
             .scsi
             .iter()
-            .map(|id| (SCSI, id.clone(), "Microsoft Synthetic SCSI Controller")),
+            .map(|id| (SCSI, id.clone(), "Synthetic SCSI Controller")),
     );
     entries.extend(machine.nics.iter().map(|nic| {
         let (device, name) = if nic.is_legacy {

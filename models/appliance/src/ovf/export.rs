@@ -227,6 +227,7 @@ impl Description {
                 format_uri: Some(FORMAT_STREAM_OPTIMIZED.to_owned()),
                 populated_size: disk.populated,
                 parent_ref: None,
+                bootable: None,
                 line: 0,
             });
         }
@@ -247,6 +248,7 @@ impl Description {
             items: self.items()?,
             configs,
             extra_config: Vec::new(),
+            other_configuration: Vec::new(),
             unknown: 0,
             line: 0,
         };

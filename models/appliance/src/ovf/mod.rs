@@ -21,6 +21,7 @@ mod export;
 mod print;
 mod read;
 mod section;
+mod xen;
 
 use crate::units::{self, Absent, Amount};
 pub use crate::xml::{Charset, Encoding};
@@ -29,6 +30,7 @@ pub use export::{Attach, CdRom, Description, Disk, Nic, ScsiController, write};
 pub use print::print;
 pub use read::parse;
 use std::sync::Arc;
+pub use xen::{Producer, XenDescription, XenDisk, XenNic, write_xen};
 
 /// Namespace of OVF 1.x.
 pub const NAMESPACE_1: &str = "http://schemas.dmtf.org/ovf/envelope/1";
@@ -38,6 +40,11 @@ pub const NAMESPACE_2: &str = "http://schemas.dmtf.org/ovf/envelope/2";
 pub const NAMESPACE_09: &str = "http://www.vmware.com/schema/ovf/1/envelope";
 /// Namespace of VMware's extensions.
 pub const NAMESPACE_VMW: &str = "http://www.vmware.com/schema/ovf";
+/// Namespace of Citrix' extensions.
+pub const NAMESPACE_XEN: &str = "http://schemas.citrix.com/ovf/envelope/1";
+/// `ovf:format` of a VHD, as XenCenter writes it (quirk HQ07).
+pub const FORMAT_VHD: &str =
+    "http://www.microsoft.com/technet/virtualserver/downloads/vhdspec.mspx";
 /// `ovf:format` of a stream-optimized VMDK.
 pub const FORMAT_STREAM_OPTIMIZED: &str =
     "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized";
@@ -150,6 +157,8 @@ pub struct DiskDecl {
     pub populated_size: Option<u64>,
     /// `ovf:parentRef`, when not empty.
     pub parent_ref: Option<String>,
+    /// `xenovf:isBootable`.
+    pub bootable: Option<bool>,
     /// Line of the element.
     pub line: u32,
 }
@@ -259,7 +268,9 @@ pub struct Hardware {
     pub configs: Vec<Config>,
     /// `vmw:ExtraConfig` of the section.
     pub extra_config: Vec<Config>,
-    /// Number of other elements.
+    /// `xenovf:VirtualSystemOtherConfigurationData`: what only XenCenter reads back (quirk HQ09).
+    pub other_configuration: Vec<OtherConfiguration>,
+    /// Number of other elements, those of Citrix too: importers of other products know neither.
     pub unknown: u32,
     /// Line of the element.
     pub line: u32,
@@ -270,6 +281,16 @@ impl Hardware {
     #[must_use]
     pub fn system_types(&self) -> Vec<&str> {
         split_list(self.system_type.as_deref())
+    }
+
+    /// The value of Citrix' configuration data of that name.
+    #[must_use]
+    pub fn other(&self, name: &str) -> Option<&str> {
+        let found = self
+            .other_configuration
+            .iter()
+            .find(|other| other.name == name);
+        found.map(|other| other.value.as_str())
     }
 }
 
@@ -427,6 +448,17 @@ pub struct Config {
     pub line: u32,
 }
 
+/// `xenovf:VirtualSystemOtherConfigurationData`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherConfiguration {
+    /// `Name`: `platform`, `PV_bootloader`, `HVM_boot_params` and so on.
+    pub name: String,
+    /// `Value`; maps as `key=value;` in a row.
+    pub value: String,
+    /// Line of the element.
+    pub line: u32,
+}
+
 /// Splits a list the way importers do: at blanks and commas.
 fn split_list(text: Option<&str>) -> Vec<&str> {
     let split = text
@@ -486,6 +518,9 @@ impl VirtualSystem {
         for hardware in &mut self.hardware {
             hardware.line = 0;
             hardware.unknown = 0;
+            for other in &mut hardware.other_configuration {
+                other.line = 0;
+            }
             for config in hardware
                 .configs
                 .iter_mut()

@@ -1,16 +1,18 @@
 //! [`Envelope`] to text, in the layout of vSphere: namespaces on the root, elements of an item in alphabetical order.
 
 use super::{
-    Config, DiskDecl, Envelope, FileRef, Hardware, Item, NAMESPACE_1, NAMESPACE_VMW, VirtualSystem,
+    Config, DiskDecl, Envelope, FileRef, Hardware, Item, NAMESPACE_1, NAMESPACE_VMW, NAMESPACE_XEN,
+    VirtualSystem,
 };
 use crate::xml::Printer;
 use drylab_block::Result;
 
-const CIM: &str = "http://schemas.dmtf.org/wbem/wscim/1/common";
-const RASD: &str =
+pub(super) const CIM: &str = "http://schemas.dmtf.org/wbem/wscim/1/common";
+pub(super) const RASD: &str =
     "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData";
-const VSSD: &str = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData";
-const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
+pub(super) const VSSD: &str =
+    "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData";
+pub(super) const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
 /// Attributes, in order, of those that are there.
 type Attributes<'a> = Vec<(&'a str, &'a str)>;
@@ -39,6 +41,9 @@ pub fn print(envelope: &Envelope) -> Result<Vec<u8>> {
         ("xmlns:vssd", VSSD),
         ("xmlns:xsi", XSI),
     ]);
+    if has_xen(envelope) {
+        root.push(("xmlns:xenovf", NAMESPACE_XEN));
+    }
     printer.open("Envelope", &root);
     print_references(&mut printer, &envelope.references);
     print_disks(&mut printer, &envelope.disks);
@@ -60,6 +65,17 @@ pub fn print(envelope: &Envelope) -> Result<Vec<u8>> {
     print_systems(&mut printer, envelope);
     printer.close("Envelope");
     printer.finish()
+}
+
+/// Whether anything of Citrix' namespace is to be written.
+fn has_xen(envelope: &Envelope) -> bool {
+    let mut hardware = envelope.systems.iter().flat_map(|system| &system.hardware);
+    envelope.disks.iter().any(|disk| disk.bootable.is_some())
+        || hardware.any(|hardware| !hardware.other_configuration.is_empty())
+}
+
+pub(super) fn boolean(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
 }
 
 fn push<'a>(attributes: &mut Attributes<'a>, name: &'a str, value: Option<&'a str>) {
@@ -110,6 +126,11 @@ fn print_disks(printer: &mut Printer, disks: &[DiskDecl]) {
         push(&mut attributes, "ovf:format", disk.format_uri.as_deref());
         push(&mut attributes, "ovf:parentRef", disk.parent_ref.as_deref());
         push(&mut attributes, "ovf:populatedSize", populated.as_deref());
+        push(
+            &mut attributes,
+            "xenovf:isBootable",
+            disk.bootable.map(boolean),
+        );
         printer.empty("Disk", &attributes);
     }
     printer.close("DiskSection");
@@ -202,6 +223,12 @@ fn print_hardware(printer: &mut Printer, hardware: &Hardware) {
     }
     print_configs(printer, "vmw:Config", &hardware.configs);
     print_configs(printer, "vmw:ExtraConfig", &hardware.extra_config);
+    for other in &hardware.other_configuration {
+        let name = "xenovf:VirtualSystemOtherConfigurationData";
+        printer.open(name, &[("Name", &other.name)]);
+        printer.leaf("xenovf:Value", &[], &other.value);
+        printer.close(name);
+    }
     printer.close("VirtualHardwareSection");
 }
 
@@ -239,8 +266,7 @@ fn print_item(printer: &mut Printer, item: &Item) {
     printer.optional("rasd:AllocationUnits", item.allocation_units.as_deref());
     printer.optional(
         "rasd:AutomaticAllocation",
-        item.automatic_allocation
-            .map(|value| if value { "true" } else { "false" }),
+        item.automatic_allocation.map(boolean),
     );
     printer.optional("rasd:Caption", item.caption.as_deref());
     for connection in &item.connection {

@@ -1,7 +1,10 @@
 //! The sections the model holds: files, disks, networks, guest, hardware.
 
 use super::read::Reader;
-use super::{Config, DiskDecl, FileRef, Hardware, Item, NAMESPACE_VMW, Network, OperatingSystem};
+use super::{
+    Config, DiskDecl, FileRef, Hardware, Item, NAMESPACE_VMW, NAMESPACE_XEN, Network,
+    OperatingSystem, OtherConfiguration,
+};
 use crate::findings::quote;
 use crate::units::{self, Absent};
 use crate::xml::{elements, text_of};
@@ -54,8 +57,12 @@ impl Reader<'_, '_> {
                 parent_ref: self
                     .attribute(node, "parentRef")
                     .filter(|id| !id.is_empty()),
+                bootable: None,
                 line: at.line,
             };
+            if let Some(text) = node.attribute((NAMESPACE_XEN, "isBootable")) {
+                disk.bootable = self.boolean(text, "xenovf:isBootable", at);
+            }
             self.capacity(node, &mut disk);
             disks.push(disk);
         }
@@ -141,10 +148,30 @@ impl Reader<'_, '_> {
                 "Item" if self.is_ovf(node) => hardware.items.push(self.item(node)),
                 "Config" if in_vmw(node) => hardware.configs.push(self.config(node)),
                 "ExtraConfig" if in_vmw(node) => hardware.extra_config.push(self.config(node)),
-                _ => hardware.unknown = hardware.unknown.saturating_add(1),
+                _ => {
+                    hardware.unknown = hardware.unknown.saturating_add(1);
+                    hardware
+                        .other_configuration
+                        .extend(self.other_configuration(node));
+                }
             }
         }
         hardware
+    }
+
+    /// Citrix' configuration data; `None` for any other element.
+    fn other_configuration(&self, node: Node<'_, '_>) -> Option<OtherConfiguration> {
+        let name = node.tag_name();
+        let is_data = name.name() == "VirtualSystemOtherConfigurationData";
+        if !is_data || name.namespace() != Some(NAMESPACE_XEN) {
+            return None;
+        }
+        let value = elements(node).find(|node| node.tag_name().name() == "Value");
+        Some(OtherConfiguration {
+            name: node.attribute("Name").unwrap_or("").to_owned(),
+            value: value.map(text_of).unwrap_or_default(),
+            line: self.xml.at(node).line,
+        })
     }
 
     fn config(&mut self, node: Node<'_, '_>) -> Config {

@@ -7,7 +7,7 @@ use crate::ova::write::{Style, header};
 use drylab_block::{Error, Extents, ReadAt, Result, WriteAt};
 use sha1::{Digest, Sha1};
 
-/// Everything that is not the member is nought (quirk row "XVA": mtime, mode and owner 0). That the magic is POSIX's is belief.
+/// Mode, owner and time are 0 in what XenServer writes; that the magic is that of POSIX is belief.
 const XAPI: Style = Style {
     mode: b"0000000\0",
     owner: b"0000000\0",
@@ -15,13 +15,16 @@ const XAPI: Style = Style {
     name: b"",
 };
 
+/// Longest id: with `/`, twenty digits and `.checksum` behind it, it fills the 100 bytes of a name.
+const ID_MAX: usize = 70;
+
 /// Writes an archive: `ova.xml`, then the blocks of each disk in the order given, each with its checksum.
 ///
 /// Blocks of 1 MiB; those of zeros are left out except the first and the last of a disk. Every write begins where the
 /// one before ended, so that the sink may be a stream; the same input gives the same bytes.
 ///
 /// # Errors
-/// [`Error::Unsupported`] when a disk has no VDI record or not its `virtual_size`, or the records cannot be written as
+/// [`Error::Unsupported`] when a disk has no VDI record, not its `virtual_size` or an id that is not `Ref:` and a short name, or the records cannot be written as
 /// XML; whatever reading or writing finds.
 pub fn write(
     appliance: &Appliance,
@@ -36,6 +39,12 @@ pub fn write(
         let record = record.ok_or_else(|| {
             Error::unsupported(format_args!("disk {} has no VDI record", quote(id)))
         })?;
+        if !id.starts_with("Ref:") || id.len() > ID_MAX || id.contains(['/', '\0']) {
+            let id = quote(id);
+            return Err(Error::unsupported(format_args!(
+                "id {id} cannot be the name of a folder"
+            )));
+        }
         let size: u64 = record.number("virtual_size")?;
         if size != disk.len() {
             let (id, length) = (quote(id), disk.len());

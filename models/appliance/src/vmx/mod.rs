@@ -8,8 +8,11 @@
 //! scsi0:0.fileName = "disk.vmdk"             keys are compared without letter case, the last of equal keys counts
 //! ```
 
+mod machine;
+
 use crate::findings::{At, Findings, quote};
 use drylab_block::{Error, Finding, Limits, Result};
+pub use machine::{Adapter, Destination, Machine};
 use std::collections::BTreeMap;
 
 /// One line.
@@ -105,6 +108,29 @@ impl Vmx {
     /// Adds an entry behind the others.
     pub fn set(&mut self, key: &str, value: impl std::fmt::Display) {
         self.push(key, &value.to_string(), 0);
+    }
+
+    /// Sets the entry that counts, where it stands; behind the others when there is none.
+    pub fn replace(&mut self, key: &str, value: impl std::fmt::Display) {
+        let place = self.last.get(&key.to_ascii_lowercase()).copied();
+        match place.and_then(|place| self.entries.get_mut(place)) {
+            Some(entry) => entry.value = value.to_string(),
+            None => self.set(key, value),
+        }
+    }
+
+    /// Takes out all entries of a key.
+    pub fn remove(&mut self, key: &str) {
+        let entries = std::mem::take(&mut self.entries);
+        self.last.clear();
+        for entry in entries
+            .into_iter()
+            .filter(|entry| !entry.key.eq_ignore_ascii_case(key))
+        {
+            self.last
+                .insert(entry.key.to_ascii_lowercase(), self.entries.len());
+            self.entries.push(entry);
+        }
     }
 
     /// The entry of a key: without letter case, the last one.
@@ -227,138 +253,6 @@ fn escape(value: &str) -> String {
         }
     }
     text
-}
-
-/// A virtual machine of ESXi 5.0 with hardware version 8, as its console makes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Machine {
-    /// `displayName`.
-    pub name: String,
-    /// `guestOS`, such as `centos-64`.
-    pub guest_os: String,
-    /// Memory in MiB; a multiple of 4 on real hosts.
-    pub memory_mib: u64,
-    /// Number of virtual processors.
-    pub cpus: u32,
-    /// `uuid.bios`, sixteen bytes.
-    pub uuid: [u8; 16],
-    /// `scsi0.virtualDev`, such as `lsilogic`; none without SCSI disks.
-    pub scsi: Option<String>,
-    /// Disk files by place: `scsi0:0`, `ide0:1`.
-    pub disks: Vec<(String, String)>,
-    /// Place of a CD drive of the client.
-    pub cd_rom: Option<String>,
-    /// Adapters in order.
-    pub nics: Vec<Adapter>,
-}
-
-/// A network adapter of a [`Machine`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Adapter {
-    /// `virtualDev`, such as `e1000`.
-    pub model: String,
-    /// `networkName`.
-    pub network: String,
-    /// Hardware address.
-    pub mac: [u8; 6],
-    /// Whether the administrator typed it (`static`) or the host made it (`generated`).
-    pub is_static: bool,
-    /// `pciSlotNumber`.
-    pub pci_slot: u32,
-}
-
-impl Machine {
-    /// The configuration.
-    #[must_use]
-    pub fn configuration(&self) -> Vmx {
-        let mut vmx = Vmx::default();
-        for (key, value) in [
-            (".encoding", "UTF-8"),
-            ("config.version", "8"),
-            ("virtualHW.version", "8"),
-        ] {
-            vmx.set(key, value);
-        }
-        vmx.set("displayName", &self.name);
-        vmx.set("guestOS", &self.guest_os);
-        vmx.set("memsize", self.memory_mib);
-        if self.cpus > 1 {
-            vmx.set("numvcpus", self.cpus);
-        }
-        vmx.set("uuid.bios", uuid_text(self.uuid));
-        vmx.set("pciBridge0.present", "TRUE");
-        for bridge in 4..8u32 {
-            vmx.set(&format!("pciBridge{bridge}.present"), "TRUE");
-            vmx.set(&format!("pciBridge{bridge}.virtualDev"), "pcieRootPort");
-            vmx.set(&format!("pciBridge{bridge}.functions"), "8");
-        }
-        if let Some(adapter) = &self.scsi {
-            vmx.set("scsi0.present", "TRUE");
-            vmx.set("scsi0.virtualDev", adapter);
-            vmx.set("scsi0.sharedBus", "none");
-            vmx.set("scsi0.pciSlotNumber", 16);
-        }
-        for (place, file) in &self.disks {
-            vmx.set(&format!("{place}.present"), "TRUE");
-            vmx.set(&format!("{place}.fileName"), file);
-            let kind = if place.starts_with("scsi") {
-                "scsi-hardDisk"
-            } else {
-                "ata-hardDisk"
-            };
-            vmx.set(&format!("{place}.deviceType"), kind);
-        }
-        if let Some(place) = &self.cd_rom {
-            vmx.set(&format!("{place}.present"), "TRUE");
-            vmx.set(&format!("{place}.deviceType"), "atapi-cdrom");
-            vmx.set(&format!("{place}.clientDevice"), "TRUE");
-            vmx.set(&format!("{place}.startConnected"), "FALSE");
-        }
-        for (number, nic) in (0u32..).zip(&self.nics) {
-            nic.write(number, &mut vmx);
-        }
-        vmx
-    }
-}
-
-impl Adapter {
-    fn write(&self, number: u32, vmx: &mut Vmx) {
-        let mut set = |key: &str, value: &str| vmx.set(&format!("ethernet{number}.{key}"), value);
-        let mac: Vec<String> = self.mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        set("present", "TRUE");
-        set("virtualDev", &self.model);
-        set("networkName", &self.network);
-        set(
-            "addressType",
-            if self.is_static {
-                "static"
-            } else {
-                "generated"
-            },
-        );
-        set(
-            if self.is_static {
-                "address"
-            } else {
-                "generatedAddress"
-            },
-            &mac.join(":"),
-        );
-        if !self.is_static {
-            set(
-                "generatedAddressOffset",
-                &number.saturating_mul(10).to_string(),
-            );
-        }
-        set("pciSlotNumber", &self.pci_slot.to_string());
-    }
-}
-
-/// VMware's spelling: sixteen pairs of digits, blanks between, a hyphen in the middle.
-fn uuid_text(uuid: [u8; 16]) -> String {
-    let pairs: Vec<String> = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
-    let (left, right) = pairs.split_at(8);
-    format!("{}-{}", left.join(" "), right.join(" "))
 }
 
 #[cfg(test)]
