@@ -39,10 +39,12 @@ const TARGETS: [(&str, Reader); 37] = [
     ("token", drylab_scenario::fuzz::token),
     ("udev_rules", drylab_guest::fuzz::udev_rules),
     ("units", drylab_appliance::fuzz::units),
+    ("vhd", drylab_image::fuzz::vhd),
     ("virt_convert_ovf", drylab_converter::fuzz::virt_convert_ovf),
     ("virt_convert_vmx", drylab_converter::fuzz::virt_convert_vmx),
     ("virt_image", drylab_appliance::fuzz::virt_image),
     ("vmdk", drylab_image::fuzz::vmdk),
+    ("vmdk_flat", drylab_image::fuzz::vmdk_flat),
     ("vmx", drylab_appliance::fuzz::vmx),
     ("xva", drylab_appliance::fuzz::xva),
 ];

@@ -6,7 +6,9 @@ use drylab_appliance::{hyperv, xva};
 use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
 use drylab_catalog::Mac;
 use drylab_hive::{HiveEditor, RegType};
-use drylab_image::{Qcow2Options, Qcow2Version, Target, VmdkOptions};
+use drylab_image::{
+    FlatKind, Qcow2Options, Qcow2Version, Target, VhdOptions, VmdkOptions, flat_descriptor,
+};
 use drylab_network::dhcp::{Message, Packet};
 use drylab_scenario::{Scenario, Token};
 
@@ -89,7 +91,56 @@ fn images() -> Done {
             }
         }
     }
+    vhds()?;
+    for (name, kind) in [("mono", FlatKind::Monolithic), ("vmfs", FlatKind::Vmfs)] {
+        let text = flat_descriptor(&disk(150_016)?, &VmdkOptions::default(), kind)?;
+        keep("vmdk_flat", name, text.as_bytes())?;
+        keep("detect", &format!("flat-{name}"), text.as_bytes())?;
+    }
+    let parts = "# Disk DescriptorFile\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentFlat\"\n\
+                 RW 9 FLAT \"a b-f001.vmdk\" 7\nRDONLY 300 ZERO\nRW 8 VMFS \"c\"\nRW 1 FLAT \"c\" 2047\n";
+    keep("vmdk_flat", "parts", parts.as_bytes())?;
     keep("detect", "raw", &[0x55; 1024])?;
+    Ok(())
+}
+
+/// Small VHDs. Blocks of 4 KiB are ours alone: those that writers know would make no small seed.
+fn vhds() -> Done {
+    let disk = disk(20_480)?;
+    let file = SparseBytes::default();
+    drylab_image::write(&disk, &Target::VhdFixed(VhdOptions::default()), &file)?;
+    keep("vhd", "fixed", &bytes(&file)?)?;
+    keep("detect", "vhd-fixed", &bytes(&file)?)?;
+    for (name, options) in [
+        ("hyper-v", VhdOptions::default()),
+        ("qemu", VhdOptions::qemu(false)),
+    ] {
+        let file = SparseBytes::default();
+        drylab_image::write(
+            &SparseBytes::new(9 << 20),
+            &Target::VhdDynamic(options),
+            &file,
+        )?;
+        let empty = bytes(&file)?;
+        keep("vhd", &format!("{name}-empty"), &empty)?;
+        // Three blocks of 4 KiB behind the table, each with its bitmap of a sector, then the footer.
+        let (front, footer) = empty.split_at(empty.len() - 512);
+        let mut small = front.to_vec();
+        small[512 + 0x1c..512 + 0x24].copy_from_slice(&[0, 0, 16, 0, 0, 0, 0x10, 0]);
+        small.truncate(1536);
+        small.resize(1536 + 4 * 4096, 0xff);
+        for (block, place) in [(0usize, 0u32), (3, 2), (2303, 1)] {
+            let sector = (1536 + 4 * 4096) / 512 + place * 9;
+            small[1536 + block * 4..][..4].copy_from_slice(&sector.to_be_bytes());
+        }
+        for fill in 1..=3 {
+            small.extend([0xff; 512]);
+            small.extend([fill; 4096]);
+        }
+        small.extend(footer);
+        keep("vhd", &format!("{name}-blocks"), &small)?;
+        keep("detect", &format!("vhd-{name}"), &small)?;
+    }
     Ok(())
 }
 

@@ -84,7 +84,9 @@ pub fn open_with(
         }
         Format::Raw => Content::Raw(source),
         Format::Vmdk if !starts_with(&*source, vmdk::MAGIC)? => {
-            Content::Flat(Flat::open(&*source, resolver, limits)?)
+            let flat = Flat::open(&*source, resolver, limits)?;
+            flat.subformat().clone_into(&mut detected.subformat);
+            Content::Flat(flat)
         }
         Format::Vmdk => {
             let vmdk = Vmdk::open(source, limits)?;

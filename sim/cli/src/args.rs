@@ -135,8 +135,8 @@ pub(crate) struct ShowArgs {
 /// `drylab check`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The input is told by its content: raw, VMDK (sparse or stream-optimized), qcow2, OVF with its disks beside it, OVA. It is
-only read, and files it names are opened only when they lie in the descriptor's own folder.
+The input is told by its content: raw, VMDK (sparse, stream-optimized or flat), VHD, qcow2, OVF with its disks beside it,
+OVA. It is only read, and files it names are opened only when they lie in the descriptor's own folder.
 The exit code is 0 whenever a prediction could be made, also of FAILURE.
 
 Examples:

@@ -8,9 +8,12 @@ use drylab_appliance::manifest::Manifest;
 use drylab_appliance::ova::Ova;
 use drylab_appliance::ovf::{self, Envelope, FileRef, HostResource};
 use drylab_appliance::{Package, safe_href};
-use drylab_block::{Error, Finding, Limits, ReadAt, Result, array_at, read_vec};
+use drylab_block::{
+    DenyAll, Error, Finding, Limits, ReadAt, Reference, Resolver, Result, array_at, read_vec,
+};
 use drylab_guest::inspect::GuestDisk;
 use drylab_report::{Container, Noticed};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,7 +61,7 @@ impl Input {
     fn disk(path: &Path, source: Arc<dyn ReadAt>) -> Result<Self> {
         let mut input = Self::empty();
         let name = path.file_name().unwrap_or(path.as_os_str());
-        input.add(&name.to_string_lossy(), source)?;
+        input.add(&name.to_string_lossy(), source, &Beside::of(path))?;
         Ok(input)
     }
 
@@ -79,9 +82,10 @@ impl Input {
             input.package.put(&manifest.name, Arc::new(bytes));
             input.notice(&manifest.name, found);
         }
-        input.systems(&name, &envelope, |href| {
+        let member = |href: &str| -> Result<Arc<dyn ReadAt>> {
             Ok(Arc::new(ova.member(&safe_href(href)?)?))
-        })?;
+        };
+        input.systems(&name, &envelope, member, &DenyAll)?;
         Ok(input)
     }
 
@@ -90,9 +94,7 @@ impl Input {
         let envelope = ovf::parse(&text, &LIMITS)?;
         let name = path.file_name().unwrap_or(path.as_os_str());
         let name = name.to_string_lossy().into_owned();
-        let beside = Beside {
-            folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
-        };
+        let beside = Beside::of(path);
         let mut input = Self::empty();
         input.package.descriptor.clone_from(&name);
         input.package.put(&name, source);
@@ -101,10 +103,8 @@ impl Input {
             input.package.put(&manifest.name, manifest.bytes);
             input.notice(&manifest.name, manifest.found);
         }
-        input.systems(&name, &envelope, |href| {
-            let file: Arc<dyn ReadAt> = Arc::new(beside.open(href)?);
-            Ok(file)
-        })?;
+        let file = |href: &str| -> Result<Arc<dyn ReadAt>> { Ok(Arc::new(beside.open(href)?)) };
+        input.systems(&name, &envelope, file, &beside)?;
         Ok(input)
     }
 
@@ -126,10 +126,16 @@ impl Input {
         self.noticed.extend(noticed);
     }
 
-    fn add(&mut self, name: &str, source: Arc<dyn ReadAt>) -> Result<()> {
-        let file_bytes = source.len();
+    /// Adds a disk; the extents of a flat VMDK are looked for by `resolver` and travel with it.
+    fn add(&mut self, name: &str, source: Arc<dyn ReadAt>, resolver: &dyn Resolver) -> Result<()> {
+        let mut file_bytes = source.len();
         self.package.put(name, source.clone());
-        let image = drylab_image::open(source, &LIMITS)?;
+        let extents = Noted::by(resolver);
+        let image = drylab_image::open_with(source, &extents, &LIMITS)?;
+        for (extent, bytes) in extents.opened.into_inner() {
+            file_bytes = file_bytes.saturating_add(bytes.len());
+            self.package.put(extent, bytes);
+        }
         let info = image.info();
         self.package.disks.push(name.to_owned());
         self.notice(name, info.findings.clone());
@@ -148,6 +154,7 @@ impl Input {
         name: &str,
         envelope: &Envelope,
         open: impl Fn(&str) -> Result<Arc<dyn ReadAt>>,
+        resolver: &dyn Resolver,
     ) -> Result<()> {
         let further = envelope.systems.iter().skip(1);
         self.further_systems = further.map(|system| system.id.clone()).collect();
@@ -157,7 +164,7 @@ impl Input {
             let source = open(&file.href)
                 .map_err(|error| within(error.within(format_args!("{:?}", file.href))))?;
             let member = safe_href(&file.href).map_err(within)?;
-            self.add(&member, source)
+            self.add(&member, source, resolver)
                 .map_err(|error| error.within(&member))?;
         }
         if self.disks.is_empty() {
@@ -277,12 +284,57 @@ struct Checked {
     found: Vec<Finding>,
 }
 
+/// What another resolver opened, with the names it was asked for.
+struct Noted<'a> {
+    resolver: &'a dyn Resolver,
+    opened: RefCell<Vec<(String, Arc<dyn ReadAt>)>>,
+}
+
+impl<'a> Noted<'a> {
+    fn by(resolver: &'a dyn Resolver) -> Self {
+        Self {
+            resolver,
+            opened: RefCell::default(),
+        }
+    }
+}
+
+impl Resolver for Noted<'_> {
+    fn resolve(&self, reference: &Reference) -> Result<Arc<dyn ReadAt>> {
+        let found = self.resolver.resolve(reference)?;
+        let noted = (reference.name.clone(), found.clone());
+        self.opened.borrow_mut().push(noted);
+        Ok(found)
+    }
+}
+
 /// The folder of a descriptor.
 struct Beside {
     folder: PathBuf,
 }
 
+impl Resolver for Beside {
+    /// Opens an extent in this very folder. Its name is one of a file already, and no link is followed.
+    fn resolve(&self, reference: &Reference) -> Result<Arc<dyn ReadAt>> {
+        let name = Path::new(&reference.name);
+        if name.file_name() != Some(name.as_os_str()) {
+            return DenyAll.resolve(reference);
+        }
+        let found = FileSource::open_named_inside(&self.folder.join(name));
+        Ok(Arc::new(found.map_err(|error| {
+            error.within(format_args!("{:?}", reference.name))
+        })?))
+    }
+}
+
 impl Beside {
+    /// The folder of the file at `path`.
+    fn of(path: &Path) -> Self {
+        Self {
+            folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
+        }
+    }
+
     /// The file that `href` names, when it lies in this very folder.
     fn open(&self, href: &str) -> Result<FileSource> {
         let name = safe_href(href)?;

@@ -20,7 +20,7 @@ use std::fmt::Write;
 pub struct Container {
     /// Name of the file, or of the member in an archive.
     pub name: String,
-    /// Length of the file in bytes.
+    /// Length of the file in bytes, with the extents that it names.
     pub file_bytes: u64,
     /// What opening it told.
     pub info: Info,

@@ -170,7 +170,6 @@ fn note_sizes(footer: &Footer, size: u64, place: u64, findings: &mut Vec<Finding
 
 /// What the dynamic header says.
 struct Header {
-    place: u64,
     table: u64,
     entries: u32,
     block: u64,
@@ -200,11 +199,11 @@ impl Header {
                 message,
             ));
         }
-        Self::parse(&bytes, place)
+        Self::parse(&bytes)
             .map_err(|error| error.within(format_args!("VHD dynamic header at offset {place}")))
     }
 
-    fn parse(bytes: &[u8], place: u64) -> Result<Self> {
+    fn parse(bytes: &[u8]) -> Result<Self> {
         if !bytes.starts_with(HEADER_COOKIE) {
             return Err(Error::corrupt("has no cookie cxsparse"));
         }
@@ -221,7 +220,6 @@ impl Header {
             )));
         }
         Ok(Self {
-            place,
             table: be_u64(bytes, 0x10).unwrap_or(0),
             entries: be_u32(bytes, 0x1c).unwrap_or(0),
             block: u64::from(block),
@@ -277,8 +275,29 @@ impl Blocks {
                 (header.table, header.table.saturating_add(length)),
             ],
         };
+        blocks.note_lost(header, findings);
         blocks.note_shared(header, findings);
         Ok(blocks)
+    }
+
+    /// Blocks that cannot be where their entries say. Reading them fails; others are read.
+    fn note_lost(&self, header: &Header, findings: &mut Vec<Finding>) {
+        let used = (0u64..).zip(self.table.iter());
+        let mut lost = used.filter(|(unit, entry)| **entry != UNUSED && !self.fits(*unit, **entry));
+        let first = lost
+            .next()
+            .and_then(|(unit, entry)| self.place(unit, *entry).err());
+        if let Some(first) = first {
+            let more = lost.count();
+            findings.push(Finding {
+                code: "VHD-BLOCK-LOST",
+                severity: Severity::Error,
+                offset: header.table,
+                message: format!(
+                    "{first}; {more} more blocks are lost, and qemu-img refuses the file"
+                ),
+            });
+        }
     }
 
     /// Blocks that stand in each other: a write to one changes the other.
@@ -301,7 +320,7 @@ impl Blocks {
             findings.push(Finding {
                 code: "VHD-BLOCKS-OVERLAP",
                 severity: Severity::Error,
-                offset: header.place.max(self.metadata[2].0),
+                offset: header.table,
                 message: format!(
                     "blocks at sectors {first} and {second} overlap, since a block takes {step} sectors; {more} more do"
                 ),
@@ -309,24 +328,40 @@ impl Blocks {
         }
     }
 
-    /// Byte offset of a block's data, after checking that what is needed of it can be there.
-    fn place(&self, unit: u64, entry: u32) -> Result<u64> {
+    /// First byte of a block's bitmap, first of its data and end of what is needed of that.
+    fn range(&self, unit: u64, entry: u32) -> (u64, u64, u64) {
         let start = u64::from(entry).saturating_mul(SECTOR);
         let data = start.saturating_add(self.bitmap);
-        let end = data.saturating_add(self.bytes_needed(unit));
+        (start, data, data.saturating_add(self.bytes_needed(unit)))
+    }
+
+    /// The part of the metadata that a range lies in.
+    fn metadata_in(&self, start: u64, end: u64) -> Option<&(u64, u64)> {
+        let inside = |(from, to): &&(u64, u64)| start < *to && *from < end;
+        self.metadata.iter().find(inside)
+    }
+
+    /// Whether what is needed of a block can be where its entry says.
+    fn fits(&self, unit: u64, entry: u32) -> bool {
+        let (start, _, end) = self.range(unit, entry);
+        end <= self.source.len() && self.metadata_in(start, end).is_none()
+    }
+
+    /// Byte offset of a block's data, or why it cannot be there.
+    fn place(&self, unit: u64, entry: u32) -> Result<u64> {
+        let (start, data, end) = self.range(unit, entry);
         let wrong = |what: std::fmt::Arguments<'_>| {
             Error::corrupt(format_args!(
                 "VHD BAT entry of block {unit} points to sector {entry}, {what}"
             ))
         };
-        if end > self.source.len() {
+        let length = self.source.len();
+        if end > length {
             return Err(wrong(format_args!(
-                "whose bitmap and data end at {end}, past the end ({})",
-                self.source.len()
+                "whose bitmap and data end at {end}, past the end ({length})"
             )));
         }
-        let inside = |(from, to): &&(u64, u64)| start < *to && *from < end;
-        if let Some((from, to)) = self.metadata.iter().find(inside) {
+        if let Some((from, to)) = self.metadata_in(start, end) {
             return Err(wrong(format_args!(
                 "inside the metadata (bytes {from} to {to})"
             )));

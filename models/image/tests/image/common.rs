@@ -1,10 +1,11 @@
 //! Disks to test with, and the tools beside us.
 
-use drylab_block::{Extents, Limits, ReadAt, Result, SparseBytes, WriteAt};
-use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VmdkOptions};
+use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
+use drylab_image::vhd::{Creator, VhdFit};
+use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VhdOptions, VmdkOptions};
 use proptest::prelude::*;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -129,10 +130,35 @@ pub(crate) fn targets() -> impl Strategy<Value = Target> {
         });
     prop_oneof![
         1 => Just(Target::Raw),
+        1 => vhd().prop_map(Target::VhdFixed),
+        2 => vhd().prop_map(Target::VhdDynamic),
         2 => vmdk.clone().prop_map(Target::VmdkSparse),
         2 => vmdk.prop_map(Target::VmdkStream),
         3 => qcow2.prop_map(Target::Qcow2),
     ]
+}
+
+/// VHDs that keep the size of the disk for every reader.
+pub(crate) fn vhd() -> impl Strategy<Value = VhdOptions> {
+    let creator = prop::sample::select(vec![
+        Creator::WINDOWS,
+        Creator::QEMU_FORCE_SIZE,
+        Creator::XEN_SERVER,
+        Creator::XEN_CONVERT,
+        Creator::DISK2VHD,
+    ]);
+    let fit = prop::sample::select(vec![VhdFit::Kept, VhdFit::Pinned]);
+    let id = prop::option::of(any::<[u8; 16]>());
+    (creator, fit, any::<u32>(), id, any::<bool>()).prop_map(
+        |(creator, fit, timestamp, unique_id, small)| VhdOptions {
+            creator,
+            fit,
+            timestamp,
+            unique_id,
+            block_bytes: if small { 512 << 10 } else { 2 << 20 },
+            ..VhdOptions::default()
+        },
+    )
 }
 
 /// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens.
@@ -241,6 +267,19 @@ impl WriteAt for OnDisk {
     }
     fn set_len(&self, length: u64) -> Result<()> {
         self.0.set_len(length).map_err(drylab_block::Error::io)
+    }
+}
+
+/// Opens what a descriptor names in a folder.
+pub(crate) struct Folder(pub PathBuf);
+
+impl Resolver for Folder {
+    fn resolve(&self, reference: &Reference) -> Result<Arc<dyn ReadAt>> {
+        let path = self.0.join(&reference.name);
+        if !path.is_file() {
+            return Err(drylab_block::Error::io(format_args!("no file {path:?}")));
+        }
+        Ok(Arc::new(OnDisk::open(&path)))
     }
 }
 

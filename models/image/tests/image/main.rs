@@ -2,7 +2,10 @@
 
 mod common;
 mod damaged;
+mod flat;
 mod foreign;
 mod qemu;
 mod roundtrip;
 mod stream;
+mod vhd;
+mod vhd_damaged;

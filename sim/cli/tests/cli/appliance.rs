@@ -198,3 +198,40 @@ fn files_outside_the_descriptor_s_folder_are_never_opened() {
         }
     }
 }
+
+#[test]
+fn a_flat_vmdk_is_opened_from_its_descriptors_folder_and_from_nowhere_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (secret, here) = (folder.path().join("secret.vmdk"), folder.path().join("vm"));
+    fs::create_dir(&here).expect("it is made");
+    fs::create_dir(here.join("below")).expect("it is made");
+    fs::write(&secret, vec![7u8; 4096]).expect("it is written");
+    fs::write(here.join("disk-flat.vmdk"), vec![0u8; 4096]).expect("it is written");
+    symlink(&secret, here.join("link.vmdk")).expect("it is made");
+    let descriptor = here.join("disk.vmdk");
+    let name_extent = |name: &str| {
+        let extent = format!("RW 8 VMFS \"{name}\"");
+        let lines = format!("# Disk DescriptorFile\ncreateType=\"vmfs\"\n{extent}\n");
+        fs::write(&descriptor, lines).expect("it is written");
+        run(&["inspect", text(&descriptor)])
+    };
+    let ran = name_extent("disk-flat.vmdk");
+    assert!(ran.err.contains("no operating system found"), "{}", ran.err);
+    assert!(
+        ran.out.contains("vmfs") && ran.out.contains("disk-flat.vmdk"),
+        "{}",
+        ran.out
+    );
+    for (name, why) in [
+        ("../secret.vmdk", "no file beside the descriptor"),
+        (text(&secret), "no file beside the descriptor"),
+        ("..", "no file beside the descriptor"),
+        ("link.vmdk", "symbolic link"),
+        ("missing.vmdk", "No such file"),
+        ("below", "directory"),
+    ] {
+        let ran = name_extent(name);
+        assert_eq!((ran.code, ran.out.as_str()), (3, ""), "{name}");
+        assert!(ran.err.contains(why), "{name}: {}", ran.err);
+    }
+}

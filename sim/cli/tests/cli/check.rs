@@ -2,7 +2,9 @@
 
 use crate::support::{GUESTS, PRODUCTS, data, golden, have, json, keys, text, write_raw};
 use drylab_block::SparseBytes;
-use drylab_image::{Qcow2Options, Target, VmdkOptions, write};
+use drylab_image::{
+    FlatKind, Qcow2Options, Target, VhdOptions, VmdkOptions, flat_descriptor, write,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -82,10 +84,34 @@ fn our_containers_of_a_golden_guest_give_the_guest_level_findings_of_the_raw_dis
                 ("sparse.vmdk", Target::VmdkSparse(VmdkOptions::default())),
                 ("stream.vmdk", Target::VmdkStream(VmdkOptions::default())),
                 ("qcow2", Target::Qcow2(Qcow2Options::default())),
+                ("fixed.vhd", Target::VhdFixed(VhdOptions::default())),
+                ("dynamic.vhd", Target::VhdDynamic(VhdOptions::default())),
             ] {
                 let sink = SparseBytes::default();
                 write(disk.as_ref(), &target, &sink).expect("it is written");
                 write_raw(&sink, &path(extension));
+                assert_eq!(
+                    guest_level(&path(extension)),
+                    expected,
+                    "{guest} {product} {extension}"
+                );
+                assert_eq!(
+                    inside(&path(extension)),
+                    facts,
+                    "{guest} {product} {extension}"
+                );
+            }
+            // The raw file is the extent of both.
+            for (extension, kind) in [
+                ("mono.vmdk", FlatKind::Monolithic),
+                ("esx.vmdk", FlatKind::Vmfs),
+            ] {
+                let options = VmdkOptions {
+                    file_name: format!("{guest}-{product}.raw"),
+                    ..VmdkOptions::default()
+                };
+                let text = flat_descriptor(disk.as_ref(), &options, kind).expect("it is written");
+                std::fs::write(path(extension), text).expect("it is written");
                 assert_eq!(
                     guest_level(&path(extension)),
                     expected,
@@ -107,8 +133,11 @@ fn qemu_img_s_containers_of_a_golden_guest_give_the_guest_level_findings_of_the_
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let forms: [&[&str]; 5] = [
+    let forms: [&[&str]; 8] = [
         &["-O", "vmdk"],
+        &["-O", "vmdk", "-o", "subformat=monolithicFlat"],
+        &["-O", "vpc", "-o", "force_size=on"],
+        &["-O", "vpc", "-o", "subformat=fixed,force_size=on"],
         &["-O", "vmdk", "-o", "subformat=streamOptimized"],
         &["-O", "qcow2"],
         &["-O", "qcow2", "-o", "compat=0.10"],
