@@ -5,8 +5,8 @@ use drylab_appliance::Package;
 use drylab_block::ContentId;
 use drylab_catalog::Witness;
 use drylab_filesystem::FileOverlay;
-use drylab_hypervisor::Missing;
 use drylab_hypervisor::importer::{ReadError, Reading};
+use drylab_hypervisor::{Missing, Need};
 use std::collections::BTreeSet;
 
 /// What came of the hops before the import, and of the importer reading the result.
@@ -38,6 +38,8 @@ pub(crate) struct Done {
     pub(crate) bytes: u64,
     /// Bytes of those files as they lie on the share.
     pub(crate) stored: u64,
+    /// What it needed around it.
+    pub(crate) needs: Vec<Need>,
 }
 
 /// A hop that was not.

@@ -14,7 +14,7 @@ use drylab_catalog::{GuestId, Mac, ProductId};
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, GuestDisk, inspect};
 use drylab_hypervisor::{Fact, LabFile, Product, products};
-use drylab_image::{Target, open, write};
+use drylab_image::{Target, VhdSize, open, open_vhd, write};
 use drylab_scenario::{Edit, Scenario};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -294,7 +294,12 @@ impl Library {
         }
         let key = (identity(file), declared.unwrap_or_default().to_owned());
         let found = self.memo.opened.get(key, || {
-            let image = open(file.clone(), &Limits::DEFAULT)?;
+            let image = match declared {
+                // Citrix and Microsoft believe the footer's size, qemu of the time its geometry.
+                Some("vhd") => open_vhd(file.clone(), VhdSize::Current, &Limits::DEFAULT)?,
+                Some("vpc") => open_vhd(file.clone(), VhdSize::Geometry, &Limits::DEFAULT)?,
+                _ => open(file.clone(), &Limits::DEFAULT)?,
+            };
             let sheet = SparseBytes::default();
             copy_data(&image, &sheet)?;
             let disk: Arc<dyn ReadAt> = Arc::new(sheet);

@@ -7,6 +7,7 @@
 //! source-sanity → shutdown → export (each hop of the route) → target-resources → target-consistency → import → restart
 //!       └────────────┴────────────┴──────── a failure ───────────────┴──────────────────┴───────┘→ roll back
 //! ```
+//! A converter that copies the running machine is the first hop and comes before the shutdown.
 //! Nothing but rollback follows a failure in steps 1 to 6; a failure in step 7 rolls back too, after its checks.
 
 use crate::check::Found;
@@ -75,6 +76,7 @@ pub enum Next {
 pub struct Pipeline {
     /// Number of hops of the route before the import.
     hops: usize,
+    copies_running: bool,
     now: Option<(Step, Command)>,
     found: Vec<Found>,
     before: Option<Box<GuestFacts>>,
@@ -83,10 +85,13 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// A migration over a route with so many hops before the import.
+    ///
+    /// `copies_running` says that the first hop copies the machine while it runs.
     #[must_use]
-    pub fn new(hops: usize) -> Self {
+    pub fn new(hops: usize, copies_running: bool) -> Self {
         Self {
             hops,
+            copies_running,
             now: None,
             found: Vec::new(),
             before: None,
@@ -145,8 +150,12 @@ impl Pipeline {
 
     fn following(&mut self, step: Step, command: Command) -> Next {
         match command {
+            Command::TakeSourceFacts if self.copies_running => self.hop(0),
             Command::TakeSourceFacts => self.go(Step::Shutdown, Command::ShutDownSource),
-            Command::ShutDownSource => self.hop(0),
+            Command::ShutDownSource => self.hop(usize::from(self.copies_running)),
+            Command::Hop(0) if self.copies_running => {
+                self.go(Step::Shutdown, Command::ShutDownSource)
+            }
             Command::Hop(done) => self.hop(done + 1),
             Command::CheckResources => self.go(Step::TargetConsistency, Command::CheckConsistency),
             Command::CheckConsistency => self.go(Step::Import, Command::Import),

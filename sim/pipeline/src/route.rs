@@ -26,6 +26,36 @@ pub enum Hop {
     /// `qemu-img convert -O vmdk` of CentOS 6.3.
     #[serde(rename = "qemu-img-0.12-vmdk")]
     QemuImgVmdk,
+    /// `qemu-img convert -O vpc` of CentOS 6.3.
+    #[serde(rename = "qemu-img-0.12-vpc")]
+    QemuImgVpc,
+    /// XenCenter: File, Export, OVF package through the Transfer VM.
+    XencenterExportOvf,
+    /// XenCenter: File, Export, XVA file.
+    XvaExport,
+    /// Hyper-V Manager: Export.
+    HypervExport,
+    /// XenConvert 2.3.1 inside the running machine, to a XenServer.
+    #[serde(rename = "xenconvert-2.3-p2v")]
+    XenconvertP2v,
+    /// XenConvert 2.3.1 inside the running machine, to VHDs.
+    #[serde(rename = "xenconvert-2.3-p2v-vhd")]
+    XenconvertP2vVhd,
+    /// XenConvert 2.3.1 on a package of VMware's, to a XenServer.
+    #[serde(rename = "xenconvert-2.3-vmware")]
+    XenconvertVmware,
+    /// XenConvert 2.3.1 on a package of VMware's, to an OVF with VHDs.
+    #[serde(rename = "xenconvert-2.3-vmware-ovf")]
+    XenconvertVmwareOvf,
+    /// XenConvert 2.3.1 on a VHD, to a XenServer.
+    #[serde(rename = "xenconvert-2.3-vhd")]
+    XenconvertVhd,
+    /// vCenter Converter 5.0.0 of the running machine, to the ESXi host.
+    #[serde(rename = "vcenter-converter-5.0-p2v")]
+    ConverterP2v,
+    /// vCenter Converter 5.0.0 of the machine switched off, to the ESXi host.
+    #[serde(rename = "vcenter-converter-5.0")]
+    ConverterOff,
     /// `vmkfstools -i` on the ESXi host.
     VmkfstoolsClone,
     /// vSphere Client: File, Deploy OVF Template.
@@ -40,6 +70,16 @@ pub enum Hop {
     VirtManagerImport,
     /// `virt-image` on what virt-convert wrote.
     VirtImage,
+    /// XenCenter: File, Import, OVF package.
+    XencenterImportOvf,
+    /// XenCenter: File, Import, disk image.
+    XencenterImportDisk,
+    /// XenCenter: File, Import, XVA file.
+    XencenterImportXva,
+    /// Hyper-V Manager: Import Virtual Machine.
+    HypervImport,
+    /// Hyper-V Manager: New Virtual Machine, Use an existing virtual hard disk.
+    HypervNewMachine,
 }
 
 impl Hop {
@@ -63,7 +103,34 @@ impl Hop {
             Self::VirshDefine => "virsh define",
             Self::VirtManagerImport => "Virtual Machine Manager: New, Import existing disk image",
             Self::VirtImage => "virt-image on what virt-convert wrote",
+            Self::QemuImgVpc => "qemu-img 0.12 convert -O vpc",
+            Self::XencenterExportOvf => "XenCenter: File, Export, OVF package",
+            Self::XvaExport => "XenCenter: File, Export, XVA file",
+            Self::HypervExport => "Hyper-V Manager: Export",
+            Self::XenconvertP2v => "XenConvert 2.3.1 in the running machine, to XenServer",
+            Self::XenconvertP2vVhd => "XenConvert 2.3.1 in the running machine, to VHD",
+            Self::XenconvertVmware => "XenConvert 2.3.1, from VMware's OVF to XenServer",
+            Self::XenconvertVmwareOvf => "XenConvert 2.3.1, from VMware's OVF to OVF with VHD",
+            Self::XenconvertVhd => "XenConvert 2.3.1, from VHD to XenServer",
+            Self::ConverterP2v => "vCenter Converter 5.0.0, of the running machine, to ESXi",
+            Self::ConverterOff => "vCenter Converter 5.0.0, of the machine switched off, to ESXi",
+            Self::XencenterImportOvf => "XenCenter: File, Import, OVF package",
+            Self::XencenterImportDisk => "XenCenter: File, Import, disk image",
+            Self::XencenterImportXva => "XenCenter: File, Import, XVA file",
+            Self::HypervImport => "Hyper-V Manager: Import Virtual Machine",
+            Self::HypervNewMachine => {
+                "Hyper-V Manager: New Virtual Machine, Use an existing virtual hard disk"
+            }
         }
+    }
+
+    /// Whether it copies the machine while that runs: the source is then shut down after the copy.
+    #[must_use]
+    pub fn copies_running(self) -> bool {
+        matches!(
+            self,
+            Self::XenconvertP2v | Self::XenconvertP2vVhd | Self::ConverterP2v
+        )
     }
 }
 

@@ -77,7 +77,7 @@ pub struct RunReport {
 /// Drives one migration to its end.
 pub fn drive(
     scenario: &Scenario,
-    hops: usize,
+    (hops, copies_running): (usize, bool),
     lab: &mut impl BackEnd,
     policy: &Policy,
     mut trace: Trace,
@@ -90,7 +90,7 @@ pub fn drive(
         Kind::RunStarted,
         &[("token", token.as_str())],
     );
-    let mut pipeline = Pipeline::new(hops);
+    let mut pipeline = Pipeline::new(hops, copies_running);
     let mut queue: Queue<Completion> = Queue::new(COMMANDS_MAX);
     let mut step = None;
     let mut next = pipeline.start();

@@ -9,7 +9,7 @@ use drylab_kernel::fnv1a;
 use std::fmt;
 
 /// Names with a stable number: never renumbered, only appended. A name not here travels as text.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 51] = [
     "centos-6.3",
     "ubuntu-12.04",
     "windows-2008r2",
@@ -30,6 +30,37 @@ const NAMES: [&str; 20] = [
     "kvm-qemu-img-flat",
     "esx-flat-qemu-img",
     "esx-ovf-virt-manager",
+    "esx-ovf-xencenter",
+    "esx-xenconvert-ovf",
+    "esx-xenconvert-p2v",
+    "esx-vmdk-xencenter",
+    "esx-flat-qemu-img-vpc",
+    "esx-xenconvert-vhd",
+    "esx-xenconvert-p2v-vhd",
+    "xen-native-xva",
+    "xen-native-ovf",
+    "xen-ovf-deploy",
+    "xen-converter-p2v",
+    "xen-vhd-qemu-img-vmdk",
+    "xen-vhd-qemu-img",
+    "xen-ovf-virt-convert",
+    "xen-vhd-hyperv",
+    "xen-xenconvert-p2v-vhd",
+    "kvm-qemu-img-vpc-xencenter",
+    "kvm-qemu-img-vmdk-xencenter",
+    "kvm-xenconvert-p2v",
+    "kvm-qemu-img-vpc-hyperv",
+    "kvm-xenconvert-p2v-vhd",
+    "kvm-converter-p2v",
+    "hyperv-native-import",
+    "hyperv-converter",
+    "hyperv-converter-p2v",
+    "hyperv-vhd-qemu-img-vmdk",
+    "hyperv-vhd-qemu-img",
+    "hyperv-vhd-xencenter",
+    "hyperv-xenconvert-vhd",
+    "hyperv-xenconvert-p2v",
+    "esx-converter",
 ];
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const PREFIX: &str = "drylab1-";

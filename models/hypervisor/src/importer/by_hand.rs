@@ -6,7 +6,7 @@ use crate::facts::Facts;
 use drylab_appliance::Package;
 use drylab_block::{Limits, ReadAt};
 use drylab_catalog::Witness;
-use drylab_image::{Format, open};
+use drylab_image::{Format, VhdSize, open, open_vhd};
 
 fn request(operator: &Operator, disks: &[u64], controller: Option<&str>) -> Request {
     let mut request = Request::plain(
@@ -53,9 +53,17 @@ pub fn virt_manager_import(
     for disk in &package.disks {
         let (name, file) = picked(package, disk)?;
         let image = open(file.clone(), &Limits::DEFAULT).map_err(|error| refused(&name, error))?;
+        // qemu's word for a VHD, whose geometry it believes.
+        let (image, format) = match image.format() {
+            Format::Vhd => {
+                let seen = open_vhd(file.clone(), VhdSize::Geometry, &Limits::DEFAULT);
+                (seen.map_err(|error| refused(&name, error))?, "vpc")
+            }
+            format => (image, format.name()),
+        };
         plans.push(DiskPlan {
             file: name,
-            declared_format: Some(image.format().name().to_owned()),
+            declared_format: Some(format.to_owned()),
             stored: Stored::AsIs,
             bytes: file.len(),
         });

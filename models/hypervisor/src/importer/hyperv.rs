@@ -107,7 +107,7 @@ fn vhd_of(package: &Package, file: &str) -> Result<(DiskPlan, u64), ReadError> {
         .map_err(|error| refused(file, error))?;
     let plan = DiskPlan {
         file: file.to_owned(),
-        declared_format: None,
+        declared_format: Some("vhd".to_owned()),
         stored: Stored::AsIs,
         bytes: bytes.len(),
     };

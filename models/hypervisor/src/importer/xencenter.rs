@@ -352,7 +352,11 @@ fn images(
             .file(file)
             .map_err(|error| refused(&package.descriptor, error))?;
         let image = image(file, bytes)?;
-        plans.push(plan(file, image.virtual_size()));
+        plans.push(plan(
+            file,
+            image.virtual_size(),
+            Some(image.format().name()),
+        ));
         sizes.push(DiskRequest {
             bytes: image.virtual_size(),
             controller: None,
@@ -371,10 +375,10 @@ fn image(name: &str, file: &Arc<dyn ReadAt>) -> Result<Image, ReadError> {
 }
 
 /// A disk on the default store takes its whole size.
-fn plan(file: &str, bytes: u64) -> DiskPlan {
+fn plan(file: &str, bytes: u64, format: Option<&str>) -> DiskPlan {
     DiskPlan {
         file: file.to_owned(),
-        declared_format: None,
+        declared_format: format.map(str::to_owned),
         stored: Stored::Flat,
         bytes,
     }

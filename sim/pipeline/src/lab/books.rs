@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One host with its product.
 pub(super) struct Site<'a> {
     pub(super) facts: Facts<'a>,
-    pub(super) host: &'a Host,
+    pub(super) host: Host,
     /// Name on the lab's network.
     pub(super) name: String,
     pub(super) datastore: Datastore,
@@ -23,7 +23,7 @@ const OTHERS: &str = "other machines";
 
 impl<'a> Site<'a> {
     /// A host whose datastore has `free` bytes free (default: all of it).
-    pub(super) fn new(host: &'a Host, facts: Facts<'a>, suffix: &str, free: Option<u64>) -> Self {
+    pub(super) fn new(host: Host, facts: Facts<'a>, suffix: &str, free: Option<u64>) -> Self {
         let mut datastore = Datastore::new(host.local_bytes);
         let taken = host
             .local_bytes
@@ -34,8 +34,8 @@ impl<'a> Site<'a> {
         }
         Self {
             facts,
-            host,
             name: format!("{}{suffix}", host.name),
+            host,
             datastore,
             inventory: BTreeSet::new(),
             running: BTreeMap::new(),

@@ -1,34 +1,33 @@
 //! Export and conversions: the way of a machine up to the import. Nothing here draws anything, so that the whole way
 //! is a function of the source machine and the route, and is remembered.
 
-use super::{SimLab, missing, unknown};
+use super::{SimLab, imports, missing, unknown};
 use crate::check::Found;
 use crate::crossing::{Crossing, Done, Stopped, Unread};
 use crate::library::Library;
 use crate::machine::Completion;
 use crate::policy::Measure;
-use crate::route::Hop;
 use drylab_appliance::Package;
 use drylab_block::{ContentId, ReadAt};
 use drylab_catalog::Witness;
-use drylab_converter::{ToolError, qemu_img_0_12, virt_convert_0_600, virt_v2v_0_8};
 use drylab_filesystem::FileOverlay;
 use drylab_guest::inspect::GuestDisk;
-use drylab_hypervisor::exporter::{self, ExportError, Exported};
-use drylab_hypervisor::importer::{self, Operator, ReadError, Reading};
-use drylab_hypervisor::{Facts, datastore};
+use drylab_hypervisor::Need;
+use drylab_hypervisor::importer::{Operator, Reading};
 use drylab_kernel::{Kind, Trace};
 use drylab_scenario::{FaultPlace, Step};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A machine between two hops.
-struct Moving {
-    package: Package,
-    files: FileOverlay,
-    content: Option<ContentId>,
-    notes: Vec<Witness>,
-    edits: Vec<Witness>,
+pub(super) struct Moving {
+    pub(super) package: Package,
+    pub(super) files: FileOverlay,
+    pub(super) content: Option<ContentId>,
+    pub(super) notes: Vec<Witness>,
+    pub(super) edits: Vec<Witness>,
+    /// What the last hop needed around it.
+    pub(super) needs: Vec<Need>,
 }
 
 impl SimLab<'_> {
@@ -61,6 +60,10 @@ impl SimLab<'_> {
                     Kind::Transfer,
                     &[("hop", &hop), ("files", &files), ("guest-bytes", &bytes)],
                 );
+                if let Some(unmet) = self.unmet(&done.needs) {
+                    let stands = missing(ID, step, "something it needs is not there", unmet);
+                    return (Completion::Done(vec![stands]), 60_000_000);
+                }
                 if let Err(free) = self.staging.put(STAGED, done.stored) {
                     let says = format!("{} bytes to stage, {free} free", done.stored);
                     let why = vec![
@@ -87,6 +90,26 @@ impl SimLab<'_> {
             ),
             None => (Completion::Done(Vec::new()), 0),
         }
+    }
+
+    /// Why a need of a hop or an import is not met, where one is not.
+    pub(super) fn unmet(&self, needs: &[Need]) -> Option<Vec<Witness>> {
+        let lab = &self.scenario.lab;
+        let has_leases = lab.dhcp && lab.dhcp_clients.is_none_or(|taken| taken < lab.dhcp_pool);
+        let free = self.target.datastore.free();
+        let unmet = needs.iter().find(|need| !need.is_met(has_leases, free))?;
+        let says = match unmet {
+            Need::Lease { .. } => "nobody hands out a lease".to_owned(),
+            Need::Room { file, bytes, .. } => {
+                format!("{file} needs more than {bytes} bytes, {free} are free")
+            }
+        };
+        let place = Witness::lab(format!("{} host", self.target.name), says);
+        Some(
+            std::iter::once(place)
+                .chain(unmet.why().iter().cloned())
+                .collect(),
+        )
     }
 
     fn crossed(&self, crossing: &Crossing) -> Found {
@@ -141,6 +164,7 @@ impl SimLab<'_> {
             content: self.library.content(&self.source_disk.disk.bytes).ok(),
             notes: Vec::new(),
             edits: Vec::new(),
+            needs: Vec::new(),
         };
         let (before, _) = self.route.split().unwrap_or((&[], self.import));
         let mut hops = Vec::new();
@@ -152,6 +176,7 @@ impl SimLab<'_> {
                     files: moving.package.files.keys().cloned().collect(),
                     bytes: self.source_disk.disk.bytes.len(),
                     stored: moving.package.bytes(),
+                    needs: std::mem::take(&mut moving.needs),
                 });
             let failed = outcome.is_err();
             hops.push(outcome);
@@ -161,8 +186,17 @@ impl SimLab<'_> {
         }
         let reading = match hops.last() {
             Some(Err(_)) => Err(Unread::NotReached),
-            _ => self
-                .read(&target, &moving.package)
+            _ => imports::opened(self.import, &mut moving.package)
+                .and_then(|()| {
+                    let host = &self.target.host;
+                    imports::read(
+                        self.import,
+                        &target,
+                        host,
+                        &moving.package,
+                        &self.operator(),
+                    )
+                })
                 .map_err(Unread::Importer),
         };
         let mut facts_used = BTreeSet::new();
@@ -187,125 +221,6 @@ impl SimLab<'_> {
         }
     }
 
-    fn do_hop(
-        &self,
-        hop: Hop,
-        source: &Facts<'_>,
-        target: &Facts<'_>,
-        moving: &mut Moving,
-    ) -> Result<(), Stopped> {
-        match hop {
-            Hop::VsphereExportOvf | Hop::DatastoreCopy | Hop::VirshDumpxmlCopy => {
-                moving.package = self.export(hop, source)?;
-                Ok(())
-            }
-            Hop::VirtV2v => self.virt_v2v(target, moving),
-            Hop::VirtConvert => {
-                let converted = virt_convert_0_600::convert(
-                    &moving.package,
-                    &virt_convert_0_600::Options::default(),
-                )?;
-                moving.package = converted.package;
-                moving.notes.extend(converted.notes);
-                Ok(())
-            }
-            Hop::QemuImgRaw => qemu_img(qemu_img_0_12::Format::Raw, "img", moving),
-            Hop::QemuImgVmdk => qemu_img(qemu_img_0_12::Format::Vmdk, "vmdk", moving),
-            Hop::VmkfstoolsClone => {
-                moving.package = datastore::vmkfstools_clone(&moving.package).map_err(|error| {
-                    Stopped::Failed(
-                        "vmkfstools -i fails".to_owned(),
-                        vec![Witness::disk("disk to clone", error.to_string())],
-                    )
-                })?;
-                moving.notes.push(Witness::quirk("HQ31"));
-                Ok(())
-            }
-            Hop::VsphereDeployOvf
-            | Hop::VsphereRegisterVmx
-            | Hop::VsphereExistingDisk
-            | Hop::VirshDefine
-            | Hop::VirtManagerImport
-            | Hop::VirtImage => {
-                let why = vec![Witness::lab(
-                    "route table",
-                    format!("{hop:?} stands before the end of {}", self.route.id),
-                )];
-                Err(Stopped::Failed(
-                    "an import is no conversion".to_owned(),
-                    why,
-                ))
-            }
-        }
-    }
-
-    fn export(&self, hop: Hop, facts: &Facts<'_>) -> Result<Package, Stopped> {
-        let made = self
-            .source_vm
-            .as_ref()
-            .map_err(|fact| Stopped::Unknown(fact.clone()))?;
-        let disks = [self.source_disk.disk.bytes.clone()];
-        let from = Exported {
-            machine: &made.machine,
-            guest: self.scenario.guest.as_str(),
-            disks: &disks,
-        };
-        let library: &Library = self.library;
-        let convert =
-            |disk: &Arc<dyn ReadAt>, target: &drylab_image::Target| library.convert(disk, target);
-        let package = match hop {
-            Hop::VsphereExportOvf => exporter::vsphere_export_ovf(facts, &from, &convert),
-            Hop::DatastoreCopy => exporter::datastore_copy(facts, &from),
-            _ => exporter::virsh_dumpxml_copy(facts, &from),
-        };
-        package.map_err(|error| match error {
-            ExportError::Missing(fact) => Stopped::Unknown(fact),
-            ExportError::Bytes(error) => Stopped::Failed(
-                "the export fails".to_owned(),
-                vec![Witness::disk("source disk", error.to_string())],
-            ),
-        })
-    }
-
-    fn virt_v2v(&self, target: &Facts<'_>, moving: &mut Moving) -> Result<(), Stopped> {
-        let bridge = target
-            .text("network.name")
-            .map_err(Stopped::Unknown)?
-            .value
-            .to_owned();
-        let virtio_win = target.flag("virtio-win").map_err(Stopped::Unknown)?;
-        let options = virt_v2v_0_8::Options {
-            bridge,
-            virtio_win: virtio_win.value,
-        };
-        let converted = virt_v2v_0_8::convert(&moving.package, &options).map_err(|mut error| {
-            error.witness.push(virtio_win.witness.clone());
-            Stopped::from(error)
-        })?;
-        moving.content = self.library.content(&converted.disk.bytes).ok();
-        moving.files = converted.disk.files;
-        moving.package = converted.package;
-        moving.notes.extend(converted.notes);
-        moving.edits.extend(converted.edits);
-        Ok(())
-    }
-
-    fn read(&self, target: &Facts<'_>, package: &Package) -> Result<Reading, ReadError> {
-        let operator = self.operator();
-        match self.import {
-            Hop::VsphereDeployOvf => importer::vsphere_deploy_ovf(target, package, &operator),
-            Hop::VsphereRegisterVmx => importer::vsphere_register_vmx(target, package, &operator),
-            Hop::VsphereExistingDisk => importer::vsphere_existing_disk(target, package, &operator),
-            Hop::VirshDefine => importer::virsh_define(target, package, &operator),
-            Hop::VirtManagerImport => importer::virt_manager_import(target, package, &operator),
-            Hop::VirtImage => importer::virt_image(target, package, &operator),
-            other => Err(ReadError::Refused(vec![Witness::lab(
-                "route table",
-                format!("{other:?} imports nothing"),
-            )])),
-        }
-    }
-
     /// What the person at the console knows of the machine.
     fn operator(&self) -> Operator {
         Operator {
@@ -317,44 +232,8 @@ impl SimLab<'_> {
     }
 }
 
-impl From<ToolError> for Stopped {
-    fn from(error: ToolError) -> Self {
-        Self::Failed(error.message, error.witness)
-    }
-}
-
 /// The package on the share: a hop replaces what the one before left.
 pub(super) const STAGED: &str = "package";
-
-/// `qemu-img convert` of every disk of the package; only disks travel on.
-fn qemu_img(
-    format: qemu_img_0_12::Format,
-    extension: &str,
-    moving: &mut Moving,
-) -> Result<(), Stopped> {
-    let mut package = Package::default();
-    for disk in &moving.package.disks {
-        let file = moving.package.file(disk).map_err(|error| {
-            Stopped::Failed(
-                "no such disk".to_owned(),
-                vec![Witness::descriptor(disk.clone(), error.to_string())],
-            )
-        })?;
-        let converted = qemu_img_0_12::convert(file, None, format)?;
-        if converted.exit != 0 {
-            return Err(Stopped::Failed(converted.message, converted.notes));
-        }
-        let stem = disk
-            .rsplit_once('.')
-            .map_or(disk.as_str(), |(stem, _)| stem);
-        let name = format!("{stem}.{extension}");
-        package.disks.push(name.clone());
-        package.put(name, converted.file);
-        moving.notes.extend(converted.notes);
-    }
-    moving.package = package;
-    Ok(())
-}
 
 /// The boot disk as the target's guest will see it.
 pub(super) fn arrived(

@@ -6,6 +6,8 @@
 
 mod books;
 mod crossing;
+mod hops;
+mod imports;
 mod observe;
 mod predict;
 mod resources;
@@ -88,7 +90,10 @@ pub fn run(library: &Library, scenario: &Scenario, trace: Trace) -> Result<RunRe
     )?;
     Ok(drive(
         scenario,
-        hops.len(),
+        (
+            hops.len(),
+            hops.first().is_some_and(|hop| hop.copies_running()),
+        ),
         &mut lab,
         &library.policy,
         trace,
@@ -139,8 +144,13 @@ impl<'a> SimLab<'a> {
             library
                 .lab
                 .host_of(product)
+                .cloned()
                 .ok_or_else(|| CannotRun(format!("the lab has no host for {product}")))
         };
+        let mut second = host(&target_facts)?;
+        if scenario.source == scenario.target {
+            second.address = beside(second.address);
+        }
         let mut source = Site::new(
             host(&source_facts)?,
             source_facts,
@@ -148,7 +158,7 @@ impl<'a> SimLab<'a> {
             None,
         );
         let mut target = Site::new(
-            host(&target_facts)?,
+            second,
             target_facts,
             host_suffix(scenario, true),
             scenario.lab.datastore_free,
@@ -233,6 +243,12 @@ impl<'a> SimLab<'a> {
             vec![witness],
         )]))
     }
+}
+
+/// The address of a second host of the same product: 128 further on in its subnet.
+fn beside(address: std::net::Ipv4Addr) -> std::net::Ipv4Addr {
+    let [a, b, c, d] = address.octets();
+    [a, b, c, d ^ 0x80].into()
 }
 
 /// Two hosts of one product are told apart by a number.

@@ -6,7 +6,7 @@
 use super::books::Site;
 use super::observe::{Boots, Setting, observe};
 use super::source::ZONE_S;
-use super::{CannotRun, wires};
+use super::{CannotRun, imports, wires};
 use crate::check::{Found, Overall, aggregate};
 use crate::facts::{Fact, GuestFacts};
 use crate::library::Library;
@@ -17,7 +17,7 @@ use drylab_block::ReadAt;
 use drylab_catalog::{Mark, Place, ProductId, Witness};
 use drylab_guest::inspect::{Family, Guest, GuestDisk};
 use drylab_hypervisor::console::{Draws, Made, Request, create};
-use drylab_hypervisor::importer::{self, Operator, ReadError, Reading, Verdict};
+use drylab_hypervisor::importer::{Operator, ReadError, Reading, Verdict};
 use drylab_hypervisor::{Facts, Host, Product};
 use drylab_kernel::{Streams, Trace};
 use drylab_scenario::{Scenario, Step};
@@ -87,7 +87,7 @@ pub fn predict_package(
         .map_err(|error| CannotRun(error.to_string()))?;
     let (product, host) = place_of(library, target)?;
     let facts = product.facts();
-    let reading = read(&facts, package, &guest);
+    let reading = read(&facts, host, package, &guest);
     let asked = match &reading {
         Some((Ok(reading), _)) if !package.descriptor.is_empty() => Some(reading.request.clone()),
         _ => None,
@@ -98,7 +98,7 @@ pub fn predict_package(
     };
     let mut found = Vec::new();
     if let Some((Ok(reading), _)) = &reading {
-        found.extend(Site::new(host, product.facts(), "", None).needs(reading));
+        found.extend(Site::new(host.clone(), product.facts(), "", None).needs(reading));
     }
     found.extend(from_reading(&facts, target, package, reading));
     let around = scored(library, target, found);
@@ -130,7 +130,7 @@ fn expected(
     request: &Request,
 ) -> Result<Prediction, CannotRun> {
     let (product, host) = place_of(library, target)?;
-    let site = Site::new(host, product.facts(), "", None);
+    let site = Site::new(host.clone(), product.facts(), "", None);
     let draws = Draws {
         mac: PREFLIGHT_MAC,
         uuid: 1,
@@ -273,7 +273,7 @@ fn there<T>(
 type Read = Option<(Result<Reading, ReadError>, Option<Witness>)>;
 
 /// Lets the target's importer read a package; `None` when it has none for this kind.
-fn read(facts: &Facts<'_>, package: &Package, guest: &Guest) -> Read {
+fn read(facts: &Facts<'_>, host: &Host, package: &Package, guest: &Guest) -> Read {
     let key = if package.descriptor.is_empty() {
         "import.disk"
     } else {
@@ -286,12 +286,7 @@ fn read(facts: &Facts<'_>, package: &Package, guest: &Guest) -> Read {
         memory_mib: 2048,
     };
     let known = facts.text(key).ok()?;
-    let reading = match hop_named(known.value)? {
-        Hop::VsphereDeployOvf => importer::vsphere_deploy_ovf(facts, package, &operator),
-        Hop::VsphereExistingDisk => importer::vsphere_existing_disk(facts, package, &operator),
-        Hop::VirtManagerImport => importer::virt_manager_import(facts, package, &operator),
-        _ => return None,
-    };
+    let reading = imports::read(hop_named(known.value)?, facts, host, package, &operator);
     Some((reading, known.quirk))
 }
 

@@ -8,8 +8,9 @@ use crate::library::SourceDisk;
 use crate::machine::Completion;
 use crate::policy::Measure;
 use drylab_catalog::Witness;
-use drylab_hypervisor::Missing;
-use drylab_hypervisor::console::{Draws, Made, Request, create};
+use drylab_guest::inspect::{Guest, System};
+use drylab_hypervisor::console::{CleanShutdown, Draws, Made, Request, clean_shutdown, create};
+use drylab_hypervisor::{Facts, Missing};
 use drylab_kernel::Trace;
 use drylab_scenario::{FaultKind, FaultPlace, Scenario, Step};
 
@@ -38,7 +39,7 @@ pub(super) fn machine(
     // Made before the run: its UUID is a property of the machine, not of the seed.
     create(
         &site.facts,
-        site.host,
+        &site.host,
         &request,
         Draws {
             mac: 0,
@@ -130,15 +131,39 @@ impl SimLab<'_> {
             net.power_off(&mut self.lan);
         }
         self.source.running.remove(&machine_name(self.scenario));
-        let found = Found {
-            id: ID,
-            step: Step::Shutdown,
-            before: String::new(),
-            after: "switched off".to_owned(),
-            measure: Ok(Measure::Same),
-            witness: vec![Witness::quirk("DQ404")],
+        let found = match self.how_it_shuts_down() {
+            Ok(how) => Found {
+                id: ID,
+                step: Step::Shutdown,
+                before: String::new(),
+                after: if how.is_allowed {
+                    "shut down"
+                } else {
+                    "refused by the console, shut down from inside"
+                }
+                .to_owned(),
+                measure: Ok(if how.is_allowed {
+                    Measure::Same
+                } else {
+                    Measure::Changed
+                }),
+                witness: how.why,
+            },
+            Err(fact) => unknown(ID, Step::Shutdown, &fact),
         };
         (Completion::Done(vec![found]), 20_000_000)
+    }
+
+    /// Whether the source's console shuts the machine down; its tools are looked for in the guest.
+    fn how_it_shuts_down(&self) -> Result<CleanShutdown, Missing> {
+        let facts = &self.source.facts;
+        let made = self.source_vm.as_ref().map_err(Missing::clone)?;
+        let asked = facts.flag("shutdown.needs-tools")?;
+        let tools = match self.source_guest() {
+            Ok(guest) if asked.value => has_tools(facts, &guest)?,
+            _ => false,
+        };
+        clean_shutdown(facts, &made.machine, tools)
     }
 }
 
@@ -148,6 +173,22 @@ pub(super) const ZONE_S: i64 = 3600;
 /// The clock rate a kernel measures is off by up to 50 parts per million.
 pub(super) fn tsc(drawn: &u64) -> i64 {
     i64::try_from(*drawn).unwrap_or(50) - 50
+}
+
+/// Whether the product's drivers and agent are in the guest: a module of its kernel, or a service of Windows that starts.
+fn has_tools(facts: &Facts<'_>, guest: &Guest) -> Result<bool, Missing> {
+    Ok(match &guest.system {
+        System::Linux(linux) => {
+            let module = facts.text("tools.linux-module")?.value;
+            let tree = &linux.modules;
+            tree.depends.contains_key(module) || tree.builtin.line(module).is_some()
+        }
+        System::Windows(windows) => {
+            let service = facts.text("tools.windows-service")?.value;
+            let found = windows.services.get(service);
+            found.is_some_and(|service| service.start.is_some_and(|start| start < 4))
+        }
+    })
 }
 
 fn missing_fact(id: &'static str, step: Step, fact: &Missing) -> Found {

@@ -32,6 +32,10 @@ impl SimLab<'_> {
         let Ok(reading) = &crossing.reading else {
             return (Completion::Done(Vec::new()), 0);
         };
+        if let Some(unmet) = self.unmet(&reading.needs) {
+            let stands = missing(ID, step, "something it needs is not there", unmet);
+            return (Completion::Done(vec![stands]), 60_000_000);
+        }
         for disk in &reading.disks {
             if let Err(free) = self.target.datastore.put(&disk.file, disk.bytes) {
                 let says = format!("{} needs {} bytes, {free} are free", disk.file, disk.bytes);
@@ -46,7 +50,7 @@ impl SimLab<'_> {
         let mut request = reading.request.clone();
         self.by_hand(&mut request);
         let draws = self.draws();
-        let made = match create(&self.target.facts, self.target.host, &request, draws) {
+        let made = match create(&self.target.facts, &self.target.host, &request, draws) {
             Ok(made) => made,
             Err(fact) => return (Completion::Done(vec![unknown(ID, step, &fact)]), 0),
         };

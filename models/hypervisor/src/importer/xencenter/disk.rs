@@ -30,7 +30,7 @@ pub fn xencenter_import_disk(
             remarks.push(Remark::refused(witness));
         }
         let size = image(name, file)?.virtual_size();
-        plans.push(plan(name, size));
+        plans.push(plan(name, size, Some(format.name())));
         sizes.push(size);
     }
     let machine = (operator.vcpus, operator.memory_mib);

@@ -84,7 +84,7 @@ pub fn xencenter_import_xva(
         .iter()
         .filter_map(|drive| drive.disk.as_ref())
     {
-        plans.push(plan(&disk.id, disk.size));
+        plans.push(plan(&disk.id, disk.size, Some("raw")));
         sizes.push(DiskRequest {
             bytes: disk.size,
             controller: None,
