@@ -7,7 +7,7 @@ use crate::crossing::{Crossing, Unread};
 use crate::machine::Completion;
 use crate::policy::Measure;
 use drylab_catalog::Witness;
-use drylab_hypervisor::console::Request;
+use drylab_hypervisor::console::{Request, memory_max};
 use drylab_hypervisor::importer::{ReadError, Reading, Verdict};
 use drylab_hypervisor::{Known, Missing};
 use drylab_kernel::{Kind, Trace};
@@ -249,10 +249,10 @@ impl Site<'_> {
         }
         match self.facts.text("inventory.name-clash") {
             Ok(known) => {
-                found.measure = Ok(if known.value == "suffixed" {
-                    Measure::Changed
-                } else {
-                    Measure::Missing
+                found.measure = Ok(match known.value {
+                    "allowed" => Measure::Same,
+                    "suffixed" => Measure::Changed,
+                    _ => Measure::Missing,
                 });
                 found.witness.extend(known.chain());
                 found
@@ -264,7 +264,7 @@ impl Site<'_> {
     fn memory(&self, request: &Request) -> Result<Found, (&'static str, Missing)> {
         const ID: &str = "target.memory";
         let tag = |fact| (ID, fact);
-        let most = self.facts.number("memory.mib-max").map_err(tag)?;
+        let most = memory_max(&self.facts, &request.guest).map_err(tag)?;
         let over = self.facts.flag("memory.overcommit").map_err(tag)?;
         let host = self.host.memory_mib;
         let measure = match request.memory_mib {
