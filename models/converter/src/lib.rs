@@ -31,11 +31,19 @@
     )
 )]
 
+mod boot_drivers;
+mod converted;
 mod error;
+mod files;
 pub mod fuzz;
 mod math;
 pub mod qemu_img_0_12;
+mod v2v;
+pub mod vcenter_converter_5_0;
 pub mod virt_convert_0_600;
 pub mod virt_v2v_0_8;
+pub mod virt_v2v_2;
+pub mod xenconvert_2_3;
 
+pub use converted::{Converted, Power, SourceMachine};
 pub use error::ToolError;

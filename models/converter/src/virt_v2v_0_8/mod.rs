@@ -5,22 +5,29 @@
 //! IDE and rtl8139. Not modelled: packages that the tool installs or removes inside the guest, kernel choice among several,
 //! `root=` with a bare name (left alone), disks other than the first as places of edits.
 
-mod initramfs;
-mod redhat;
-mod source;
-mod target;
-mod windows;
-
 use crate::ToolError;
-use drylab_appliance::{Package, libvirt};
+use crate::converted::Edits;
+use crate::v2v::domain::{self, Hardware};
+use crate::v2v::linux::{self, Habits, RED_HAT};
+use crate::v2v::source::{self, Source};
+use crate::v2v::{boot_disk, inspected, output, windows};
+use drylab_appliance::Package;
+use drylab_appliance::vmx::Vmx;
 use drylab_block::Limits;
 use drylab_catalog::Witness;
-use drylab_filesystem::edit::Applied;
 use drylab_guest::edit::Editor;
-use drylab_guest::inspect::{Guest, GuestDisk, System, inspect};
-use source::Source;
-use std::sync::Arc;
-use target::Hardware;
+use drylab_guest::inspect::{Guest, GuestDisk, System};
+
+pub use crate::Converted;
+
+/// Newest virtual hardware that libvirt's vmx reader of this time knows.
+const HARDWARE_MAX: u64 = 8;
+
+const HABITS: Habits = Habits {
+    ready: "GQ67",
+    one_console: true,
+    relabels_at_boot: true,
+};
 
 /// Options of the command line, and what lies on the converting host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,89 +38,52 @@ pub struct Options {
     pub virtio_win: bool,
 }
 
-/// What the tool made.
-#[derive(Clone)]
-pub struct Converted {
-    /// Domain XML and raw disk images.
-    pub package: Package,
-    /// The boot disk after the edits: bytes (the same as in the package), and the files that did not fit.
-    pub disk: GuestDisk,
-    /// What happened on the way that matters later.
-    pub notes: Vec<Witness>,
-    /// Each change inside the guest.
-    pub edits: Vec<Witness>,
-}
-
-/// What is told of the changes inside a guest.
-#[derive(Default)]
-struct Edits {
-    edits: Vec<Witness>,
-    notes: Vec<Witness>,
-}
-
-impl Edits {
-    /// A change of a file, with the rows of knowledge behind it.
-    fn made(&mut self, applied: &Applied, says: &str, quirks: &[&str]) {
-        let witness = match applied {
-            Applied::InPlace { path, .. } => Witness::file(path, 0, says),
-            Applied::Overlaid { path, why } => {
-                Witness::file(path, 0, format!("{says} (beside the disk: {why})"))
-            }
-        };
-        self.made_at(witness, quirks);
-    }
-
-    fn made_at(&mut self, witness: Witness, quirks: &[&str]) {
-        self.edits.push(witness);
-        self.edits
-            .extend(quirks.iter().map(|id| Witness::quirk(id)));
-    }
-}
-
 /// Converts a machine as libvirt's esx driver shows it: `.vmx`, descriptors and `-flat.vmdk`.
 ///
 /// # Errors
 /// [`ToolError`]: the machine is not readable that way, has no known system, or is Windows without drivers on the host.
 pub fn convert(input: &Package, options: &Options) -> Result<Converted, ToolError> {
-    let source = source::read(input)?;
-    let disks: Vec<GuestDisk> = source
-        .disks
-        .iter()
-        .map(|(_, bytes)| GuestDisk::new(bytes.clone()))
-        .collect();
-    let guest = inspect(&disks, &Limits::DEFAULT).map_err(|error| {
-        ToolError::new("virt-v2v: No operating system could be detected inside this disk image.")
-            .because(Witness::disk("inspection", error.to_string()))
-    })?;
+    let vmx = source::configuration(input)?;
+    libvirt_reads(input, &vmx)?;
+    let source = source::of_vmx(input, &vmx, "GQ84")?;
+    let (disks, guest) = inspected(&source)?;
     let mut edits = Edits::default();
     let (hardware, disk) = edited(&guest, &disks, options, &mut edits)?;
-    let mut notes = facts(&source, hardware);
-    notes.append(&mut edits.notes);
-    let mut package = Package {
-        descriptor: format!("{}.xml", source.name),
-        ..Package::default()
-    };
-    for (number, (_, bytes)) in source.disks.iter().enumerate() {
-        let name = target::image_name(&source, number);
-        let bytes = if number == 0 {
-            disk.bytes.clone()
-        } else {
-            bytes.clone()
-        };
-        package.disks.push(name.clone());
-        package.put(name, bytes);
+    let notes = facts(&source, hardware);
+    output(&source, hardware, &options.bridge, disk, notes, edits)
+}
+
+/// What libvirt's reader of configurations refuses.
+fn libvirt_reads(input: &Package, vmx: &Vmx) -> Result<(), ToolError> {
+    let hardware = source::number(vmx, "virtualHW.version").unwrap_or(4);
+    if hardware > HARDWARE_MAX {
+        let says = format!(
+            "internal error Expecting VMX entry 'virtualHW.version' to be 4, 7 or 8 but found {hardware}"
+        );
+        return Err(source::refuse(says)
+            .because(source::place(input, vmx, "virtualHW.version"))
+            .because(Witness::quirk("HQ67")));
     }
-    let domain = target::domain(&source, hardware, options);
-    package.put(
-        package.descriptor.clone(),
-        Arc::new(libvirt::print(&domain)?),
-    );
-    Ok(Converted {
-        package,
-        disk,
-        notes,
-        edits: edits.edits,
-    })
+    let memory = source::number(vmx, "memsize").unwrap_or(32);
+    let vcpus = source::number(vmx, "numvcpus").unwrap_or(1);
+    if memory % 4 != 0 || vcpus == 0 || (vcpus != 1 && vcpus % 2 != 0) {
+        let says = format!(
+            "internal error memsize {memory} is no multiple of 4, or numvcpus {vcpus} is neither 1 nor even"
+        );
+        return Err(source::refuse(says)
+            .because(source::place(input, vmx, "memsize"))
+            .because(Witness::quirk("HQ68")));
+    }
+    Ok(())
+}
+
+/// The error when the host has no drivers.
+fn no_drivers(guest: &Guest) -> ToolError {
+    let says = "virt-v2v: Installation failed because the following files referenced in the configuration file are required, \
+                but missing: /usr/share/virtio-win/drivers";
+    ToolError::new(says)
+        .because(guest.os.pretty.witness.clone())
+        .because(Witness::quirk("GQ70"))
 }
 
 /// The hardware the guest gets, and its boot disk after the edits.
@@ -123,19 +93,17 @@ fn edited(
     options: &Options,
     edits: &mut Edits,
 ) -> Result<(Hardware, GuestDisk), ToolError> {
-    let boot = disks
-        .first()
-        .ok_or_else(|| ToolError::new("virt-v2v: the guest has no disks"))?;
+    let boot = boot_disk(disks)?;
     match &guest.system {
-        System::Linux(system) if redhat::is_family(&guest.os.name.value) => {
+        System::Linux(system) if RED_HAT.contains(&guest.os.name.value.as_str()) => {
             let mut editor = Editor::open(boot, &Limits::DEFAULT)?;
-            redhat::convert(guest, system, &mut editor, edits)?;
+            linux::convert(guest, system, HABITS, &mut editor, edits)?;
             edits.notes.push(Witness::quirk("GQ67"));
-            Ok((target::VIRTIO, editor.finish()))
+            Ok((domain::VIRTIO, editor.finish()))
         }
         System::Windows(system) => {
             if !options.virtio_win {
-                return Err(windows::no_drivers(guest));
+                return Err(no_drivers(guest));
             }
             let mut editor = Editor::open(boot, &Limits::DEFAULT)?;
             windows::convert(guest, system, &mut editor, edits)?;
@@ -143,7 +111,7 @@ fn edited(
             Ok((
                 Hardware {
                     clock,
-                    ..target::VIRTIO
+                    ..domain::VIRTIO
                 },
                 editor.finish(),
             ))
@@ -151,7 +119,7 @@ fn edited(
         System::Linux(_) => {
             edits.notes.push(guest.os.name.witness.clone());
             edits.notes.push(Witness::quirk("GQ66"));
-            Ok((target::DEFAULT, boot.clone()))
+            Ok((domain::DEFAULT, boot.clone()))
         }
     }
 }

@@ -1,13 +1,10 @@
-//! The machine as libvirt's esx driver shows it.
+//! A machine of VMware, from its configuration and the disks beside it.
 
 use crate::ToolError;
 use drylab_appliance::{Package, vmx::Vmx};
 use drylab_block::{Limits, ReadAt, read_vec};
 use drylab_catalog::{Mac, Witness};
 use std::sync::Arc;
-
-/// Newest virtual hardware that libvirt's vmx reader of this time knows.
-const HARDWARE_MAX: u64 = 8;
 
 /// Key of a place in the configuration, and the bytes of the disk there.
 type Found = (String, Arc<dyn ReadAt>);
@@ -20,53 +17,45 @@ pub(crate) struct Source {
     pub(crate) uuid: Option<String>,
     /// Key of the place and bytes, boot disk first.
     pub(crate) disks: Vec<Found>,
-    pub(crate) macs: Vec<Mac>,
+    /// Address of each adapter; none where the source has no word of it.
+    pub(crate) macs: Vec<Option<Mac>>,
     pub(crate) has_scsi: bool,
 }
 
-fn refuse(says: impl Into<String>) -> ToolError {
+/// The tool ends.
+pub(crate) fn refuse(says: impl Into<String>) -> ToolError {
     ToolError::new(format!("virt-v2v: {}", says.into()))
 }
 
-/// Reads a machine.
-pub(crate) fn read(input: &Package) -> Result<Source, ToolError> {
+/// The configuration of a machine.
+pub(crate) fn configuration(input: &Package) -> Result<Vmx, ToolError> {
     let text = input.text(&input.descriptor, &Limits::DEFAULT)?;
-    let vmx = Vmx::parse(&text, &Limits::DEFAULT)?;
-    let number = |key: &str| {
-        vmx.get(key)
-            .and_then(|text| text.trim().parse::<u64>().ok())
-    };
-    let hardware = number("virtualHW.version").unwrap_or(4);
-    if hardware > HARDWARE_MAX {
-        let says = format!(
-            "internal error Expecting VMX entry 'virtualHW.version' to be 4, 7 or 8 but found {hardware}"
-        );
-        return Err(refuse(says)
-            .because(place(input, &vmx, "virtualHW.version"))
-            .because(Witness::quirk("HQ67")));
-    }
-    let memory = number("memsize").unwrap_or(32);
-    let vcpus = number("numvcpus").unwrap_or(1);
-    if memory % 4 != 0 || vcpus == 0 || (vcpus != 1 && vcpus % 2 != 0) {
-        let says = format!(
-            "internal error memsize {memory} is no multiple of 4, or numvcpus {vcpus} is neither 1 nor even"
-        );
-        return Err(refuse(says)
-            .because(place(input, &vmx, "memsize"))
-            .because(Witness::quirk("HQ68")));
-    }
+    Ok(Vmx::parse(&text, &Limits::DEFAULT)?)
+}
+
+/// A number of a configuration.
+pub(crate) fn number(vmx: &Vmx, key: &str) -> Option<u64> {
+    vmx.get(key)
+        .and_then(|text| text.trim().parse::<u64>().ok())
+}
+
+/// The machine a configuration tells of; `snapshot` is the row of a disk that stands on a snapshot.
+pub(crate) fn of_vmx(input: &Package, vmx: &Vmx, snapshot: &str) -> Result<Source, ToolError> {
+    let memory = number(vmx, "memsize").unwrap_or(32);
+    let vcpus = number(vmx, "numvcpus").unwrap_or(1);
     Ok(Source {
         name: vmx.get("displayName").unwrap_or_default().to_owned(),
         memory_kib: memory.saturating_mul(1024),
         vcpus: u32::try_from(vcpus).unwrap_or(1),
         uuid: vmx.get("uuid.bios").and_then(uuid),
-        disks: disks(input, &vmx)?,
-        macs: macs(&vmx),
+        disks: disks(input, vmx, snapshot)?,
+        macs: macs(vmx),
         has_scsi: (0..4).any(|bus| vmx.is_true(&format!("scsi{bus}.present"))),
     })
 }
 
-fn place(input: &Package, vmx: &Vmx, key: &str) -> Witness {
+/// What a key of the configuration says.
+pub(crate) fn place(input: &Package, vmx: &Vmx, key: &str) -> Witness {
     let value = vmx.get(key).unwrap_or("nothing");
     Witness::descriptor(input.descriptor.clone(), format!("{key} = {value:?}"))
 }
@@ -90,7 +79,7 @@ fn uuid(text: &str) -> Option<String> {
     ))
 }
 
-fn disks(input: &Package, vmx: &Vmx) -> Result<Vec<Found>, ToolError> {
+fn disks(input: &Package, vmx: &Vmx, snapshot: &str) -> Result<Vec<Found>, ToolError> {
     let scsi = (0..4).flat_map(|bus| (0..16).map(move |unit| format!("scsi{bus}:{unit}")));
     let ide = (0..2).flat_map(|bus| (0..2).map(move |unit| format!("ide{bus}:{unit}")));
     let mut found = Vec::new();
@@ -109,7 +98,7 @@ fn disks(input: &Package, vmx: &Vmx) -> Result<Vec<Found>, ToolError> {
             continue;
         };
         if file.to_lowercase().ends_with(".vmdk") {
-            let bytes = flat(input, file)
+            let bytes = flat(input, file, snapshot)
                 .map_err(|error| error.because(place(input, vmx, &format!("{key}.fileName"))))?;
             found.push((key, bytes));
         }
@@ -121,7 +110,7 @@ fn disks(input: &Package, vmx: &Vmx) -> Result<Vec<Found>, ToolError> {
 }
 
 /// The bytes of a disk: the tool asks for the name with `-flat` before the suffix.
-fn flat(input: &Package, file: &str) -> Result<Arc<dyn ReadAt>, ToolError> {
+fn flat(input: &Package, file: &str, snapshot: &str) -> Result<Arc<dyn ReadAt>, ToolError> {
     let stem = file.get(..file.len().saturating_sub(5)).unwrap_or_default();
     let name = format!("{stem}-flat.vmdk");
     if let Some(bytes) = input.files.get(&name) {
@@ -131,7 +120,7 @@ fn flat(input: &Package, file: &str) -> Result<Arc<dyn ReadAt>, ToolError> {
         "Storage volume {name} does not exist on the datastore"
     ));
     Err(if is_snapshot(input, file, stem) {
-        error.because(Witness::quirk("GQ84"))
+        error.because(Witness::quirk(snapshot))
     } else {
         error
     })
@@ -150,10 +139,10 @@ fn is_snapshot(input: &Package, file: &str, stem: &str) -> bool {
         || text.is_some_and(|text| String::from_utf8_lossy(&text).contains("parentFileNameHint"))
 }
 
-fn macs(vmx: &Vmx) -> Vec<Mac> {
+fn macs(vmx: &Vmx) -> Vec<Option<Mac>> {
     let present = (0..10).filter(|number| vmx.is_true(&format!("ethernet{number}.present")));
     present
-        .filter_map(|number| {
+        .map(|number| {
             let get = |key: &str| vmx.get(&format!("ethernet{number}.{key}"));
             get("generatedAddress")
                 .or_else(|| get("address"))?

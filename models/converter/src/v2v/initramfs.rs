@@ -1,11 +1,11 @@
-//! The initramfs of the default kernel gets the drivers of virtio, unless it has them.
+//! The initramfs of the default kernel gets the drivers of the new disk, unless it has them.
 //!
 //! The kernel unpacks archives that stand one after another, later files over earlier ones, so what is missing is put
-//! into an archive of its own behind the old ones. The tool runs the guest's own dracut instead; what counts, the modules
+//! into an archive of its own behind the old ones. The tools run the guest's own dracut or update-initramfs instead; what counts, the modules
 //! and their aliases inside, is the same.
 
-use super::Edits;
 use crate::ToolError;
+use crate::converted::Edits;
 use drylab_block::Limits;
 use drylab_catalog::Witness;
 use drylab_guest::edit::Editor;
@@ -13,8 +13,27 @@ use drylab_guest::inspect::{Initramfs, LinuxSystem, cpio_walk};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
-/// What the root disk needs on virtio.
-const NEEDED: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// Modules that the new disk needs, and the tool that puts them there.
+pub(crate) struct Wanted {
+    /// Names with `_`.
+    pub(crate) modules: &'static [&'static str],
+    /// Name of the tool in its messages.
+    pub(crate) tool: &'static str,
+    /// What the modules are for, in its messages.
+    pub(crate) disk: &'static str,
+    /// The row behind it.
+    pub(crate) quirk: &'static str,
+}
+
+/// For a disk on virtio.
+pub(crate) fn virtio(quirk: &'static str) -> Wanted {
+    Wanted {
+        modules: &["virtio_pci", "virtio_blk"],
+        tool: "virt-v2v",
+        disk: "virtio",
+        quirk,
+    }
+}
 
 fn plain(name: &str) -> String {
     name.replace('-', "_")
@@ -28,6 +47,7 @@ fn module_of(path: &str) -> Option<String> {
 /// Looks at the initramfs, and rewrites it when the drivers are missing.
 pub(crate) fn ready(
     system: &LinuxSystem,
+    wanted: &Wanted,
     editor: &mut Editor,
     edits: &mut Edits,
 ) -> Result<(), ToolError> {
@@ -39,13 +59,15 @@ pub(crate) fn ready(
         ));
         return Ok(());
     };
-    let missing: Vec<&str> = NEEDED
-        .into_iter()
+    let missing: Vec<&str> = wanted
+        .modules
+        .iter()
+        .copied()
         .filter(|name| !initramfs.modules.contains_key(*name) && !builtin(system, name))
         .collect();
     if missing.is_empty() {
-        let says = format!("{} are in it, kept as it is", NEEDED.join(" and "));
-        edits.made_at(Witness::file(&initramfs.path, 0, says), &["GQ67"]);
+        let says = format!("{} are in it, kept as it is", wanted.modules.join(" and "));
+        edits.made_at(Witness::file(&initramfs.path, 0, says), &[wanted.quirk]);
         return Ok(());
     }
     let Some(old) = editor.read(&initramfs.path)? else {
@@ -57,10 +79,11 @@ pub(crate) fn ready(
             missing.join(" and "),
             system.modules.path
         );
-        return Err(
-            ToolError::new("virt-v2v: the guest's kernel has no virtio drivers")
-                .because(Witness::file(&initramfs.path, 0, says)),
-        );
+        return Err(ToolError::new(format!(
+            "{}: the guest's kernel has no {} drivers",
+            wanted.tool, wanted.disk
+        ))
+        .because(Witness::file(&initramfs.path, 0, says)));
     };
     let mut bytes = old;
     while !bytes.len().is_multiple_of(4) {
@@ -71,7 +94,7 @@ pub(crate) fn ready(
     edits.made(
         &applied,
         &format!("made anew with {}", missing.join(", ")),
-        &["GQ67"],
+        &[wanted.quirk],
     );
     Ok(())
 }

@@ -1,8 +1,16 @@
 //! The domain that is defined at the end.
 
-use super::Options;
 use super::source::Source;
 use drylab_appliance::libvirt::{Disk, Domain, Graphics, Input, Interface, Os, Video};
+
+/// How the image files of a machine are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Images {
+    /// `NAME.img`, `NAME-1.img`: version 0.8.
+    Numbered,
+    /// `NAME-sda`, `NAME-sdb`: version 2.
+    Lettered,
+}
 
 /// What the guest is given: buses and models by what it has drivers for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +19,9 @@ pub(crate) struct Hardware {
     pub(crate) disk_prefix: &'static str,
     pub(crate) nic: &'static str,
     pub(crate) clock: &'static str,
+    /// Machine type; libvirt's default without.
+    pub(crate) machine: Option<&'static str>,
+    pub(crate) images: Images,
 }
 
 /// For guests that were made ready for it.
@@ -19,6 +30,8 @@ pub(crate) const VIRTIO: Hardware = Hardware {
     disk_prefix: "vd",
     nic: "virtio",
     clock: "utc",
+    machine: None,
+    images: Images::Numbered,
 };
 
 /// For guests the tool knows nothing of.
@@ -27,20 +40,26 @@ pub(crate) const DEFAULT: Hardware = Hardware {
     disk_prefix: "hd",
     nic: "rtl8139",
     clock: "utc",
+    machine: None,
+    images: Images::Numbered,
 };
 
-/// Name of the `number`-th disk in the guest; letters end at z, where nobody has come.
+/// Letter of the `number`-th disk; they end at z, where nobody has come.
+fn letter(number: usize) -> char {
+    ('a'..='z').nth(number).unwrap_or('z')
+}
+
+/// Name of the `number`-th disk in the guest.
 pub(crate) fn disk_name(hardware: Hardware, number: usize) -> String {
-    let letter = ('a'..='z').nth(number).unwrap_or('z');
-    format!("{}{letter}", hardware.disk_prefix)
+    format!("{}{}", hardware.disk_prefix, letter(number))
 }
 
 /// Name of the `number`-th image file.
-pub(crate) fn image_name(source: &Source, number: usize) -> String {
-    if number == 0 {
-        format!("{}.img", source.name)
-    } else {
-        format!("{}-{number}.img", source.name)
+pub(crate) fn image_name(name: &str, images: Images, number: usize) -> String {
+    match (images, number) {
+        (Images::Lettered, _) => format!("{name}-sd{}", letter(number)),
+        (Images::Numbered, 0) => format!("{name}.img"),
+        (Images::Numbered, _) => format!("{name}-{number}.img"),
     }
 }
 
@@ -49,22 +68,22 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 /// The domain.
-pub(crate) fn domain(source: &Source, hardware: Hardware, options: &Options) -> Domain {
+pub(crate) fn domain(source: &Source, hardware: Hardware, bridge: &str) -> Domain {
     let text = |text: &str| Some(text.to_owned());
     let disks = (0..source.disks.len()).map(|number| Disk {
         kind: "file".to_owned(),
         device: "disk".to_owned(),
         driver_name: text("qemu"),
         driver_type: text("raw"),
-        source: Some(image_name(source, number)),
+        source: Some(image_name(&source.name, hardware.images, number)),
         target: Some(disk_name(hardware, number)),
         bus: text(hardware.disk_bus),
         ..Disk::default()
     });
     let interfaces = source.macs.iter().map(|mac| Interface {
         kind: "bridge".to_owned(),
-        mac: Some(mac.to_string()),
-        source: Some(options.bridge.clone()),
+        mac: mac.map(|mac| mac.to_string()),
+        source: text(bridge),
         model: text(hardware.nic),
         ..Interface::default()
     });
@@ -77,6 +96,7 @@ pub(crate) fn domain(source: &Source, hardware: Hardware, options: &Options) -> 
         os: Os {
             kind: text("hvm"),
             arch: text("x86_64"),
+            machine: hardware.machine.map(str::to_owned),
             boot: words(&["hd"]),
             ..Os::default()
         },

@@ -1,16 +1,28 @@
-//! What is changed inside a guest of the Red Hat family.
+//! What is changed inside a Linux guest.
 
-use super::Edits;
+use super::domain::{VIRTIO, disk_name};
 use super::initramfs;
-use super::target::{VIRTIO, disk_name};
 use crate::ToolError;
+use crate::converted::Edits;
 use drylab_catalog::Witness;
 use drylab_filesystem::edit::Change;
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, LinuxSystem, LoaderKind};
 
-/// Distributions the tool takes for the family.
-const FAMILY: [&str; 6] = ["rhel", "centos", "scientific", "oracle", "fedora", "redhat"];
+/// Distributions taken for the Red Hat family by both versions.
+pub(crate) const RED_HAT: [&str; 6] =
+    ["rhel", "centos", "scientific", "oracle", "fedora", "redhat"];
+/// What the versions of the tool do differently.
+#[derive(Clone, Copy)]
+pub(crate) struct Habits {
+    /// The row that says that the guest is made ready for virtio.
+    pub(crate) ready: &'static str,
+    /// More than one `console=` ends the conversion (quirk GQ77).
+    pub(crate) one_console: bool,
+    /// Relabelling is left to the guest's first boot (quirk GQ79); otherwise it is done at once.
+    pub(crate) relabels_at_boot: bool,
+}
+
 /// What VMware Tools leave in a guest, as far as it is configuration.
 const TOOLS: [&str; 5] = [
     "/etc/vmware-tools/config",
@@ -26,30 +38,34 @@ const DISK_MODULES: [&str; 6] = [
     "mptspi", "mptsas", "mptscsih", "BusLogic", "pvscsi", "xenblk",
 ];
 
-/// Whether a distribution is of the family.
-pub(crate) fn is_family(name: &str) -> bool {
-    FAMILY.contains(&name)
-}
-
 /// Makes the guest ready for virtio.
 pub(crate) fn convert(
     guest: &Guest,
     system: &LinuxSystem,
+    habits: Habits,
     editor: &mut Editor,
     edits: &mut Edits,
 ) -> Result<(), ToolError> {
-    consoles(system, editor, edits)?;
+    consoles(system, habits, editor, edits)?;
     let disks = guest.disks.len();
-    remap(editor, edits, "/boot/grub/device.map", disks)?;
-    remap(editor, edits, "/etc/fstab", disks)?;
-    aliases(guest, editor, edits)?;
+    remap(editor, edits, "/boot/grub/device.map", disks, habits.ready)?;
+    remap(editor, edits, "/etc/fstab", disks, habits.ready)?;
+    aliases(guest, habits.ready, editor, edits)?;
     tools(editor, edits)?;
-    initramfs::ready(system, editor, edits)?;
-    autorelabel(editor, edits)
+    initramfs::ready(system, &initramfs::virtio(habits.ready), editor, edits)?;
+    if habits.relabels_at_boot {
+        autorelabel(editor, edits)?;
+    }
+    Ok(())
 }
 
 /// Xen's console becomes a serial one; a kernel with several consoles is too much for the tool.
-fn consoles(system: &LinuxSystem, editor: &mut Editor, edits: &mut Edits) -> Result<(), ToolError> {
+fn consoles(
+    system: &LinuxSystem,
+    habits: Habits,
+    editor: &mut Editor,
+    edits: &mut Edits,
+) -> Result<(), ToolError> {
     let Some(loader) = system
         .loader
         .as_ref()
@@ -63,11 +79,12 @@ fn consoles(system: &LinuxSystem, editor: &mut Editor, edits: &mut Edits) -> Res
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let kernel = |line: &str| line.trim_start().starts_with("kernel");
     for (number, line) in (1u32..).zip(text.lines()).filter(|(_, line)| kernel(line)) {
-        if line
-            .split_whitespace()
-            .filter(|word| word.starts_with("console="))
-            .count()
-            > 1
+        if habits.one_console
+            && line
+                .split_whitespace()
+                .filter(|word| word.starts_with("console="))
+                .count()
+                > 1
         {
             let says = "virt-v2v: Augeas error: Too many matches for path expression";
             return Err(ToolError::new(says)
@@ -127,6 +144,7 @@ fn remap(
     edits: &mut Edits,
     path: &str,
     disks: usize,
+    ready: &'static str,
 ) -> Result<(), ToolError> {
     let Some(bytes) = editor.read(path)? else {
         return Ok(());
@@ -170,13 +188,18 @@ fn remap(
     });
     if changed != text {
         let applied = editor.write(path, changed.into_bytes())?;
-        edits.made(&applied, "disk names became those of virtio", &["GQ67"]);
+        edits.made(&applied, "disk names became those of virtio", &[ready]);
     }
     Ok(())
 }
 
 /// Module aliases that name the drivers of the old hardware.
-fn aliases(guest: &Guest, editor: &mut Editor, edits: &mut Edits) -> Result<(), ToolError> {
+fn aliases(
+    guest: &Guest,
+    ready: &'static str,
+    editor: &mut Editor,
+    edits: &mut Edits,
+) -> Result<(), ToolError> {
     let folder = guest.tree.iter().map(|(path, _)| path.to_owned());
     let in_folder = folder.filter(|path| path.starts_with("/etc/modprobe.d/"));
     let paths: Vec<String> = in_folder.chain(["/etc/modprobe.conf".to_owned()]).collect();
@@ -202,11 +225,7 @@ fn aliases(guest: &Guest, editor: &mut Editor, edits: &mut Edits) -> Result<(), 
         });
         if changed != text {
             let applied = editor.write(&path, changed.into_bytes())?;
-            edits.made(
-                &applied,
-                "aliases of old drivers became virtio's",
-                &["GQ67"],
-            );
+            edits.made(&applied, "aliases of old drivers became virtio's", &[ready]);
         }
     }
     Ok(())

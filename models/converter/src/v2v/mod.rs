@@ -1,0 +1,77 @@
+//! What both versions of virt-v2v share: the source's configuration, the changes inside a guest, the domain at the end.
+
+pub(crate) mod domain;
+pub(crate) mod initramfs;
+pub(crate) mod linux;
+pub(crate) mod source;
+pub(crate) mod windows;
+
+use crate::ToolError;
+use crate::converted::Edits;
+use crate::{Converted, Power};
+use domain::Hardware;
+use drylab_appliance::{Package, libvirt};
+use drylab_block::Limits;
+use drylab_catalog::Witness;
+use drylab_guest::inspect::{Guest, GuestDisk, inspect};
+use source::Source;
+use std::sync::Arc;
+
+/// The disks as guests see them, and what is on them.
+pub(crate) fn inspected(source: &Source) -> Result<(Vec<GuestDisk>, Guest), ToolError> {
+    let disks: Vec<GuestDisk> = source
+        .disks
+        .iter()
+        .map(|(_, bytes)| GuestDisk::new(bytes.clone()))
+        .collect();
+    let guest = inspect(&disks, &Limits::DEFAULT).map_err(|error| {
+        ToolError::new("virt-v2v: No operating system could be detected inside this disk image.")
+            .because(Witness::disk("inspection", error.to_string()))
+    })?;
+    Ok((disks, guest))
+}
+
+/// The boot disk of a guest that has one.
+pub(crate) fn boot_disk(disks: &[GuestDisk]) -> Result<&GuestDisk, ToolError> {
+    disks
+        .first()
+        .ok_or_else(|| ToolError::new("virt-v2v: the guest has no disks"))
+}
+
+/// Domain and images, the boot disk after the edits.
+pub(crate) fn output(
+    source: &Source,
+    hardware: Hardware,
+    bridge: &str,
+    disk: GuestDisk,
+    mut notes: Vec<Witness>,
+    mut edits: Edits,
+) -> Result<Converted, ToolError> {
+    notes.append(&mut edits.notes);
+    let mut package = Package {
+        descriptor: format!("{}.xml", source.name),
+        ..Package::default()
+    };
+    for (number, (_, bytes)) in source.disks.iter().enumerate() {
+        let name = domain::image_name(&source.name, hardware.images, number);
+        let bytes = if number == 0 {
+            disk.bytes.clone()
+        } else {
+            bytes.clone()
+        };
+        package.disks.push(name.clone());
+        package.put(name, bytes);
+    }
+    let domain = domain::domain(source, hardware, bridge);
+    package.put(
+        package.descriptor.clone(),
+        Arc::new(libvirt::print(&domain)?),
+    );
+    Ok(Converted {
+        package,
+        disk,
+        notes,
+        edits: edits.edits,
+        copied_from: Power::Off,
+    })
+}
