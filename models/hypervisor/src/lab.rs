@@ -159,14 +159,6 @@ impl LabFile {
         Self::from_toml(Self::REPORT).expect("lab.toml is part of the program and holds a lab")
     }
 
-    /// Reads a lab file.
-    ///
-    /// # Errors
-    /// The parser's message.
-    pub fn from_toml(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string())
-    }
-
     /// The host that runs a product.
     #[must_use]
     pub fn host_of(&self, product: &ProductId) -> Option<&Host> {

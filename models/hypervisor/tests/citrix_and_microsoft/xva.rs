@@ -12,7 +12,7 @@ use drylab_hypervisor::importer::{
 };
 use std::sync::Arc;
 
-fn archive(guest: &str) -> (Machine, Package) {
+pub(crate) fn archive(guest: &str) -> (Machine, Package) {
     let machine = machine(XEN, guest);
     let disks = [disk(SIZE)];
     let package = xva_export(&exported(&machine, guest, &disks)).expect("an export");
