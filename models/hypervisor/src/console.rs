@@ -4,7 +4,7 @@ mod mac;
 mod parts;
 mod power;
 
-pub use mac::{MacPool, mac_pool};
+pub use mac::{MacPool, mac_pool, mac_pools_clash};
 pub use power::{CleanShutdown, clean_shutdown};
 
 use crate::facts::{Facts, Known, Missing};

@@ -16,6 +16,10 @@
 //! # Ok::<(), drylab_hypervisor::Missing>(())
 //! ```
 //!
+//! * [`console`]: making a machine, and switching it off. * [`exporter`], [`importer`]: one function for each thing a
+//!   person does there, over real packages. * [`Need`]: what such a step needs of its surroundings.
+//! * [`LabFile`]: hosts, shares, networks and consoles as one checked file.
+//!
 //! A fact is read through [`Facts`], which records that it was used; a mechanism that needs a fact nobody wrote down
 //! gets [`Missing`], and what depends on it cannot be assessed. Nothing here decides by a pair of products.
 

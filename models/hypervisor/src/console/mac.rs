@@ -3,7 +3,7 @@
 use super::{Why, because};
 use crate::facts::{Facts, Known, Missing};
 use crate::lab::Host;
-use drylab_catalog::Mac;
+use drylab_catalog::{Mac, Witness};
 
 /// The 256 addresses a Hyper-V host hands out: 00:15:5D, the last two octets of its IPv4 address, a byte that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,28 @@ pub fn mac_pool(facts: &Facts<'_>, host: &Host) -> Result<Option<Known<MacPool>>
         witness: prefix.witness,
         quirk: prefix.quirk,
     }))
+}
+
+/// Why two hosts hand out the same addresses; `None` when they do not.
+///
+/// # Errors
+/// As [`mac_pool`].
+pub fn mac_pools_clash(
+    facts: &Facts<'_>,
+    one: &Host,
+    other: &Host,
+) -> Result<Option<Vec<Witness>>, Missing> {
+    let (Some(ours), Some(theirs)) = (mac_pool(facts, one)?, mac_pool(facts, other)?) else {
+        return Ok(None);
+    };
+    if ours.value != theirs.value {
+        return Ok(None);
+    }
+    let says = format!("addresses {} and {} end alike", one.address, other.address);
+    let hosts = format!("hosts {} and {}", one.name, other.name);
+    let mut why = vec![Witness::lab(hosts, says), Witness::quirk("HQ76")];
+    why.extend(ours.chain());
+    Ok(Some(why))
 }
 
 /// A drawn address: a vendor's prefix and three random octets; or the `number`-th of the host's pool from a drawn one

@@ -8,12 +8,13 @@ use drylab_appliance::{Package, hyperv};
 use drylab_block::{Limits, ReadAt, content_id};
 use drylab_catalog::Machine;
 use drylab_hypervisor::Host;
+use drylab_hypervisor::console::mac_pools_clash;
 use drylab_hypervisor::exporter::hyperv_export;
 use drylab_hypervisor::importer::{ReadError, Reading, Verdict, hyperv_import, hyperv_new_machine};
 use drylab_image::{Target, VhdOptions, VmdkOptions, open};
 use std::sync::Arc;
 
-fn folder(guest: &str) -> (Machine, Package) {
+pub(crate) fn folder(guest: &str) -> (Machine, Package) {
     let machine = machine(HYPERV, guest);
     let disks = [disk(SIZE)];
     let package = hyperv_export(&exported(&machine, guest, &disks), &convert).expect("an export");
@@ -31,7 +32,7 @@ fn by_hand(file: Arc<dyn ReadAt>) -> Result<Reading, ReadError> {
     hyperv_new_machine(&product(HYPERV).facts(), &package, &operator("centos-6.3"))
 }
 
-fn dynamic(bytes: u64) -> Arc<dyn ReadAt> {
+pub(crate) fn dynamic(bytes: u64) -> Arc<dyn ReadAt> {
     convert(&disk(bytes), &Target::VhdDynamic(VhdOptions::default())).expect("a VHD")
 }
 
@@ -79,9 +80,17 @@ fn a_dynamic_address_of_another_host_is_drawn_anew_and_a_static_one_stays() {
 #[test]
 fn two_hosts_with_equal_last_octets_hand_out_the_same_addresses() {
     let (_, package) = folder("ubuntu-12.04");
+    let facts = product(HYPERV);
+    let clash = |other: &Host| {
+        let found = mac_pools_clash(&facts.facts(), &host(HYPERV), other).expect("facts");
+        found.is_some_and(|why| cites(&why, "HQ76"))
+    };
     let mut twin = host(HYPERV);
     let [_, _, third, fourth] = twin.address.octets();
+    twin.address = [10, 20, third, fourth ^ 1].into();
+    assert!(!clash(&twin));
     twin.address = [192, 168, third, fourth].into();
+    assert!(clash(&twin));
     let reading = import(&twin, &package, "ubuntu-12.04").expect("a reading");
     assert!(
         reading.request.nics[0].mac.is_some(),

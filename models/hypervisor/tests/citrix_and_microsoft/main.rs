@@ -1,6 +1,7 @@
 //! XenServer with XenCenter and Hyper-V with its Manager: machines, exports and imports, by the real descriptors.
 
 mod console;
+mod facts;
 mod hyperv;
 mod ovf;
 mod rules;

@@ -12,13 +12,13 @@ fn size(number: u64) -> u64 {
 }
 
 /// An item of an OVF: resource type and other elements.
-fn item(kind: u32, id: &str, rest: &str) -> String {
+pub(crate) fn item(kind: u32, id: &str, rest: &str) -> String {
     format!(
         "<Item><rasd:InstanceID>{id}</rasd:InstanceID>{rest}<rasd:ResourceType>{kind}</rasd:ResourceType></Item>"
     )
 }
 
-fn hard_disk(number: u64, parent: &str, name: &str, rest: &str) -> String {
+pub(crate) fn hard_disk(number: u64, parent: &str, name: &str, rest: &str) -> String {
     let parent = match parent {
         "" => String::new(),
         id => format!("<rasd:Parent>{id}</rasd:Parent>"),
@@ -29,10 +29,10 @@ fn hard_disk(number: u64, parent: &str, name: &str, rest: &str) -> String {
     item(17, &format!("1{number:02}"), &rest)
 }
 
-const MEMORY: &str = "<Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>1024</rasd:VirtualQuantity></Item>";
-const SYSTEM: &str = "<System><vssd:InstanceID>0</vssd:InstanceID><vssd:VirtualSystemIdentifier>vm</vssd:VirtualSystemIdentifier><vssd:VirtualSystemType>vmx-07</vssd:VirtualSystemType></System>";
+pub(crate) const MEMORY: &str = "<Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>1024</rasd:VirtualQuantity></Item>";
+pub(crate) const SYSTEM: &str = "<System><vssd:InstanceID>0</vssd:InstanceID><vssd:VirtualSystemIdentifier>vm</vssd:VirtualSystemIdentifier><vssd:VirtualSystemType>vmx-07</vssd:VirtualSystemType></System>";
 
-fn package_of(attributes: &str, system: &str, items: &str, disks: u64) -> Package {
+pub(crate) fn package_of(attributes: &str, system: &str, items: &str, disks: u64) -> Package {
     let numbers = 1..=disks;
     let files: String = numbers
         .clone()

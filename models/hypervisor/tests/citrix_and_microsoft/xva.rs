@@ -12,7 +12,7 @@ use drylab_hypervisor::importer::{
 };
 use std::sync::Arc;
 
-fn archive(guest: &str) -> (Machine, Package) {
+pub(crate) fn archive(guest: &str) -> (Machine, Package) {
     let machine = machine(XEN, guest);
     let disks = [disk(SIZE)];
     let package = xva_export(&exported(&machine, guest, &disks)).expect("an export");
@@ -101,4 +101,21 @@ fn a_damaged_block_and_an_old_archive_are_refused() {
     let mut nothing = package.clone();
     nothing.put(package.descriptor.clone(), Arc::new(vec![0u8; 4096]));
     assert!(read(&nothing, "centos-6.3", &XvaOptions::default()).is_err());
+}
+
+#[test]
+fn an_archive_of_version_1_is_refused_by_name() {
+    let records: &[u8] = b"<appliance version=\"0.1\"><vm name=\"vm\"/></appliance>";
+    let sink = drylab_block::SparseBytes::default();
+    drylab_appliance::ova::write_ova(&[("ova.xml".to_owned(), &records)], &sink).expect("a tar");
+    let mut package = Package {
+        descriptor: "vm.xva".to_owned(),
+        ..Package::default()
+    };
+    package.put("vm.xva", Arc::new(sink));
+    let reading = read(&package, "centos-6.3", &XvaOptions::default());
+    assert!(
+        reading.is_err() && cites(&all(&reading), "GQ141"),
+        "{reading:?}"
+    );
 }

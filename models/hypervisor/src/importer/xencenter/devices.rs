@@ -202,8 +202,8 @@ impl Placing<'_> {
                 Some(resource) => resource.contains(id),
                 None => item.instance_id.contains(id),
             };
-            let declared = envelope.disks.iter().filter(|disk| names(&disk.disk_id));
-            let declared = declared.last().map(|disk| disk.bootable == Some(true));
+            let mut declared = envelope.disks.iter().filter(|disk| names(&disk.disk_id));
+            let declared = declared.next_back().map(|disk| disk.bootable == Some(true));
             let at_first = item.address_on_parent.as_deref() == Some("0")
                 && [resource::DISK, resource::STORAGE_EXTENT].contains(&item.resource_type);
             let first_image =
