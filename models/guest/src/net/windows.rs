@@ -5,6 +5,7 @@
 //! ```text
 //! SYSTEM\ControlSet00n\Enum\PCI\VEN_8086&DEV_100F&SUBSYS_075015AD&REV_01\4&3ad87e0a&0&0888
 //!     HardwareID, LocationInformation "…;(2,1,0)", Service "E1G60", Driver "{4d36e972-…}\0007"
+//! SYSTEM\ControlSet00n\Enum\{VMBUS,XEN,XENBUS,XENVIF}\…                             the same, without a location
 //! SYSTEM\ControlSet00n\Control\Class\{4d36e972-e325-11ce-bfc1-08002be10318}\0007   NetCfgInstanceId "{GUID}"
 //! SYSTEM\ControlSet00n\Services\Tcpip\Parameters\Interfaces\{GUID}                 EnableDHCP, IPAddress, …
 //! SYSTEM\ControlSet00n\Services\SharedAccess\Parameters\FirewallPolicy             profiles and rules

@@ -14,7 +14,8 @@ pub(super) fn is_same(adapter: &WindowsAdapter, model: &Device, nic: &Nic) -> bo
     {
         return false;
     }
-    // PCI Express has a serial number, made of the address; what is not on PCI is told by its address, too.
+    // PCI Express has a serial number, made of the address. On VMBus and Xen's bus the host gives each adapter an
+    // identity of its own, which a machine here does not carry: its address stands for it.
     let Some(slot) = nic.slot.filter(|_| !model.express) else {
         return adapter
             .instance

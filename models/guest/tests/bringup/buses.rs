@@ -235,7 +235,7 @@ fn the_legacy_adapter_is_driven_by_tulip_and_then_the_mac_rules_decide() {
     let mut cured = tree(&guest);
     without_hwaddr(&mut cured);
     cured.write(RULES, Vec::new());
-    let report = changed(&guest, cured, &[legacy.clone()], 0);
+    let report = changed(&guest, cured, std::slice::from_ref(&legacy), 0);
     assert_eq!((name(&report), report.primary().is_some()), ("eth0", true));
     let report = start(&golden(UBUNTU, "esxi-5.0.0"), None, legacy, &mut lab());
     assert_eq!(report.interfaces[0].driver.as_deref(), Some("tulip"));

@@ -1,7 +1,7 @@
 //! Xen: what kernels and drivers unplug, what pygrub starts, and what a guest that lived there leaves elsewhere.
 
 use crate::support::{
-    CENTOS, Golden, LIMITS, SOURCES, UBUNTU, WINDOWS, machine, machine_with, without,
+    CENTOS, Golden, LIMITS, SOURCES, UBUNTU, WINDOWS, XEN, machine, machine_with, without,
 };
 use drylab_catalog::{Controller, Firmware, Machine, Nic, Place};
 use drylab_guest::boot::{BootReport, boot};
@@ -68,6 +68,10 @@ fn failed(report: &BootReport) -> &str {
 fn linux_on_xen_hvm_works_on_the_twins_of_emulated_disk_and_adapter() {
     for source in SOURCES {
         for guest in [CENTOS, UBUNTU] {
+            // CentOS was installed on XenServer as a PV guest: it has no boot loader.
+            if (guest, source) == (CENTOS, XEN) {
+                continue;
+            }
             let report = boot(&Golden::new(guest, source).inspect(), &hvm(1));
             assert!(report.reached, "{guest} {source}: {:#?}", report.cause);
             assert_eq!(report.disk_names, [(0, "xvda".to_owned())]);
@@ -300,6 +304,34 @@ fn a_pv_guest_needs_a_boot_loader_and_a_native_kernel_elsewhere() {
         (failed(&report), quirks(&report.cause)),
         ("kernel", vec!["GQ41"])
     );
+}
+
+#[test]
+fn centos_as_installed_on_xenserver_boots_as_pv_and_elsewhere_once_it_has_a_boot_loader() {
+    use drylab_block::ReadAt;
+    let golden = || Golden::new(CENTOS, XEN);
+    let report = boot(&golden().inspect(), &pv());
+    assert!(report.reached, "{:#?}", report.cause);
+    assert!(!quirks(&report.notes).contains(&"GQ42"));
+    let loader = Golden::new(CENTOS, "esxi-5.0.0").disk.bytes;
+    let (mut record, mut behind) = (vec![0; 440], vec![0; 62 * 512]);
+    loader.read_at(0, &mut record).expect("it reads");
+    loader.read_at(512, &mut behind).expect("it reads");
+    let installed = golden().patched(0, &record).patched(512, &behind).inspect();
+    for target in [
+        hvm(1),
+        machine("piix4-ide-hyperv"),
+        machine("lsilogic"),
+        machine("virtio-blk"),
+    ] {
+        let report = boot(&golden().inspect(), &target);
+        assert_eq!(
+            (failed(&report), quirks(&report.cause)),
+            ("firmware", vec!["GQ40"])
+        );
+        let report = boot(&installed, &target);
+        assert!(report.reached, "{:#?}", report.cause);
+    }
 }
 
 #[test]
