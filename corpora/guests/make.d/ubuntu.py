@@ -20,6 +20,11 @@ KERNEL, VERMAGIC = kmod.KERNELS["u12"]
 SOURCES = {
     "esxi-5.0.0": {"address": "10.20.0.136", "cdrom": ("VMware_Virtual_IDE_CDROM_Drive", "pci-0000:00:07.1-scsi-1:0:0:0")},
     "kvm-centos-6.3": {"address": "10.20.0.159", "cdrom": ("QEMU_DVD-ROM", "pci-0000:00:01.1-scsi-1:0:0:0")},
+    # HVM with front ends: the emulated disk was unplugged for its twin, the CD-ROM drive (hdd) stayed.
+    "xenserver-6.0.2": {
+        "address": "10.20.0.142", "disk": "xvda", "cdrom": ("QEMU_DVD-ROM", "pci-0000:00:01.1-scsi-1:0:1:0"),
+    },
+    "hyperv-2008r2": {"address": "10.20.0.152", "cdrom": ("Msft_Virtual_CD_ROM", "pci-0000:00:07.1-scsi-1:0:0:0")},
 }
 
 GRUB_CFG = f"""# Boot menu of the golden guest, in the form grub-mkconfig writes.
@@ -156,7 +161,7 @@ def source_files(tree, source):
         cdrom = f"# {model} ({path})\n" + "".join(
             f'SUBSYSTEM=="block", ENV{{ID_CDROM}}=="?*", ENV{{ID_PATH}}=="{path}", SYMLINK+="{link}", '
             'ENV{GENERATED}="1"\n' for link in ("cdrom", "cdrw", "dvd", "dvdrw"))
-    # No 70-persistent-net.rules: this generator skips VMware's and KVM's addresses.
+    # No 70-persistent-net.rules: this generator skips VMware's, KVM's and Hyper-V's addresses and what is on Xen's bus.
     tree.file("etc/udev/rules.d/70-persistent-cd.rules", cdrom)
     tree.file("var/lib/dhcp/dhclient.eth0.leases", leases)
 
@@ -248,7 +253,9 @@ def root_tree(modules, source):
     tree.file("boot/grub/grubenv", "# GRUB Environment Block\n".ljust(1024, "#"))
     for name in ("boot.img", "core.img"):
         tree.file(f"boot/grub/{name}", f"Golden guest: stands for GRUB 1.99 {name}; the marker GRUB is all a reader needs.\n")
-    for path, content in sorted(TEXTS.items()):
+    drive = source.get("disk", "sda") if source else "sda"
+    texts = TEXTS | {"etc/fstab": TEXTS["etc/fstab"].replace("/dev/sda", f"/dev/{drive}")}
+    for path, content in sorted(texts.items()):
         tree.file(path, content)
     for path in ("sbin/init", "sbin/ifup", "sbin/dhclient", "sbin/dhclient-script", "sbin/udevd", "sbin/resolvconf",
                  "bin/bash", "bin/dash", "lib/udev/write_net_rules", "usr/bin/dpkg", "usr/bin/test", "usr/sbin/ufw"):

@@ -167,7 +167,9 @@ def software():
 def used(reg, infs, name, tag, path, keep_package=False):
     """A boot driver whose device was there at installation: the real hive's state of such a driver."""
     key = f"{CS}\\services\\{name}"
-    values = {"ImagePath": expand(path), "Start": dword(0), "Tag": dword(tag)}
+    values = {"ImagePath": expand(path), "Start": dword(0)}
+    if tag is not None:
+        values["Tag"] = dword(tag)
     if not keep_package:
         values["DriverPackageId"] = GONE
     reg.set(key, values)

@@ -66,6 +66,18 @@ def channel(parent, index, chip):
                   [chip, "Internal_IDE_Channel"], ["*PNP0600"], f"Channel {index}")
 
 
+def vmbus(guid, instance, service, kind, number, inf, desc):
+    """A channel of VMBus: one id, the GUID of its class."""
+    name = f"VMBUS\\{guid}"
+    return Device(f"{name}\\{instance}", service, kind, number, inf, desc, [name], [])
+
+
+def of_address(mac):
+    """Instance made of a MAC address, in the form in which a serial number of PCI Express is (drylab_guest's)."""
+    a, b, c, d, e, f = mac.upper().split(":")
+    return f"FF{c}{b}{a}{f}{e}{d}FE00"
+
+
 def drive(bus, name, instance, service, kind, inf, desc, generic, where):
     return Device(f"{bus}\\{name}\\{instance}", service, kind, 0, inf, desc, [f"{bus}\\{name}", generic], [generic], where)
 
@@ -110,9 +122,54 @@ SOURCES = {
                  ("atapi", 33, "system32\\drivers\\atapi.sys", True)],
         "seen": ["PCI#VEN_8086&DEV_7010"],
     },
+    # Without XenServer Tools: the emulated devices only.
+    "xenserver-6.0.2": {
+        "address": "10.20.0.143", "mac": "7a:c4:31:e9:5b:8f", "guid": "{7B1D4E0A-52C3-4F68-9D17-3A5E8C20B143}",
+        "profile": "{4E2A9C31-6D58-4B07-A1F3-90D7C5B2E143}", "nic": lambda: pci(
+            "10EC", "8139", "00015853", "20", "020000", "3&267a616a&0&20", "0,4,0", "RTL8023x64", "Net", 7,
+            "netrtl64.inf", "Realtek RTL8139C+ Fast Ethernet NIC", 0x04),
+        "devices": lambda: [
+            pci("8086", "7010", "00015853", "00", "010180", "3&267a616a&0&09", "0,1,1", "intelide", "hdc", 0,
+                "mshdc.inf", "Intel(R) 82371SB PCI Bus Master IDE Controller"),
+            channel("4&1f7bc3a2&0", 0, "Intel-PIIX3"), channel("4&1f7bc3a2&0", 1, "Intel-PIIX3"),
+            drive("IDE", "DiskQEMU_HARDDISK___________________________0.10.2__", "5&1c2a8f34&0&0.0.0", "disk", "DiskDrive",
+                  "disk.inf", "Disk drive", "GenDisk", "Channel 0, Target 0, Lun 0"),
+            drive("IDE", "CdRomQEMU_QEMU_DVD-ROM_____________________0.10.2__", "5&2b6d90e1&0&1.1.0", "cdrom", "CDROM",
+                  "cdrom.inf", "CD-ROM Drive", "GenCdRom", "Channel 1, Target 1, Lun 0"),
+        ],
+        "boot": [("intelide", 4, "system32\\drivers\\intelide.sys", False),
+                 ("atapi", 33, "system32\\drivers\\atapi.sys", True)],
+        "seen": ["PCI#VEN_8086&DEV_7010"],
+    },
+    # The SCSI controller is the one that the wizard gives every machine; nothing is on it.
+    "hyperv-2008r2": {
+        "address": "10.20.0.153", "mac": "00:15:5d:00:0d:02", "guid": "{7B1D4E0A-52C3-4F68-9D17-3A5E8C20B153}",
+        "profile": "{4E2A9C31-6D58-4B07-A1F3-90D7C5B2E153}", "nic": lambda: vmbus(
+            "{f8615163-df3e-46c5-913f-f2d2f965ed0e}", of_address("00:15:5d:00:0d:02"), "netvsc", "Net", 7,
+            "wnetvsc.inf", "Microsoft Virtual Machine Bus Network Adapter"),
+        "devices": lambda: [
+            pci("8086", "7111", "00000000", "01", "010180", "3&267a616a&0&39", "0,7,1", "intelide", "hdc", 0,
+                "mshdc.inf", "Intel(R) 82371AB/EB PCI Bus Master IDE Controller"),
+            channel("4&10bf2f88&0", 0, "Intel-PIIX4"), channel("4&10bf2f88&0", 1, "Intel-PIIX4"),
+            drive("IDE", "DiskVirtual_HD______________________________1.1.0___", "5&35dc7040&0&0.0.0", "disk", "DiskDrive",
+                  "disk.inf", "Disk drive", "GenDisk", "Channel 0, Target 0, Lun 0"),
+            drive("IDE", "CdRomMsft_Virtual_CD/ROM_____________________1.0_____", "5&cfb56de&0&1.0.0", "cdrom", "CDROM",
+                  "cdrom.inf", "CD-ROM Drive", "GenCdRom", "Channel 1, Target 0, Lun 0"),
+            Device("ACPI\\VMBus\\0", "vmbus", "System", 0, "wvmbus.inf", "Virtual Machine Bus", ["ACPI\\VMBus"], []),
+            vmbus("{ba6163d9-04a1-4d29-b605-72e2ffb1dc7f}", "5&2d8f1c07&0&00", "storvsc", "SCSIAdapter", 0,
+                  "wstorvsc.inf", "Microsoft Virtual Machine Bus Storage Controller"),
+        ],
+        "boot": [("intelide", 4, "system32\\drivers\\intelide.sys", False),
+                 ("atapi", 33, "system32\\drivers\\atapi.sys", True),
+                 ("vmbus", None, "system32\\drivers\\vmbus.sys", False),
+                 ("storvsc", None, "system32\\drivers\\storvsc.sys", False)],
+        "seen": ["PCI#VEN_8086&DEV_7111", "ACPI#VMBus", "VMBUS#{ba6163d9-04a1-4d29-b605-72e2ffb1dc7f}"],
+    },
 }
 
-NIC_SERVICES = {"E1G60": ("E1G6032E.sys", 22), "RTL8023x64": ("Rtnic64.sys", 23)}
+NIC_SERVICES = {"E1G60": ("E1G6032E.sys", 22), "RTL8023x64": ("Rtnic64.sys", 23), "netvsc": ("netvsc60.sys", 24)}
+# NDIS's numbers of the buses (INTERFACE_TYPE): what an adapter's INF writes into BusType.
+PCI_BUS, PNP_BUS = 5, 15
 
 
 def system(source, infs):
@@ -132,13 +189,14 @@ def system(source, infs):
 def network(reg, source):
     nic, guid = source["nic"](), source["guid"]
     binary_name, tag = NIC_SERVICES[nic.service]
+    bus = PCI_BUS if nic.path.startswith("PCI\\") else PNP_BUS
     reg.set(f"{CS}\\services\\{nic.service}", {
         "DisplayName": sz(nic.desc + " Driver"), "ErrorControl": dword(1), "Group": sz("NDIS"),
         "ImagePath": expand(f"system32\\DRIVERS\\{binary_name}"), "NdisMajorVersion": dword(6), "NdisMinorVersion": dword(0),
         "Start": dword(3), "Tag": dword(tag), "Type": dword(1)})
     instance = f"{nic.path}"
     nic.write(reg, **{"*IfType": dword(6), "*MediaType": dword(0), "*PhysicalMediaType": dword(14),
-                      "Characteristics": dword(0x84), "BusType": sz("5"), "ComponentId": sz(nic.matching()),
+                      "Characteristics": dword(0x84), "BusType": sz(str(bus)), "ComponentId": sz(nic.matching()),
                       "DeviceInstanceID": sz(instance), "NetCfgInstanceId": sz(guid), "NetLuidIndex": dword(6),
                       "NewDeviceInstall": dword(1)})
     reg.set(f"{CS}\\Control\\Network\\{NET}\\{guid}\\Connection", {

@@ -8,11 +8,11 @@ use std::process::Command;
 type Done = Result<(), Box<dyn std::error::Error>>;
 
 pub fn write() -> Done {
+    let scratch = root().join("fuzz/target/seed");
+    std::fs::create_dir_all(&scratch)?;
     tables()?;
     cpio()?;
     vmdk()?;
-    let scratch = root().join("fuzz/target/seed");
-    std::fs::create_dir_all(&scratch)?;
     ext(&scratch)
 }
 
@@ -180,10 +180,39 @@ fn cpio() -> Done {
     ]
     .concat();
     keep("initramfs", "bare", &main)?;
-    let mut both = early;
+    let mut both = early.clone();
     both.resize(both.len().next_multiple_of(512), 0);
     both.extend(&main);
     keep("initramfs", "behind-microcode", &both)?;
+    for (program, arguments, name) in [
+        ("xz", ["-k", "-f", "--check=crc32"].as_slice(), "xz"),
+        (
+            "xz",
+            &["-k", "-f", "--x86", "--lzma2=dict=1MiB", "--check=sha256"],
+            "xz-x86",
+        ),
+        ("zstd", &["-q", "-f", "-19"], "zst"),
+        ("zstd", &["-q", "-f", "-1", "--no-check"], "zst-fast"),
+    ] {
+        packed(program, arguments, name, &early, &main)?;
+    }
+    Ok(())
+}
+
+/// An archive as a packer packs it, behind one with microcode.
+fn packed(program: &str, arguments: &[&str], name: &str, early: &[u8], main: &[u8]) -> Done {
+    let plain = root().join("fuzz/target/seed/initramfs");
+    std::fs::write(&plain, main)?;
+    let path = plain.to_str().ok_or("a path that is no text")?;
+    let all: Vec<&str> = arguments.iter().copied().chain([path]).collect();
+    if !run(program, &all) {
+        return Ok(());
+    }
+    let suffix = if program == "xz" { "xz" } else { "zst" };
+    let mut bytes = early.to_vec();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes.extend(std::fs::read(format!("{path}.{suffix}"))?);
+    keep("initramfs", name, &bytes)?;
     Ok(())
 }
 

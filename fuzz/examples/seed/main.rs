@@ -2,7 +2,7 @@
 //!
 //! Seeds of at most 64,000 bytes go to `corpora/fuzz/<target>/` and are committed; larger ones to `fuzz/made/<target>/`
 //! and are not. They come from our own writers, from the golden guests and, where they are installed, from mke2fs,
-//! mkntfs and qemu-img. Texts are ours.
+//! mkntfs, qemu-img, xz and zstd. Texts are ours.
 
 mod disks;
 mod golden;

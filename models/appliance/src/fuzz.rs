@@ -112,11 +112,10 @@ pub fn xva(data: &[u8]) {
 
 /// Writes what was read, twice.
 fn again(archive: &Xva) {
-    let disks: Vec<(&str, &dyn ReadAt)> = archive
-        .disks
-        .iter()
-        .map(|disk| (disk.id(), disk as &dyn ReadAt))
-        .collect();
+    let mut disks: Vec<(&str, &dyn ReadAt)> = Vec::new();
+    for disk in &archive.disks {
+        disks.push((disk.id(), disk));
+    }
     let sink = SparseBytes::new(0);
     if xva::write(&archive.appliance, &disks, &sink).is_err() {
         return;

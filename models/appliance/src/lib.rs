@@ -18,9 +18,11 @@
 //! ```
 //!
 //! * [`ovf`]: envelopes of OVF 0.9 and 1.x into a dialect-neutral model with the line of everything; a printer and
-//!   the exporter's dialect of vSphere 5.0.
+//!   the exporters' dialects of vSphere 5.0, XenCenter and XenConvert.
 //! * [`ova`]: the tar around it, indexed and never extracted; [`manifest`]: the digests beside it.
 //! * [`libvirt`]: domain XML as virt-manager 0.9 writes it; [`vmx`]: the configuration file of VMware.
+//! * [`xva`]: XenServer's archive of records and blocks, disks read in place; [`hyperv`]: the folder that Hyper-V 2008 R2
+//!   exports and imports once.
 //! * [`units`]: the programmatic units of DSP0004; [`href`](mod@href): which names may be followed.
 //! * [`xml`]: what all XML readers share: bounds, encodings, lines.
 //!

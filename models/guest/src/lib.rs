@@ -22,7 +22,7 @@
 //! Outcomes follow from bytes: a driver is there because its module is in the initramfs or its service starts at
 //! boot, a name because a rule gives it. Nothing here knows hypervisors, and nothing is looked up by pairs of them.
 //!
-//! What it does not do: initramfs archives other than cpio and gzip, EFI loaders, GPT, XFS, FAT, encrypted roots,
+//! What it does not do: initramfs archives in lzma, lz4, lzo and bzip2, EFI loaders, GPT, XFS, FAT, encrypted roots,
 //! Windows' `DriverDatabase` (NT 6.2 and later). These are said, not guessed: an outcome that rests on one is listed
 //! as unassessed or the disk is refused.
 

@@ -1,5 +1,7 @@
 //! Guests against the lab's network, packet by packet.
 
+#[path = "bringup/buses.rs"]
+mod buses;
 #[path = "bringup/golden.rs"]
 mod golden;
 #[path = "bringup/laws.rs"]

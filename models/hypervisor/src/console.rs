@@ -1,12 +1,15 @@
 //! Making a machine at a console: what the wizard chooses when nobody chooses otherwise.
 
+mod mac;
+mod parts;
+mod power;
+
+pub use mac::{MacPool, mac_pool};
+pub use power::{CleanShutdown, clean_shutdown};
+
 use crate::facts::{Facts, Known, Missing};
 use crate::lab::Host;
-use drylab_catalog::device::{Bus, Class, device};
-use drylab_catalog::{
-    Cdrom, Clock, Controller, Cpu, Disk, Firmware, Mac, Machine, Memory, Nic, PciAddress, Smbios,
-    Witness,
-};
+use drylab_catalog::{Clock, Firmware, Mac, Machine, Smbios, Witness};
 
 /// A disk to attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,34 @@ pub struct NicRequest {
     pub model: Option<String>,
     /// Address; `None` lets the console draw one.
     pub mac: Option<Mac>,
+    /// Network it is connected to; `None` for the product's own.
+    pub network: Option<String>,
+}
+
+/// What kind of machine it is on a product that has both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The guest's kernel knows that it is a guest: no firmware, no emulated device.
+    Paravirtual,
+    /// A whole PC is shown.
+    Hvm,
+}
+
+impl Mode {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Paravirtual => "pv",
+            Self::Hvm => "hvm",
+        }
+    }
+
+    /// For people.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Paravirtual => "a kernel that pygrub finds",
+            Self::Hvm => "by its BIOS",
+        }
+    }
 }
 
 /// What a person (or an importer) asks the console for. `None` leaves the choice to the console.
@@ -45,6 +76,8 @@ pub struct Request {
     pub uuid: Option<String>,
     /// Whether the real-time clock counts local time.
     pub clock: Option<Clock>,
+    /// Paravirtual or not; products that have one kind only do not ask.
+    pub mode: Option<Mode>,
 }
 
 impl Request {
@@ -66,6 +99,7 @@ impl Request {
             nics: vec![NicRequest::default()],
             uuid: None,
             clock: None,
+            mode: None,
         }
     }
 }
@@ -84,7 +118,8 @@ pub struct Draws {
 pub struct Made {
     /// The machine.
     pub machine: Machine,
-    /// Reasons by part: `nic`, `controller`, `cpu`, `clock-rate`, `vcpus`, `memory`, `mac`, `clock`, `slot`, `disks`.
+    /// Reasons by part: `nic`, `controller`, `cpu`, `clock-rate`, `vcpus`, `memory`, `mac`, `clock`, `slot`, `disks`,
+    /// `mode`.
     pub why: Vec<(&'static str, Witness)>,
 }
 
@@ -123,36 +158,43 @@ pub fn create(
 ) -> Result<Made, Missing> {
     let mut why = Vec::new();
     let choice = os_choice(facts, &request.guest)?;
-    let default = |part: &str| facts.text(&format!("default.{}.{part}", choice.value));
-    let mut chosen = |part: &'static str| -> Result<String, Missing> {
-        let known = default(part)?;
+    let mode = mode(facts, &choice, request.mode, &mut why)?;
+    let by_template = format!("default.{}", choice.value);
+    let by_mode = mode.map(|mode| format!("mode.{}", mode.key()));
+    let devices = by_mode.as_ref().unwrap_or(&by_template);
+    let mut chosen = |part: &'static str, prefix: &str| -> Result<String, Missing> {
+        let known = facts.text(&format!("{prefix}.{part}"))?;
         because(&mut why, part, &choice);
         because(&mut why, part, &known);
         Ok(known.value.to_owned())
     };
-    let default_controller = match request.disks.iter().all(|disk| disk.controller.is_some()) {
+    let is_paravirtual = mode == Some(Mode::Paravirtual);
+    let all_placed = request.disks.iter().all(|disk| disk.controller.is_some());
+    let default_controller = match all_placed && !is_paravirtual {
         true => None,
-        false => Some(chosen("controller")?),
+        false => Some(chosen("controller", devices)?),
     };
     let default_nic = match request.nics.iter().all(|nic| nic.model.is_some()) {
         true => None,
-        false => Some(chosen("nic")?),
+        false => Some(chosen("nic", devices)?),
     };
     let clock = match request.clock {
         Some(clock) => clock,
-        None if chosen("clock")? == "localtime" => Clock::Localtime,
+        None if chosen("clock", &by_template)? == "localtime" => Clock::Localtime,
         None => Clock::Utc,
     };
-    let cpu = cpu(facts, host, request.vcpus, &mut why)?;
-    let memory = memory(facts, request.memory_mib, &mut why)?;
-    let (controllers, disks, cdroms) = storage(
+    let cpu = parts::cpu(facts, host, request.vcpus, &mut why)?;
+    let memory = parts::memory(facts, request.memory_mib, &mut why)?;
+    let (controllers, disks, cdroms) = parts::storage(
         facts,
         default_controller.as_deref(),
+        is_paravirtual,
         &request.disks,
         &mut why,
     )?;
-    let nics = nics(
+    let nics = parts::nics(
         facts,
+        host,
         default_nic.as_deref(),
         &request.nics,
         draws.mac,
@@ -177,23 +219,18 @@ pub fn create(
             format!("{} disks asked for", request.disks.len()),
         ),
     ));
-    let text = |key: &str| facts.text(key).map(|known| known.value.to_owned());
+    let shown = shown(facts, mode)?;
     let machine = Machine {
         product: facts.product().id.clone(),
         name: request.name.clone(),
-        uuid: request.uuid.clone().unwrap_or_else(|| uuid(draws.uuid)),
-        firmware: if facts.text("machine.firmware")?.value == "efi" {
-            Firmware::Efi
-        } else {
-            Firmware::Bios
-        },
-        xen_platform: false,
-        chipset: text("machine.chipset")?,
-        smbios: Smbios {
-            manufacturer: text("machine.smbios.manufacturer")?,
-            product: text("machine.smbios.product")?,
-            version: text("machine.smbios.version")?,
-        },
+        uuid: request
+            .uuid
+            .clone()
+            .unwrap_or_else(|| parts::uuid(draws.uuid)),
+        firmware: shown.firmware,
+        xen_platform: shown.xen_platform,
+        chipset: shown.chipset,
+        smbios: shown.smbios,
         cpu,
         memory,
         controllers,
@@ -205,218 +242,81 @@ pub fn create(
     Ok(Made { machine, why })
 }
 
+/// The product's most memory for a machine of a guest: the template's own bound, else the product's, in MiB.
+///
+/// # Errors
+/// [`Missing`].
+pub fn memory_max(facts: &Facts<'_>, guest: &str) -> Result<Known<u64>, Missing> {
+    let choice = os_choice(facts, guest)?;
+    facts
+        .number(&format!("default.{}.memory-mib-max", choice.value))
+        .or_else(|_| facts.number("memory.mib-max"))
+}
+
 type Why = Vec<(&'static str, Witness)>;
 
 fn because<T>(why: &mut Why, part: &'static str, known: &Known<T>) {
     why.extend(known.chain().into_iter().map(|witness| (part, witness)));
 }
 
-fn cpu(facts: &Facts<'_>, host: &Host, vcpus: u32, why: &mut Why) -> Result<Cpu, Missing> {
-    let model = facts.text("cpu.model")?;
-    because(why, "cpu", &model);
-    let from_host = model.value == "host";
-    let features = if from_host {
-        host.cpu_features.clone()
-    } else {
-        facts
-            .list("cpu.features")?
-            .value
-            .iter()
-            .map(|flag| (*flag).to_owned())
-            .collect()
-    };
-    Ok(Cpu {
-        brand: if from_host {
-            host.cpu_brand.clone()
-        } else {
-            model.value.to_owned()
-        },
-        vendor: host.cpu_vendor.clone(),
-        khz: host.cpu_khz,
-        vcpus,
-        features,
-        hypervisor: facts.text("cpu.signature")?.value.to_owned(),
-    })
-}
-
-/// Memory is rounded up to the product's granularity.
-fn memory(facts: &Facts<'_>, mib: u64, why: &mut Why) -> Result<Memory, Missing> {
-    let granularity = facts.number("memory.granularity-mib")?;
-    let reserved = facts.number("memory.reserved-kib")?;
-    because(why, "memory", &granularity);
-    because(why, "memory", &reserved);
-    Ok(Memory {
-        mib: mib.next_multiple_of(granularity.value.max(1)),
-        reserved_kib: reserved.value,
-    })
-}
-
-fn drawn_mac(facts: &Facts<'_>, word: u64, why: &mut Why) -> Result<Mac, Missing> {
-    let prefix = facts.text("mac.prefix")?;
-    let [a, b, c, ..] = word.to_be_bytes();
-    let mac = format!("{}:{a:02x}:{b:02x}:{c:02x}", prefix.value);
-    because(why, "mac", &prefix);
-    mac.parse().map_err(|_| Missing {
-        fact: format!("{}/mac.prefix as three octets", facts.product().id),
-    })
-}
-
-/// A version 4 UUID from drawn bits (RFC 4122 §4.4).
-fn uuid(bits: u128) -> String {
-    let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
-}
-
-/// Where the first device of a model sits; `None` off PCI.
-fn slot(facts: &Facts<'_>, model: &str, why: &mut Why) -> Result<Option<PciAddress>, Missing> {
-    if device(model).is_some_and(|device| device.bus != Bus::Pci) {
+/// The kind of machine: as asked for, else the template's; `None` on a product that has one kind only.
+fn mode(
+    facts: &Facts<'_>,
+    choice: &Known<&str>,
+    asked: Option<Mode>,
+    why: &mut Why,
+) -> Result<Option<Mode>, Missing> {
+    if facts.text("machine.firmware")?.value != "by-mode" {
         return Ok(None);
     }
-    let key = format!("slot.{model}");
+    if let Some(mode) = asked {
+        return Ok(Some(mode));
+    }
+    let key = format!("default.{}.mode", choice.value);
     let known = facts.text(&key)?;
-    because(why, "slot", &known);
-    let address = parse_slot(known.value).ok_or_else(|| Missing {
-        fact: format!("{}/{key} as a PCI address", facts.product().id),
-    })?;
-    Ok(Some(address))
+    because(why, "mode", choice);
+    because(why, "mode", &known);
+    [Mode::Paravirtual, Mode::Hvm]
+        .into_iter()
+        .find(|mode| mode.key() == known.value)
+        .map(Some)
+        .ok_or_else(|| Missing {
+            fact: format!("{}/{key} as pv or hvm", facts.product().id),
+        })
 }
 
-/// The place of the `number`-th device of a model: each further one sits a slot behind.
-fn behind(first: Option<PciAddress>, number: u8) -> Option<PciAddress> {
-    first.map(|first| PciAddress {
-        device: first.device.saturating_add(number),
-        ..first
-    })
+/// What a guest finds around its devices.
+struct Shown {
+    firmware: Firmware,
+    xen_platform: bool,
+    chipset: String,
+    smbios: Smbios,
 }
 
-fn parse_slot(text: &str) -> Option<PciAddress> {
-    let (bus, rest) = text.strip_prefix("0000:")?.split_once(':')?;
-    let (device, function) = rest.split_once('.')?;
-    let hex = |digits| u8::from_str_radix(digits, 16).ok();
-    Some(PciAddress {
-        bus: hex(bus)?,
-        device: hex(device)?,
-        function: hex(function)?,
-    })
-}
-
-/// Adapters in slot order; each further one sits a slot behind.
-fn nics(
-    facts: &Facts<'_>,
-    default: Option<&str>,
-    asked: &[NicRequest],
-    word: u64,
-    why: &mut Why,
-) -> Result<Vec<Nic>, Missing> {
-    let network = facts.text("network.name")?.value;
-    let mut nics = Vec::new();
-    for (number, nic) in (0u8..).zip(asked) {
-        let model = nic.model.as_deref().or(default).unwrap_or_default();
-        let mac = match nic.mac {
-            Some(mac) => mac,
-            None => drawn_mac(facts, word.rotate_left(24 * u32::from(number)), why)?,
-        };
-        let slot = behind(slot(facts, model, why)?, number);
-        nics.push(Nic {
-            model: model.to_owned(),
-            mac,
-            slot,
-            network: network.to_owned(),
+fn shown(facts: &Facts<'_>, mode: Option<Mode>) -> Result<Shown, Missing> {
+    if mode == Some(Mode::Paravirtual) {
+        return Ok(Shown {
+            firmware: Firmware::Pygrub,
+            xen_platform: false,
+            chipset: "none".to_owned(),
+            smbios: Smbios::default(),
         });
     }
-    Ok(nics)
-}
-
-type Storage = (Vec<Controller>, Vec<Disk>, Vec<Cdrom>);
-
-/// Controllers, disks on them, and the CD-ROM drive the wizard adds.
-fn storage(
-    facts: &Facts<'_>,
-    default: Option<&str>,
-    asked: &[DiskRequest],
-    why: &mut Why,
-) -> Result<Storage, Missing> {
-    let cd_model = facts.text("cdrom.controller")?.value;
-    let cd_unit = u32::try_from(facts.number("cdrom.unit")?.value).unwrap_or(0);
-    let mut controllers: Vec<Controller> = Vec::new();
-    let mut disks: Vec<Disk> = Vec::new();
-    for disk in asked {
-        let model = disk.controller.as_deref().or(default).unwrap_or_default();
-        let at = attach(facts, model, &mut controllers, why)?;
-        let before = disks.iter().filter(|other| other.controller == at).count();
-        let unit = match is_block(model) {
-            true => 0,
-            false => unit_of(
-                model == cd_model,
-                u32::try_from(before).unwrap_or(u32::MAX),
-                cd_unit,
-            ),
-        };
-        disks.push(Disk {
-            controller: at,
-            unit,
-            bytes: disk.bytes,
-        });
-    }
-    let cd_at = attach(facts, cd_model, &mut controllers, why)?;
-    Ok((
-        controllers,
-        disks,
-        vec![Cdrom {
-            controller: cd_at,
-            unit: cd_unit,
-        }],
-    ))
-}
-
-fn is_block(model: &str) -> bool {
-    device(model).is_some_and(|device| device.class == Class::Block)
-}
-
-/// The controller a device of this model goes to. A virtio disk is its own PCI function, one slot behind the last; on
-/// a bus, devices share one controller.
-fn attach(
-    facts: &Facts<'_>,
-    model: &str,
-    controllers: &mut Vec<Controller>,
-    why: &mut Why,
-) -> Result<u32, Missing> {
-    let alike = controllers
-        .iter()
-        .filter(|controller| controller.model == model)
-        .count();
-    let shared = controllers
-        .iter()
-        .position(|controller| controller.model == model)
-        .filter(|_| !is_block(model));
-    let at = match shared {
-        Some(at) => at,
-        None => {
-            let first = slot(facts, model, why)?;
-            controllers.push(Controller {
-                model: model.to_owned(),
-                slot: behind(first, u8::try_from(alike).unwrap_or(0)),
-            });
-            controllers.len() - 1
-        }
-    };
-    Ok(u32::try_from(at).unwrap_or(u32::MAX))
-}
-
-/// Position of the n-th disk: SCSI target 7 belongs to the controller, and a shared IDE cable has the CD-ROM on it.
-fn unit_of(shares_cable_with_cd: bool, number: u32, cd_unit: u32) -> u32 {
-    let taken = if shares_cable_with_cd { cd_unit } else { 7 };
-    if number >= taken {
-        number.saturating_add(1)
-    } else {
-        number
-    }
+    let text = |key: &str| facts.text(key).map(|known| known.value.to_owned());
+    Ok(Shown {
+        firmware: match facts.text("machine.firmware")?.value {
+            "efi" => Firmware::Efi,
+            _ => Firmware::Bios,
+        },
+        xen_platform: match mode {
+            Some(_) => facts.flag("mode.hvm.xen-platform")?.value,
+            None => false,
+        },
+        chipset: text("machine.chipset")?,
+        smbios: Smbios {
+            manufacturer: text("machine.smbios.manufacturer")?,
+            product: text("machine.smbios.product")?,
+            version: text("machine.smbios.version")?,
+        },
+    })
 }

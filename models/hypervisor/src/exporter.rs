@@ -1,5 +1,11 @@
 //! What a product gives out of a machine it holds.
 
+mod hyperv;
+mod xenserver;
+
+pub use hyperv::hyperv_export;
+pub use xenserver::{xencenter_export_notes, xencenter_export_ovf, xva_export};
+
 use crate::facts::{Facts, Missing};
 use drylab_appliance::manifest::{Algorithm, Manifest};
 use drylab_appliance::{Package, libvirt, ovf, vmx};

@@ -197,7 +197,9 @@ impl<'p> Facts<'p> {
 pub fn products() -> BTreeMap<ProductId, Product> {
     [
         include_str!("../products/esxi-5.0.0.toml"),
+        include_str!("../products/hyperv-2008r2.toml"),
         include_str!("../products/kvm-centos-6.3.toml"),
+        include_str!("../products/xenserver-6.0.2.toml"),
     ]
     .into_iter()
     .map(|text| Product::from_toml(text).expect("product files are part of the program and parse"))
@@ -217,7 +219,7 @@ mod tests {
                 .unwrap_err()
                 .contains("names no source")
         );
-        assert_eq!(products().len(), 2);
+        assert_eq!(products().len(), 4);
     }
 
     #[test]

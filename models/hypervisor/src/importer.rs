@@ -4,15 +4,27 @@
 //! machine would be made of which files. Making it is [`crate::console::create`]'s.
 
 mod by_hand;
+mod hyperv;
 mod kvm;
+mod limits;
 mod vsphere;
+mod xencenter;
 
 pub use by_hand::{virt_manager_import, vsphere_existing_disk};
+pub use hyperv::{hyperv_import, hyperv_new_machine};
 pub use kvm::{virsh_define, virt_image};
 pub use vsphere::{vsphere_deploy_ovf, vsphere_register_vmx};
+pub use xencenter::{
+    OvfOptions, XvaOptions, xencenter_import_disk, xencenter_import_ovf, xencenter_import_xva,
+    xva_opened,
+};
 
 use crate::console::Request;
 use crate::facts::Missing;
+use crate::need::Need;
+use drylab_appliance::Package;
+use drylab_appliance::manifest::Manifest;
+use drylab_block::Severity;
 use drylab_catalog::Witness;
 
 /// Whether an importer goes on.
@@ -70,6 +82,8 @@ pub struct Reading {
     pub mac: Vec<Witness>,
     /// Why memory, processors or devices are what they are, where the importer decides.
     pub notes: Vec<Witness>,
+    /// What the import needs around it.
+    pub needs: Vec<Need>,
 }
 
 /// Why a package could not even be read.
@@ -98,6 +112,40 @@ pub struct Operator {
     pub vcpus: u32,
     /// Memory the machine had, in MiB.
     pub memory_mib: u64,
+}
+
+impl Remark {
+    fn refused(witness: Vec<Witness>) -> Self {
+        Self {
+            verdict: Verdict::Refused,
+            witness,
+        }
+    }
+
+    fn warned(witness: Vec<Witness>) -> Self {
+        Self {
+            verdict: Verdict::Warned,
+            witness,
+        }
+    }
+}
+
+/// Files of a package that are not what its manifest says.
+fn differing(package: &Package, name: &str, manifest: &Manifest) -> Result<Vec<String>, ReadError> {
+    let members: Vec<&str> = package
+        .files
+        .keys()
+        .map(String::as_str)
+        .filter(|member| *member != name)
+        .collect();
+    let open = |member: &str| Ok(package.files.get(member).cloned());
+    let findings = manifest
+        .verify(&members, open)
+        .map_err(|error| refused(name, error))?;
+    let errors = findings
+        .into_iter()
+        .filter(|finding| finding.severity == Severity::Error);
+    Ok(errors.map(|finding| finding.message).collect())
 }
 
 fn refused(place: &str, says: impl std::fmt::Display) -> ReadError {

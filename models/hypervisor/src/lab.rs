@@ -1,8 +1,11 @@
-//! The test bed: hosts, shares and networks.
+//! The test bed: hosts, shares, networks and consoles, as one file.
+
+mod check;
 
 use drylab_catalog::{Mark, ProductId};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 /// A lab.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -17,6 +20,14 @@ pub struct LabFile {
     /// Networks by name: `lan`, `other`.
     #[serde(rename = "network")]
     pub networks: BTreeMap<String, Network>,
+    /// Switches, one or more for each network.
+    #[serde(rename = "switch")]
+    pub switches: Vec<Switch>,
+    /// What joins the networks.
+    pub router: Router,
+    /// Management consoles, one for each product.
+    #[serde(rename = "console")]
+    pub consoles: Vec<Console>,
 }
 
 /// A host.
@@ -27,6 +38,8 @@ pub struct Host {
     pub product: ProductId,
     /// Its name.
     pub name: String,
+    /// Its address on the LAN; Hyper-V makes MAC addresses of it.
+    pub address: Ipv4Addr,
     /// Brand string of its processors.
     pub cpu_brand: String,
     /// Vendor string of its processors.
@@ -39,6 +52,8 @@ pub struct Host {
     pub memory_mib: u64,
     /// Capacity of the datastore machines live on, in bytes.
     pub local_bytes: u64,
+    /// How sure we are of it.
+    pub mark: Mark,
 }
 
 /// An NFS share.
@@ -49,6 +64,8 @@ pub struct Share {
     pub name: String,
     /// Capacity in bytes.
     pub bytes: u64,
+    /// How sure we are of it.
+    pub mark: Mark,
 }
 
 /// A network; addresses as dotted quads.
@@ -58,13 +75,13 @@ pub struct Network {
     /// Subnet, `a.b.c.d/n`.
     pub prefix: String,
     /// Router.
-    pub gateway: std::net::Ipv4Addr,
+    pub gateway: Ipv4Addr,
     /// Name server.
-    pub dns: std::net::Ipv4Addr,
+    pub dns: Ipv4Addr,
     /// DHCP server.
-    pub dhcp: std::net::Ipv4Addr,
+    pub dhcp: Ipv4Addr,
     /// First address of its pool.
-    pub pool_first: std::net::Ipv4Addr,
+    pub pool_first: Ipv4Addr,
     /// Address of the router's adapter: Windows knows a network by it.
     pub gateway_mac: drylab_catalog::Mac,
     /// DNS suffix the DHCP server gives; empty for none.
@@ -73,15 +90,81 @@ pub struct Network {
     pub mark: Mark,
 }
 
+/// A switch.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// Its name.
+    pub name: String,
+    /// The network it carries.
+    pub network: String,
+    /// How sure we are of it.
+    pub mark: Mark,
+}
+
+/// The router; it has the gateway's address in each of its networks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Router {
+    /// Its name.
+    pub name: String,
+    /// Networks it joins.
+    pub networks: Vec<String>,
+    /// How sure we are of it.
+    pub mark: Mark,
+}
+
+/// A management console: a virtual machine, or a program on the console computer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// The product it manages.
+    pub product: ProductId,
+    /// Its name.
+    pub name: String,
+    /// The network it is on.
+    pub network: String,
+    /// Its address there.
+    pub address: Ipv4Addr,
+    /// How sure we are of it.
+    pub mark: Mark,
+}
+
 impl LabFile {
+    /// Text of the lab of the report, as a start for others.
+    pub const REPORT: &'static str = include_str!("../lab.toml");
+
+    /// Reads a lab file and checks that it describes a lab in which every known product has a host and a console.
+    ///
+    /// # Errors
+    /// What is wrong and where, as a lowercase fragment: the parser's message for unknown or missing keys, else the
+    /// names and values that do not fit each other.
+    ///
+    /// ```
+    /// let wrong = drylab_hypervisor::LabFile::from_toml("[[host]]\ncolour = \"blue\"\n").unwrap_err();
+    /// assert!(wrong.contains("unknown field `colour`"), "{wrong}");
+    /// ```
+    pub fn from_toml(text: &str) -> Result<Self, String> {
+        let lab: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        check::check(&lab)?;
+        Ok(lab)
+    }
+
     /// The lab of the report.
     ///
     /// # Panics
-    /// When the file that is part of the program does not parse.
+    /// When the file that is part of the program is no lab.
     #[must_use]
     pub fn of_the_report() -> Self {
-        toml::from_str(include_str!("../lab.toml"))
-            .expect("lab.toml is part of the program and parses")
+        Self::from_toml(Self::REPORT).expect("lab.toml is part of the program and holds a lab")
+    }
+
+    /// Reads a lab file.
+    ///
+    /// # Errors
+    /// The parser's message.
+    pub fn from_toml(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string())
     }
 
     /// The host that runs a product.
@@ -89,91 +172,11 @@ impl LabFile {
     pub fn host_of(&self, product: &ProductId) -> Option<&Host> {
         self.hosts.iter().find(|host| host.product == *product)
     }
-}
 
-/// A store of bytes: used and free always add up to the capacity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Datastore {
-    capacity: u64,
-    files: BTreeMap<String, u64>,
-}
-
-impl Datastore {
-    /// An empty store.
+    /// The console that manages a product.
     #[must_use]
-    pub fn new(capacity: u64) -> Self {
-        Self {
-            capacity,
-            files: BTreeMap::new(),
-        }
-    }
-
-    /// Capacity in bytes.
-    #[must_use]
-    pub fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
-    /// Bytes taken.
-    #[must_use]
-    pub fn used(&self) -> u64 {
-        self.files.values().sum()
-    }
-
-    /// Bytes free.
-    #[must_use]
-    pub fn free(&self) -> u64 {
-        self.capacity - self.used()
-    }
-
-    /// Files and their sizes.
-    #[must_use]
-    pub fn files(&self) -> &BTreeMap<String, u64> {
-        &self.files
-    }
-
-    /// Takes space for a file.
-    ///
-    /// # Errors
-    /// The bytes that are free, when they are not enough; nothing is changed then.
-    pub fn put(&mut self, name: &str, bytes: u64) -> Result<(), u64> {
-        let before = self.files.get(name).copied().unwrap_or(0);
-        let free = self.free() + before;
-        if bytes > free {
-            return Err(free);
-        }
-        self.files.insert(name.to_owned(), bytes);
-        Ok(())
-    }
-
-    /// Gives the space of a file back.
-    pub fn remove(&mut self, name: &str) {
-        self.files.remove(name);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Datastore, LabFile};
-
-    #[test]
-    fn a_store_never_holds_more_than_its_capacity() {
-        let mut store = Datastore::new(100);
-        assert_eq!(store.put("a", 60), Ok(()));
-        assert_eq!(store.put("b", 41), Err(40));
-        assert_eq!(
-            store.put("a", 100),
-            Ok(()),
-            "a file may grow into its own space"
-        );
-        store.remove("a");
-        assert_eq!((store.used(), store.free()), (0, 100));
-    }
-
-    #[test]
-    fn every_host_of_the_report_has_64_gb() {
-        let lab = LabFile::of_the_report();
-        assert!(lab.hosts.iter().all(|host| host.memory_mib == 65_536));
-        assert!(lab.host_of(&"esxi-5.0.0".into()).is_some());
+    pub fn console_of(&self, product: &ProductId) -> Option<&Console> {
+        let mut consoles = self.consoles.iter();
+        consoles.find(|console| console.product == *product)
     }
 }

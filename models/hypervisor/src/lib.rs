@@ -25,6 +25,10 @@ pub mod exporter;
 mod facts;
 pub mod importer;
 mod lab;
+mod need;
+mod store;
 
 pub use facts::{Fact, Facts, Known, Missing, Product, products};
-pub use lab::{Datastore, Host, LabFile, Network, Share};
+pub use lab::{Console, Host, LabFile, Network, Router, Share, Switch};
+pub use need::{Need, transfer_vm};
+pub use store::Datastore;

@@ -2,12 +2,19 @@
 //!
 //! * [`each`]: runs a function over an index range with worker threads; results in index order.
 //! * [`matrix`]: all cells with all their routes, [`Cell`] by cell.
+//! * [`plausible`]: labs drawn from [`Unknowns`], and in how many of them the report's [`findings`] hold.
 //! * [`wilson_ppm`]: 95 % interval of a share, in integers.
 
+mod findings;
 mod matrix;
+mod plausible;
 mod statistics;
+mod unknowns;
 mod work;
 
+pub use findings::{Finding, findings};
 pub use matrix::{Cause, Cell, Digest, MatrixPlan, RouteResult, matrix, scenarios};
+pub use plausible::{CellShare, FindingShare, Plausible, PlausiblePlan, Share, View, plausible};
 pub use statistics::wilson_ppm;
+pub use unknowns::{Answer, DrawnLab, Effect, Mechanism, Unknown, Unknowns};
 pub use work::each;

@@ -50,7 +50,10 @@ Examples:
   drylab matrix
   drylab matrix --guest centos-6.3 --seed 7
   drylab matrix --repeat 1000 --jobs 2 --format json
-  drylab matrix --product esxi-5.0.0 --product kvm-centos-6.3")]
+  drylab matrix --product esxi-5.0.0 --product kvm-centos-6.3
+  drylab matrix --markdown
+  drylab matrix --plausible 100
+  drylab matrix --lab my-lab.toml")]
 pub(crate) struct MatrixArgs {
     /// Seed of the first repeat; the others count on from it. Decimal, or hexadecimal after 0x.
     #[arg(long, value_name = "N", default_value = "0", value_parser = seed)]
@@ -64,6 +67,16 @@ pub(crate) struct MatrixArgs {
     /// Form of the output.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+    /// One Markdown table for each guest, for a page.
+    #[arg(long, conflicts_with_all = ["format", "plausible"])]
+    pub(crate) markdown: bool,
+    /// Draw N whole labs from what is unknown of the report's, run every cell in each, and show in which share of them
+    /// each finding of the report holds; --seed is that of the first lab.
+    #[arg(long, value_name = "N", conflicts_with = "repeat", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) plausible: Option<u32>,
+    /// Hosts, shares and networks from this lab file instead of the report's.
+    #[arg(long, value_name = "LAB.toml")]
+    pub(crate) lab: Option<PathBuf>,
     /// Only this guest; may be given several times.
     #[arg(long, value_name = "ID")]
     pub(crate) guest: Vec<String>,

@@ -17,6 +17,7 @@ mod route;
 mod run;
 
 pub use check::{Check, Found, Overall, aggregate, overall};
+pub use drylab_hypervisor::{Fact as ProductFact, LabFile};
 pub use facts::{Fact, GuestFacts, Seen, compare, stable};
 pub use lab::{CannotRun, PredictedFinding, Prediction, guest_key, predict, predict_package, run};
 pub use library::{Library, SourceDisk, apply_edits};

@@ -13,7 +13,7 @@ use drylab_block::{
 use drylab_catalog::{GuestId, Mac, ProductId};
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, GuestDisk, inspect};
-use drylab_hypervisor::{LabFile, Product, products};
+use drylab_hypervisor::{Fact, LabFile, Product, products};
 use drylab_image::{Target, open, write};
 use drylab_scenario::{Edit, Scenario};
 use std::collections::BTreeMap;
@@ -53,9 +53,9 @@ macro_rules! golden {
 
 /// Registration of golden guests: one line each.
 static GOLDEN: [Golden; 3] = [
-    golden!("centos-6.3", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x35] => [10, 20, 0, 135], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x58] => [10, 20, 0, 158]),
-    golden!("ubuntu-12.04", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x36] => [10, 20, 0, 136], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x59] => [10, 20, 0, 159]),
-    golden!("windows-2008r2", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x37] => [10, 20, 0, 137], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x5a] => [10, 20, 0, 160]),
+    golden!("centos-6.3", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x35] => [10, 20, 0, 135], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x58] => [10, 20, 0, 158], "xenserver-6.0.2": [0xa6, 0x1f, 0x4e, 0x93, 0x0c, 0x8d] => [10, 20, 0, 141], "hyperv-2008r2": [0x00, 0x15, 0x5d, 0x00, 0x0d, 0x00] => [10, 20, 0, 151]),
+    golden!("ubuntu-12.04", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x36] => [10, 20, 0, 136], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x59] => [10, 20, 0, 159], "xenserver-6.0.2": [0xbe, 0x52, 0x07, 0x6d, 0xc1, 0x8e] => [10, 20, 0, 142], "hyperv-2008r2": [0x00, 0x15, 0x5d, 0x00, 0x0d, 0x01] => [10, 20, 0, 152]),
+    golden!("windows-2008r2", "esxi-5.0.0": [0x00, 0x0c, 0x29, 0x4f, 0x8e, 0x37] => [10, 20, 0, 137], "kvm-centos-6.3": [0x52, 0x54, 0x00, 0x6b, 0x3c, 0x5a] => [10, 20, 0, 160], "xenserver-6.0.2": [0x7a, 0xc4, 0x31, 0xe9, 0x5b, 0x8f] => [10, 20, 0, 143], "hyperv-2008r2": [0x00, 0x15, 0x5d, 0x00, 0x0d, 0x02] => [10, 20, 0, 153]),
 ];
 
 /// A machine's disk as it stands at the source, with the address it was installed with.
@@ -79,7 +79,7 @@ pub struct Library {
     pub routes: Vec<Route>,
     /// The policy.
     pub policy: Policy,
-    memo: Memo,
+    memo: Arc<Memo>,
 }
 
 /// Values by key, computed once.
@@ -113,7 +113,13 @@ struct Memo {
     opened: Once<DiskKey, Pair>,
     inspected: Once<DiskKey, (GuestDisk, std::result::Result<Arc<Guest>, Error>)>,
     contents: Once<usize, (Arc<dyn ReadAt>, ContentId)>,
-    crossings: Once<String, Arc<Crossing>>,
+    crossings: Mutex<BTreeMap<String, Vec<Remembered>>>,
+}
+
+/// A crossing with the facts it rests on: it holds in every lab where these are the same.
+struct Remembered {
+    rests_on: Vec<(String, Fact)>,
+    crossing: Arc<Crossing>,
 }
 
 /// Identity of a shared disk: its address, which nothing else has while an entry keeps it alive.
@@ -136,16 +142,64 @@ impl Library {
             lab: LabFile::of_the_report(),
             routes: routes(),
             policy: Policy::our_reading(),
-            memo: Memo {
+            memo: Arc::new(Memo {
                 bases: Once::new(),
                 disks: Once::new(),
                 converted: Once::new(),
                 opened: Once::new(),
                 inspected: Once::new(),
                 contents: Once::new(),
-                crossings: Once::new(),
-            },
+                crossings: Mutex::default(),
+            }),
         }
+    }
+
+    /// The same shelves with some facts replaced, and one memory for both: what was remembered holds wherever the
+    /// facts it rests on are the same.
+    ///
+    /// # Errors
+    /// The `product/key` that is not there.
+    pub fn with_facts(&self, facts: &[(String, Fact)]) -> std::result::Result<Self, String> {
+        let mut products = self.products.clone();
+        for (name, fact) in facts {
+            let known = name.split_once('/').and_then(|(product, key)| {
+                products
+                    .get_mut(&ProductId::from(product))?
+                    .facts
+                    .get_mut(key)
+            });
+            *known.ok_or_else(|| name.clone())? = fact.clone();
+        }
+        Ok(Self {
+            products,
+            lab: self.lab.clone(),
+            routes: self.routes.clone(),
+            policy: self.policy.clone(),
+            memo: self.memo.clone(),
+        })
+    }
+
+    /// A fact by `product/key`.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> Option<&Fact> {
+        let (product, key) = name.split_once('/')?;
+        self.products.get(&ProductId::from(product))?.facts.get(key)
+    }
+
+    /// These facts with what they say here.
+    pub fn values<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Vec<(String, Fact)> {
+        let named = names.into_iter();
+        named
+            .filter_map(|name| Some((name.clone(), self.fact(name)?.clone())))
+            .collect()
+    }
+
+    /// Whether all of these facts say the same here.
+    #[must_use]
+    pub fn agrees(&self, facts: &[(String, Fact)]) -> bool {
+        facts
+            .iter()
+            .all(|(name, fact)| self.fact(name) == Some(fact))
     }
 
     /// Guests there are golden disks of.
@@ -275,14 +329,20 @@ impl Library {
 
     /// The way of a machine through all hops before the import, which no noise touches.
     pub(crate) fn crossing(&self, key: String, make: impl FnOnce() -> Crossing) -> Arc<Crossing> {
-        let made = self
-            .memo
-            .crossings
-            .get(key, || Ok::<_, std::convert::Infallible>(Arc::new(make())));
-        match made {
-            Ok(crossing) => crossing,
-            Err(never) => match never {},
+        let lock = || {
+            let crossings = &self.memo.crossings;
+            crossings.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        let known = |remembered: &&Remembered| self.agrees(&remembered.rests_on);
+        if let Some(found) = lock().get(&key).and_then(|all| all.iter().find(known)) {
+            return found.crossing.clone();
         }
+        let crossing = Arc::new(make());
+        lock().entry(key).or_default().push(Remembered {
+            rests_on: self.values(&crossing.facts_used),
+            crossing: crossing.clone(),
+        });
+        crossing
     }
 }
 

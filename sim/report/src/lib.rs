@@ -1,6 +1,7 @@
 //! Text and JSON from the values that runs and campaigns return. Prints nothing itself.
 //!
-//! * [`matrix_text`], [`matrix_json`]: the interoperability matrix.
+//! * [`matrix_text`], [`matrix_json`], [`matrix_markdown`]: the interoperability matrix.
+//! * [`plausible_text`], [`plausible_json`]: shares of plausible labs.
 //! * [`run_text`], [`run_json`], [`timeline`]: one run.
 //! * [`check_text`], [`check_json`]: predictions for a real disk.
 //! * [`inspect_text`], [`inspect_json`]: what a real disk holds.
@@ -9,15 +10,19 @@
 mod check;
 mod inspect;
 mod json;
+mod markdown;
 mod matrix;
 mod paint;
+mod plausible;
 mod run;
 
 pub use check::{check_json, check_text};
 pub use inspect::{Container, Fact, Noticed, containers_text, facts, inspect_json, inspect_text};
 pub use json::{matrix_json, run_json};
+pub use markdown::matrix_markdown;
 pub use matrix::matrix_text;
 pub use paint::Paint;
+pub use plausible::{plausible_json, plausible_text};
 pub use run::{check_line, run_text, timeline};
 
 pub(crate) use json::print;

@@ -337,6 +337,9 @@ impl<'x, 't> Reader<'x, 't> {
                 settings.entry(guid.to_ascii_lowercase()).or_insert(node);
             }
         }
+        if let Some(bios) = settings.get(BIOS) {
+            self.boot(*bios, machine);
+        }
         let manifest = child(self.root, "manifest");
         let manifest =
             manifest.ok_or_else(|| Error::corrupt("the configuration has no manifest"))?;
@@ -361,7 +364,8 @@ impl<'x, 't> Reader<'x, 't> {
                     machine.scsi.push(instance);
                     self.drives(node, Bus::Scsi, number, machine);
                 }
-                BIOS => self.boot(node, machine),
+                // Read already: some versions leave it out of the manifest.
+                BIOS => {}
                 _ if device == SYNTHETIC || name.ends_with("Ethernet Port") => {
                     let is_legacy = device != SYNTHETIC && name.contains("Emulated");
                     machine.nics.push(self.nic(node, instance, is_legacy));

@@ -7,7 +7,7 @@ use super::{
 use crate::findings::{At, Findings, quote};
 use crate::xml::{self, Xml, elements};
 use drylab_block::{Error, Limits, Result};
-use roxmltree::Node;
+use roxmltree::{Attribute, Node};
 use std::sync::Arc;
 
 const NAMESPACE_XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
@@ -262,7 +262,11 @@ impl Reader<'_, '_> {
         if let Some(value) = node.attribute((self.namespace, name)) {
             return Some(value.to_owned());
         }
-        let value = node.attribute(name)?;
+        // `xenovf:version` is not a version without a namespace: the document asks for its own.
+        let bare = |attribute: &Attribute<'_, '_>| {
+            attribute.namespace().is_none() && attribute.name() == name
+        };
+        let value = node.attributes().find(bare)?.value();
         let at = self.xml.at(node);
         self.findings.note(
             "OVF-ATTRIBUTE-UNQUALIFIED",

@@ -78,6 +78,16 @@ impl Pool<'_> {
         format!("{}/{name}", self.tree.path)
     }
 
+    /// Whether any module, of the initramfs or of the root, takes a device.
+    pub(super) fn knows(&self, modalias: &str) -> bool {
+        let all = Pool {
+            blacklist: self.blacklist.clone(),
+            with_root: true,
+            ..*self
+        };
+        !all.candidates(modalias).is_empty()
+    }
+
     /// Modules whose alias matches, linked-in ones first, then in the order of the alias file.
     fn candidates(&self, modalias: &str) -> Vec<Candidate> {
         let mut found = Vec::new();

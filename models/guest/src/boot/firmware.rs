@@ -2,6 +2,7 @@
 
 use super::{BootReport, Stop};
 use crate::inspect::{BootCode, Guest, System, VolumeKind};
+use drylab_catalog::device::{Bus, device};
 use drylab_catalog::{Firmware, Machine, Witness, place};
 
 /// Type byte of an EFI system partition.
@@ -68,6 +69,10 @@ pub(super) fn start(
         return pygrub(guest, on, report);
     }
     if machine.firmware == Firmware::Bios {
+        // A BIOS has code for disks on PCI only: those on a bus of the host's own need a driver first.
+        if device(&controller.model).is_some_and(|model| model.bus != Bus::Pci) {
+            return Err(report.fail("firmware", vec![on, Witness::quirk("DQ308")]));
+        }
         let record = if !fact.boot_signature {
             Some("sector 0 does not end in 55 AA")
         } else if fact.boot_code == BootCode::None {
@@ -76,11 +81,15 @@ pub(super) fn start(
             None
         };
         if let Some(says) = record {
-            let witnesses = vec![
-                on,
-                Witness::disk("disk 0 sector 0", says),
-                Witness::quirk("GQ40"),
-            ];
+            let mut witnesses = vec![on, Witness::disk("disk 0 sector 0", says)];
+            let mut others = guest.disks.iter().enumerate().skip(1);
+            let other = others.find(|(_, fact)| fact.boot_code == BootCode::Grub);
+            if let Some((index, _)) = other {
+                let place = format!("disk {index} sector 0");
+                witnesses.push(Witness::disk(place, "GRUB's first stage"));
+            }
+            let quirk = if other.is_some() { "GQ43" } else { "GQ40" };
+            witnesses.push(Witness::quirk(quirk));
             return Err(report.fail("firmware", witnesses));
         }
     }

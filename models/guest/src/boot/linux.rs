@@ -7,6 +7,7 @@ use crate::inspect::{
     BootCode, FstabEntry, Guest, Initramfs, LinuxSystem, LoaderKind, Param, Sourced, VolumeKind,
 };
 use crate::modalias::Blacklist;
+use drylab_catalog::device::device;
 use drylab_catalog::{Firmware, Machine, Witness};
 use drylab_filesystem::Kind;
 
@@ -27,6 +28,7 @@ pub(super) fn boot(
     }
     report.unplugged.clone_from(&seen.why);
     report.nics.clone_from(&seen.machine.nics);
+    report.notes.extend(seen.kept.iter().cloned());
     let machine = &seen.machine;
     let mut pool = pool(guest, system);
     let disks = Disks::scan(guest, machine, &pool);
@@ -39,7 +41,7 @@ pub(super) fn boot(
         .iter()
         .map(|(index, name)| (*index, name.clone()))
         .collect();
-    mounts::mount(guest, system, &disks, report)?;
+    mounts::mount(guest, system, machine, &disks, report)?;
     notes(guest, system, machine, report);
     Ok(())
 }
@@ -178,6 +180,9 @@ fn boot_loader(
     Ok(())
 }
 
+/// Options of kernels that were ported to Xen before paravirt_ops: they run on nothing else.
+const XENIFIED: [&str; 2] = ["X86_64_XEN", "X86_XEN"];
+
 /// The kernel file is there, and can run on this kind of machine.
 fn kernel(system: &LinuxSystem, machine: &Machine, report: &mut BootReport) -> Result<(), Stop> {
     let wanted = system
@@ -196,6 +201,9 @@ fn kernel(system: &LinuxSystem, machine: &Machine, report: &mut BootReport) -> R
                     return Err(report.fail("kernel", witnesses));
                 };
                 witnesses.push(built);
+            } else if let Some(built) = XENIFIED.iter().find_map(|name| system.config.built(name)) {
+                witnesses.extend([built, Witness::quirk("GQ41")]);
+                return Err(report.fail("kernel", witnesses));
             }
             report.pass("kernel", witnesses);
             Ok(())
@@ -244,6 +252,9 @@ fn initramfs(system: &LinuxSystem, report: &mut BootReport) -> Result<(), Stop> 
             vec![wanted.witness.clone(), Witness::file(&found.path, 0, why)],
         ));
     }
+    if let Some(lacks) = undecoded(system, found) {
+        return Err(report.fail("initramfs", vec![wanted.witness.clone(), lacks]));
+    }
     if let Some(why) = &found.unread {
         report.unassessed.push(Witness::file(&found.path, 0, why));
     }
@@ -258,6 +269,31 @@ fn initramfs(system: &LinuxSystem, report: &mut BootReport) -> Result<(), Stop> 
         vec![wanted.witness.clone(), Witness::file(&found.path, 0, says)],
     );
     Ok(())
+}
+
+/// A compression of the initramfs that the kernel, by its configuration, has no decoder for. Configurations that say
+/// nothing of decoders are no witness.
+fn undecoded(system: &LinuxSystem, found: &Initramfs) -> Option<Witness> {
+    const DECODERS: [(&str, &str); 7] = [
+        ("gzip", "RD_GZIP"),
+        ("bzip2", "RD_BZIP2"),
+        ("lzma", "RD_LZMA"),
+        ("xz", "RD_XZ"),
+        ("lzo", "RD_LZO"),
+        ("lz4", "RD_LZ4"),
+        ("zstd", "RD_ZSTD"),
+    ];
+    let said = |(_, option): &(&str, &str)| system.config.built(option).is_some();
+    if !DECODERS.iter().any(said) {
+        return None;
+    }
+    let needed = DECODERS
+        .iter()
+        .filter(|(name, _)| found.archives.contains(name));
+    let mut missing = needed.filter(|decoder| !said(decoder));
+    missing
+        .next()
+        .map(|(_, option)| system.config.lacks(option))
 }
 
 /// The root device appears and can be mounted.
@@ -313,6 +349,7 @@ fn root(
         .iter()
         .filter_map(|disk| disks.attached.get(disk))
         .flat_map(|attached| attached.witnesses.clone())
+        .chain(emulated(machine, pool))
         .chain(generic(system, pool))
         .collect();
     report.pass("drivers", drivers);
@@ -437,6 +474,17 @@ fn generic(system: &LinuxSystem, pool: &Pool<'_>) -> Vec<Witness> {
         Witness::file(&initramfs.path, 0, says),
         Witness::quirk("GQ34"),
     ]
+}
+
+/// That a kernel without drivers for Hyper-V's own bus works on what the host emulates.
+fn emulated(machine: &Machine, pool: &Pool<'_>) -> Vec<Witness> {
+    let bus = device("hyperv-scsi").filter(|_| machine.cpu.hypervisor == "Microsoft Hv");
+    let Some(bus) = bus.filter(|bus| !pool.knows(&bus.modalias())) else {
+        return Vec::new();
+    };
+    let path = format!("{}/modules.alias", pool.tree.path);
+    let says = format!("no module takes {}", bus.modalias());
+    vec![Witness::file(path, 0, says), Witness::quirk("GQ32")]
 }
 
 /// What is worth knowing of a boot that went on.

@@ -10,6 +10,7 @@ mod firmware;
 mod linux;
 mod mounts;
 mod names;
+mod tools;
 mod unplug;
 mod windows;
 

@@ -20,7 +20,8 @@ pub(super) struct Disks {
 
 impl Disks {
     /// Lets the pool's drivers attach to the controllers, in the order the buses are scanned: by PCI address, then
-    /// by position on the controller. Letters count within a prefix.
+    /// by position on the controller, and what is not on PCI behind it. Letters count within a prefix; on Xen's bus
+    /// the letter is the device's number.
     pub(super) fn scan(guest: &Guest, machine: &Machine, pool: &Pool<'_>) -> Self {
         let mut order: Vec<usize> = (0..machine.disks.len().min(guest.disks.len())).collect();
         order.sort_by_key(|index| {
@@ -28,7 +29,7 @@ impl Disks {
             let slot = disk
                 .and_then(|disk| machine.controller_of(disk))
                 .and_then(|controller| controller.slot);
-            (slot, disk.map(|disk| disk.unit))
+            (slot.is_none(), slot, disk.map(|disk| disk.unit))
         });
         let mut disks = Self {
             names: BTreeMap::new(),
@@ -40,6 +41,11 @@ impl Disks {
             match Self::driver(index, machine, pool) {
                 Ok(mut attached) => {
                     let count = counted.entry(attached.naming.prefix).or_default();
+                    let unit = machine.disks.get(index).map(|disk| disk.unit);
+                    let number = unit.and_then(|unit| usize::try_from(unit).ok());
+                    if attached.naming.prefix == "xvd" {
+                        *count = number.unwrap_or(0).max(*count);
+                    }
                     let name = disk_name(attached.naming.prefix, *count);
                     *count = count.saturating_add(1);
                     if let Some(here) = attached.witnesses.first_mut() {

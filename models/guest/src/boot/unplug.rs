@@ -18,20 +18,32 @@ pub(super) struct Seen {
     pub(super) machine: Machine,
     /// Why it differs from what the firmware saw; empty when it does not.
     pub(super) why: Vec<Witness>,
+    /// Why it does not differ, where it might.
+    pub(super) kept: Vec<Witness>,
+}
+
+impl Seen {
+    /// A machine that nothing is unplugged of.
+    pub(super) fn same(machine: &Machine) -> Self {
+        Self {
+            machine: machine.clone(),
+            why: Vec::new(),
+            kept: Vec::new(),
+        }
+    }
 }
 
 /// What is unplugged.
+#[derive(Default)]
 struct Unplug {
     disks: Option<Vec<Witness>>,
     nics: Option<Vec<Witness>>,
+    kept: Vec<Witness>,
 }
 
 /// The machine after the kernel has unplugged what it unplugs.
 pub(super) fn seen(system: &LinuxSystem, machine: &Machine) -> Seen {
-    let mut seen = Seen {
-        machine: machine.clone(),
-        why: Vec::new(),
-    };
+    let mut seen = Seen::same(machine);
     if !machine.xen_platform {
         return seen;
     }
@@ -41,25 +53,23 @@ pub(super) fn seen(system: &LinuxSystem, machine: &Machine) -> Seen {
         seen.why.extend(why);
     }
     if let Some(why) = unplug.nics {
-        for nic in &mut seen.machine.nics {
-            "xen-vif".clone_into(&mut nic.model);
-            nic.slot = None;
-        }
+        twin_nics(&mut seen.machine);
         seen.why.extend(why);
     }
     if !seen.why.is_empty() {
         seen.why.push(Witness::quirk("GQ39"));
     }
+    seen.kept = unplug.kept;
     seen
 }
 
 fn decide(system: &LinuxSystem) -> Unplug {
-    let nothing = Unplug {
-        disks: None,
-        nics: None,
+    let kept = |why: Vec<Witness>| Unplug {
+        kept: why,
+        ..Unplug::default()
     };
     let Some(platform) = system.config.built("XEN_PLATFORM_PCI") else {
-        return nothing;
+        return kept(vec![system.config.lacks("XEN_PLATFORM_PCI")]);
     };
     let word = |key: &str| {
         let mut params = system.cmdline.iter();
@@ -68,13 +78,27 @@ fn decide(system: &LinuxSystem) -> Unplug {
     let value = |param: &Sourced<crate::inspect::Param>| param.value.value.clone();
     let asked = word("xen_pv_hvm").is_some_and(|param| value(param).as_deref() == Some("enable"));
     if is_el6_0(system) && !asked {
-        return nothing;
+        let release = system
+            .kernel
+            .as_ref()
+            .map(|kernel| kernel.version.witness.clone());
+        return kept(
+            release
+                .into_iter()
+                .chain([Witness::quirk("GQ38")])
+                .collect(),
+        );
     }
     let words = word("xen_emul_unplug");
     let wanted = words.and_then(value).unwrap_or_default();
     let says = |option: &str| wanted.split(',').any(|word| word == option);
     if says("never") || says("unnecessary") {
-        return nothing;
+        return kept(
+            words
+                .map(|param| param.witness.clone())
+                .into_iter()
+                .collect(),
+        );
     }
     let front_end = |option: &str, names: &[&str]| {
         let built = system.config.built(option)?;
@@ -90,6 +114,7 @@ fn decide(system: &LinuxSystem) -> Unplug {
     Unplug {
         disks: front_end("XEN_BLKDEV_FRONTEND", &["all", "ide-disks"]),
         nics: front_end("XEN_NETDEV_FRONTEND", &["all", "nics"]),
+        kept: Vec::new(),
     }
 }
 
@@ -101,8 +126,17 @@ fn is_el6_0(system: &LinuxSystem) -> bool {
     build.is_some_and(|build| build.contains("el6")) && number.is_some_and(|n| n < EL6_UNPLUGS)
 }
 
-/// Puts each disk of an IDE controller on a front end of its own; CD-ROM drives stay where they are.
-fn twin_disks(machine: &mut Machine) {
+/// Puts each adapter on its front end.
+pub(super) fn twin_nics(machine: &mut Machine) {
+    for nic in &mut machine.nics {
+        "xen-vif".clone_into(&mut nic.model);
+        nic.slot = None;
+    }
+}
+
+/// Puts each disk of an IDE controller on a front end of its own, which keeps the place on the controller as its
+/// number; CD-ROM drives stay where they are.
+pub(super) fn twin_disks(machine: &mut Machine) {
     let is_ide = |controller: &Controller| {
         device(&controller.model).is_some_and(|model| model.class == Class::Ide)
     };
@@ -119,7 +153,6 @@ fn twin_disks(machine: &mut Machine) {
             continue;
         };
         disk.controller = twin;
-        disk.unit = 0;
         machine.controllers.push(Controller {
             model: "xen-vbd".to_owned(),
             slot: None,

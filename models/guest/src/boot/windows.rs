@@ -1,10 +1,10 @@
 //! Windows NT 6.0 and 6.1 from the boot manager to the drivers that must be there before the registry can be read
 //! from disk; one missing is STOP 0x7B, `INACCESSIBLE_BOOT_DEVICE`.
 
-use super::{BootReport, Stop, on_machine};
+use super::{BootReport, Stop, on_machine, tools};
 use crate::inspect::{BcdDevice, BootCode, Guest, Service, Sourced, VolumeKind, WindowsSystem};
 use crate::os::windows_nt61::{DISK_ID, STACK, channel_ids, critical_ids, has_channels};
-use drylab_catalog::device::{Device, device};
+use drylab_catalog::device::{Bus, Device, device};
 use drylab_catalog::{Clock, Machine, Witness, place};
 
 /// Boots from disk `disk`.
@@ -22,6 +22,13 @@ pub(super) fn boot(
         ..system.control_set.witness.clone()
     };
     report.pass("kernel", vec![system.nt.witness.clone(), set]);
+    let seen = tools::seen(system, machine).map_err(|why| report.fail("drivers", why))?;
+    if !seen.why.is_empty() {
+        report.pass("unplug", seen.why.clone());
+    }
+    report.unplugged.clone_from(&seen.why);
+    report.nics.clone_from(&seen.machine.nics);
+    let machine = &seen.machine;
     drivers(guest, system, machine, report)?;
     root(guest, report)?;
     notes(system, machine, report);
@@ -276,7 +283,11 @@ fn drivers(
 
 /// Services from the controller to the volume, or the first that is not there: what differs between machines first.
 fn stack(system: &WindowsSystem, model: &Device, unit: u32) -> Result<Vec<Witness>, Vec<Witness>> {
-    let mut found = critical(system, &critical_ids(model))?;
+    // What unplugs the emulated disk has loaded the driver of its twin: the database is asked for what is on PCI.
+    let mut found = match model.bus {
+        Bus::Xen => Vec::new(),
+        Bus::Pci | Bus::Vmbus => critical(system, &critical_ids(model))?,
+    };
     if has_channels(model) {
         let ids: Vec<String> = channel_ids(unit)
             .iter()

@@ -8,7 +8,7 @@ use std::io::Write;
 /// `modules.alias` and `modules.dep` that name them. Names compare with `-` and `_` alike.
 ///
 /// # Errors
-/// What unpacking finds; [`Error::Unsupported`] for members compressed otherwise than by gzip.
+/// What unpacking finds; [`Error::Unsupported`] for members compressed in a way that is not unpacked here.
 pub fn rewrite(bytes: &[u8], limits: &Limits, without: &[&str]) -> Result<Vec<u8>> {
     let mut archive = Vec::new();
     let mut number = 0u32;

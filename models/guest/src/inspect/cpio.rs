@@ -9,8 +9,8 @@
 //! entry      := header name\0 pad4 data pad4         last entry: name "TRAILER!!!"
 //! ```
 
+use super::unpack::Packed;
 use drylab_block::{Error, Limits, Result, slice_at};
-use std::io::Read;
 
 /// One file of an archive.
 pub struct Entry<'a> {
@@ -29,8 +29,33 @@ pub enum Member {
     Plain,
     /// gzip.
     Gzip,
+    /// xz.
+    Xz,
+    /// zstd.
+    Zstd,
     /// Known, not unpacked here: its name.
     Other(&'static str),
+}
+
+impl Member {
+    /// Name of the compression: `none` without one.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "none",
+            Self::Other(name) => name,
+            _ => self.packed().map_or("none", Packed::name),
+        }
+    }
+
+    fn packed(self) -> Option<Packed> {
+        match self {
+            Self::Gzip => Some(Packed::Gzip),
+            Self::Xz => Some(Packed::Xz),
+            Self::Zstd => Some(Packed::Zstd),
+            Self::Plain | Self::Other(_) => None,
+        }
+    }
 }
 
 /// What starts at the front of `bytes`.
@@ -40,9 +65,9 @@ pub fn member(bytes: &[u8]) -> Option<Member> {
         (b"070701", Member::Plain),
         (b"070702", Member::Plain),
         (b"\x1f\x8b", Member::Gzip),
-        (b"\xfd7zXZ\0", Member::Other("xz")),
+        (b"\xfd7zXZ\0", Member::Xz),
         (b"\x5d\0\0", Member::Other("lzma")),
-        (b"\x28\xb5\x2f\xfd", Member::Other("zstd")),
+        (b"\x28\xb5\x2f\xfd", Member::Zstd),
         (b"\x02\x21\x4c\x18", Member::Other("lz4")),
         (b"\x04\x22\x4d\x18", Member::Other("lz4")),
         (b"\x89LZO", Member::Other("lzo")),
@@ -76,18 +101,18 @@ pub fn walk(bytes: &[u8], limits: &Limits, each: &mut dyn FnMut(Entry<'_>)) -> R
             )));
         };
         members.push(kind);
-        match kind {
-            Member::Plain => {
-                let used = archive(rest, &mut budget, each)?;
-                rest = rest.get(used..).unwrap_or_default();
-            }
-            Member::Gzip => {
-                let (content, used) = gunzip(rest, &mut budget)?;
-                plain_archives(&content, &mut budget, each)?;
-                rest = rest.get(used..).unwrap_or_default();
-            }
-            Member::Other(_) => break,
+        if let Member::Other(_) = kind {
+            break;
         }
+        let used = match kind.packed() {
+            Some(packed) => {
+                let (content, used) = packed.unpack(rest, &mut budget.bytes)?;
+                plain_archives(&content, &mut budget, each)?;
+                used
+            }
+            None => archive(rest, &mut budget, each)?,
+        };
+        rest = rest.get(used..).unwrap_or_default();
         if members.len() >= 64 {
             return Err(Error::unsupported("more than 64 archives in one initramfs"));
         }
@@ -114,24 +139,6 @@ fn plain_archives(
         rest = rest.get(used..).unwrap_or_default();
     }
     Ok(())
-}
-
-/// Unpacks one gzip member; content and how many packed bytes it took.
-fn gunzip(packed: &[u8], budget: &mut Budget) -> Result<(Vec<u8>, usize)> {
-    let mut reader = flate2::bufread::GzDecoder::new(packed);
-    let mut content = Vec::new();
-    let bound = budget.bytes.saturating_add(1);
-    let read = reader.by_ref().take(bound).read_to_end(&mut content);
-    read.map_err(|error| Error::corrupt(format_args!("gzip stream of the initramfs: {error}")))?;
-    let length = u64::try_from(content.len()).unwrap_or(u64::MAX);
-    let left = budget.bytes.checked_sub(length);
-    budget.bytes = left.ok_or_else(|| {
-        Error::unsupported(format_args!("initramfs unpacks to more than {bound} bytes"))
-    })?;
-    Ok((
-        content,
-        packed.len().saturating_sub(reader.into_inner().len()),
-    ))
 }
 
 /// Reads one archive up to its trailer; how many bytes it took.

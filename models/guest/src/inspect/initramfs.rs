@@ -5,6 +5,7 @@
 //! found by udev, a module in the tables without a file cannot be loaded.
 
 use super::model::{Initramfs, Module};
+use super::unpack::Packed;
 use super::{cpio, elf};
 use drylab_block::{Error, Finding, Limits, Result, Severity};
 
@@ -18,10 +19,12 @@ const REGULAR: u32 = 0o100_000;
 pub fn read(bytes: &[u8], limits: &Limits, findings: &mut Vec<Finding>) -> Result<Initramfs> {
     let mut found = Initramfs::default();
     let mut depends = String::new();
+    // Compressed modules count against the same bound as the archives, once more.
+    let mut left = limits.file_bytes_max;
     let members = cpio::walk(bytes, limits, &mut |entry| {
         if entry.mode & 0o170_000 == REGULAR {
             if let Some(name) = module_name(&entry.name) {
-                found.modules.insert(name, module(&entry));
+                found.modules.insert(name, module(&entry, &mut left));
             } else if entry.name.ends_with("/modules.alias") {
                 found
                     .aliases
@@ -35,14 +38,7 @@ pub fn read(bytes: &[u8], limits: &Limits, findings: &mut Vec<Finding>) -> Resul
         }
         found.files.insert(entry.name);
     })?;
-    found.archives = members
-        .iter()
-        .map(|member| match member {
-            cpio::Member::Plain => "none",
-            cpio::Member::Gzip => "gzip",
-            cpio::Member::Other(name) => name,
-        })
-        .collect();
+    found.archives = members.iter().map(|member| member.name()).collect();
     if let Some(cpio::Member::Other(name)) = members.last() {
         found.unread = Some(format!(
             "an archive in it is compressed with {name}, which is not unpacked here"
@@ -66,12 +62,13 @@ pub fn read(bytes: &[u8], limits: &Limits, findings: &mut Vec<Finding>) -> Resul
     Ok(found)
 }
 
-/// Reads one module file.
-fn module(entry: &cpio::Entry<'_>) -> Module {
-    let read = if entry.name.ends_with(".ko") {
-        elf::modinfo(entry.data)
-    } else {
-        Err(Error::unsupported("compressed module"))
+/// Reads one module file; a compressed one is unpacked within the `left` bytes.
+fn module(entry: &cpio::Entry<'_>, left: &mut u64) -> Module {
+    let read = match Packed::of_module(&entry.name) {
+        Some(packed) => packed
+            .unpack(entry.data, left)
+            .and_then(|(content, _)| elf::modinfo(&content)),
+        None => elf::modinfo(entry.data),
     };
     match read {
         Ok(module) => Module {

@@ -25,6 +25,7 @@ mod model;
 mod mounts;
 mod registry;
 mod tree;
+mod unpack;
 pub(crate) mod volumes;
 mod windows;
 mod windows_net;

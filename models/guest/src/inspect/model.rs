@@ -362,7 +362,7 @@ pub struct Initramfs {
     pub path: String,
     /// Volume it is on, index into the layout.
     pub volume: usize,
-    /// Compression of each archive in it, in order: `none`, `gzip`.
+    /// Compression of each archive in it, in order: `none`, `gzip`, `xz`, `zstd`, or one that is not unpacked here.
     pub archives: Vec<&'static str>,
     /// Why its content is not known: another compression.
     pub unread: Option<String>,

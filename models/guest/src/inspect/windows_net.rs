@@ -43,9 +43,17 @@ pub(crate) fn read(
     }
 }
 
-/// Network-class instances under `Enum\PCI`.
+/// Buses an adapter may sit on: PCI, Hyper-V's, and Xen's as the tools of different years call it.
+const BUSES: [&str; 5] = ["PCI", "VMBUS", "XEN", "XENBUS", "XENVIF"];
+
+/// Network-class instances under `Enum`.
 fn adapters(system: &Registry, set: &str) -> Vec<WindowsAdapter> {
-    let base = format!("{set}\\Enum\\PCI");
+    let each = |bus: &&str| adapters_on(system, set, bus);
+    BUSES.iter().flat_map(each).collect()
+}
+
+fn adapters_on(system: &Registry, set: &str, bus: &str) -> Vec<WindowsAdapter> {
+    let base = format!("{set}\\Enum\\{bus}");
     let mut found = Vec::new();
     for device in system.names(&base) {
         for instance in system.names(&format!("{base}\\{device}")) {
@@ -68,7 +76,7 @@ fn adapters(system: &Registry, set: &str) -> Vec<WindowsAdapter> {
             });
             found.push(WindowsAdapter {
                 key: system.full(&key),
-                device_id: format!("PCI\\{}", device.to_uppercase()),
+                device_id: format!("{bus}\\{}", device.to_uppercase()),
                 location: text("LocationInformation").as_deref().and_then(location),
                 service: text("Service"),
                 instance,

@@ -6,7 +6,8 @@ use super::bringup::{
 use super::bringup_dhclient::{append, configuration, lease_path, remembered};
 use super::linux::shell::{Variables, is_false};
 use super::linux::{
-    Action, DhcpClient, Ifup, LinuxBootNet, LinuxInterface, StaticAddress, manager, plan,
+    Action, Bus, DhcpClient, Ifup, LinuxBootNet, LinuxInterface, NicView, StaticAddress, manager,
+    plan,
 };
 use crate::Tree;
 use drylab_catalog::{Nic, Witness};
@@ -17,6 +18,8 @@ use std::net::Ipv4Addr;
 
 /// Ubuntu 12.04 goes on without network after so long.
 const FAILSAFE_US: u64 = 120 * SECOND_US;
+/// Sets the draw of the order of synthetic adapters apart from other draws of the seed.
+const OFFERS: u64 = 0x766d_6275_7300_0000;
 /// Rules of an init script: Red Hat's service, Debian's iptables-persistent.
 const RULE_FILES: [&str; 3] = [
     "/etc/sysconfig/iptables",
@@ -52,23 +55,46 @@ pub fn bring_up_linux(
         .iter()
         .map(|port| lan.has_link(*port))
         .collect();
-    let views: Vec<_> = nics
+    let all: Vec<_> = nics
         .iter()
         .zip(links)
         .map(|(nic, link)| view(nic, link))
         .collect();
-    let plan = plan(&mut report.files, &views, boot);
+    let order = kernel_order(&all, decisions.seed);
+    let views: Vec<_> = order
+        .iter()
+        .filter_map(|index| all.get(*index).cloned())
+        .collect();
+    let mut plan = plan(&mut report.files, &views, boot);
+    let given = |nic: &mut u32| {
+        let index = usize::try_from(*nic).ok().and_then(|at| order.get(at));
+        *nic = index.and_then(|at| u32::try_from(*at).ok()).unwrap_or(*nic);
+    };
+    plan.interfaces
+        .iter_mut()
+        .for_each(|found| given(&mut found.nic));
+    plan.driverless
+        .iter_mut()
+        .for_each(|found| given(&mut found.nic));
     for driverless in &plan.driverless {
         let nic = usize::try_from(driverless.nic)
             .ok()
             .and_then(|index| nics.get(index));
         report.driverless.extend(nic.map(|nic| nic.mac));
+        // Where no adapter has a driver, that is why no interface has a name.
         for witness in &driverless.witnesses {
             report.witness("driver", witness.clone());
+            if plan.interfaces.is_empty() {
+                report.witness("interface-name", witness.clone());
+            }
         }
     }
     for interface in &plan.interfaces {
         add_interface(&mut report, interface);
+    }
+    let synthetic = |nic: &&NicView| nic.bus == Bus::Vmbus;
+    if all.iter().filter(synthetic).count() > 1 && !plan.interfaces.is_empty() {
+        report.witness("interface-name", Witness::quirk("GQ18"));
     }
     let mut run = Run {
         report,
@@ -87,6 +113,21 @@ pub fn bring_up_linux(
     run.finish(&plan.ifups, plan.delay_us);
     run.report.plan = Some(plan);
     run.report
+}
+
+/// Adapters in the order in which the kernel finds them: as given, but those on Hyper-V's bus in the order in which
+/// the host offers them, which nothing fixes (quirk GQ18). It is drawn from the seed.
+fn kernel_order(nics: &[NicView], seed: u64) -> Vec<usize> {
+    let is_synthetic = |index: &usize| nics.get(*index).is_some_and(|nic| nic.bus == Bus::Vmbus);
+    let mut drawn: Vec<usize> = (0..nics.len()).filter(is_synthetic).collect();
+    drawn.sort_by_key(|index| word(seed ^ OFFERS, u64::try_from(*index).unwrap_or(0)));
+    let mut drawn = drawn.into_iter();
+    (0..nics.len())
+        .map(|index| {
+            let offered = is_synthetic(&index).then(|| drawn.next()).flatten();
+            offered.unwrap_or(index)
+        })
+        .collect()
 }
 
 fn add_interface(report: &mut NetReport, interface: &LinuxInterface) {

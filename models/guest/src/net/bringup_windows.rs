@@ -135,6 +135,12 @@ impl Run<'_> {
         if nic.slot.is_some() && !model.express {
             self.report
                 .witness("interface-name", Witness::quirk("GQ51"));
+            // Another adapter of this model is gone: whatever sits in a slot gets the settings of that slot.
+            let same = |known: &&WindowsAdapter| known.device_id == adapter.device_id;
+            if self.net.adapters.iter().filter(same).count() > self.report.ports.len() {
+                self.report
+                    .witness("interface-name", Witness::quirk("GQ53"));
+            }
         }
         let guid = adapter.interface.as_deref().unwrap_or_default();
         let made = self

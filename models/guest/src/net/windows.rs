@@ -20,7 +20,8 @@ use std::net::Ipv4Addr;
 pub struct WindowsNet {
     /// `ComputerName`, for the DHCP host name option.
     pub host_name: Option<String>,
-    /// Adapters the image has seen: one per network-class instance under `Enum\PCI`, in key order.
+    /// Adapters the image has seen: one per network-class instance under `Enum\PCI`, `Enum\VMBUS` and Xen's buses, in
+    /// key order.
     pub adapters: Vec<WindowsAdapter>,
     /// Drivers the image can install by itself: every hardware id (upper case, as in the INF: `PCI\VEN_8086&DEV_100F`)
     /// of its network INFs, with the service it names.

@@ -2,7 +2,7 @@
 //!
 //! Device ids as the hives of real NT 6.1 systems list them under `CriticalDeviceDatabase` and `Enum`.
 
-use drylab_catalog::device::{Class, Device};
+use drylab_catalog::device::{Bus, Class, Device};
 
 /// Ids of an IDE channel, first to last as tried: those of the channel's parent driver, then the compatible id.
 #[must_use]
@@ -21,10 +21,14 @@ pub const DISK_ID: &str = "gendisk";
 /// Drivers between disk and file system that the loader must have loaded.
 pub const STACK: [&str; 2] = ["partmgr", "volmgr"];
 
-/// Ids of a PCI device in the order Windows looks them up, as keys of `CriticalDeviceDatabase` (lower case, `#`).
+/// Ids of a device in the order Windows looks them up, as keys of `CriticalDeviceDatabase` (lower case, `#`).
 #[must_use]
 pub fn critical_ids(device: &Device) -> Vec<String> {
     let mut ids = device.hardware_ids();
+    let key = |id: String| id.replace('\\', "#").to_lowercase();
+    if device.bus != Bus::Pci {
+        return ids.into_iter().map(key).collect();
+    }
     let vendor = format!("PCI\\VEN_{:04X}", device.vendor);
     let by_class = ids
         .iter()
@@ -37,9 +41,7 @@ pub fn critical_ids(device: &Device) -> Vec<String> {
         vendor,
     ];
     ids.splice(by_class..by_class, between);
-    ids.into_iter()
-        .map(|id| id.replace('\\', "#").to_lowercase())
-        .collect()
+    ids.into_iter().map(key).collect()
 }
 
 /// Whether disks on it hang on an IDE channel, which needs a driver of its own.

@@ -3,6 +3,7 @@
 use super::{kinds, lab, nic};
 use drylab_block::{Delta, Limits, Overlay, ReadAt};
 use drylab_catalog::Nic;
+use drylab_catalog::device::{Bus, device};
 use drylab_guest::inspect::{Guest, GuestDisk, System, inspect};
 use drylab_guest::net::linux::{Events, LinuxBootNet};
 use drylab_guest::net::windows::NetworkCategory;
@@ -10,7 +11,7 @@ use drylab_guest::net::{NetDecisions, NetReport, Origin, bring_up_linux, bring_u
 use drylab_network::Lan;
 use std::sync::Arc;
 
-fn golden(guest: &str, source: &str) -> Guest {
+pub(crate) fn golden(guest: &str, source: &str) -> Guest {
     let file = |name: &str| {
         let path = format!(
             "{}/../../corpora/guests/{guest}/{name}",
@@ -27,7 +28,12 @@ fn golden(guest: &str, source: &str) -> Guest {
     inspect(&[disk], &Limits::DEFAULT).expect("the golden guest is inspected")
 }
 
-fn start(guest: &Guest, files: Option<&NetReport>, nic: Nic, lan: &mut Lan) -> NetReport {
+pub(crate) fn start(
+    guest: &Guest,
+    files: Option<&NetReport>,
+    nic: Nic,
+    lan: &mut Lan,
+) -> NetReport {
     let decisions = NetDecisions::default();
     match &guest.system {
         System::Linux(linux) => {
@@ -54,11 +60,28 @@ fn start(guest: &Guest, files: Option<&NetReport>, nic: Nic, lan: &mut Lan) -> N
     }
 }
 
-const SOURCES: [&str; 2] = ["esxi-5.0.0", "kvm-centos-6.3"];
+const GUESTS: [&str; 3] = ["centos-6.3", "ubuntu-12.04", "windows-2008r2"];
+const XEN: &str = "xenserver-6.0.2";
+const HYPERV: &str = "hyperv-2008r2";
+const SOURCES: [&str; 4] = ["esxi-5.0.0", "kvm-centos-6.3", XEN, HYPERV];
+
+/// Every move between two of the products.
+fn arrows() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let pairs = SOURCES
+        .iter()
+        .flat_map(|from| SOURCES.map(|to| (*from, to)));
+    pairs.filter(|(from, to)| from != to)
+}
 
 /// The adapter a guest was installed with, at the place its product gives it.
 fn adapter(guest: &str, source: &str) -> Nic {
     let mut nic = match (guest, source) {
+        ("centos-6.3", XEN) => nic("xen-vif", "a6:1f:4e:93:0c:8d", 0, "VM Network"),
+        ("centos-6.3", HYPERV) => nic("dec21140", "00:15:5d:00:0d:00", 10, "VM Network"),
+        ("ubuntu-12.04", XEN) => nic("xen-vif", "be:52:07:6d:c1:8e", 0, "VM Network"),
+        ("ubuntu-12.04", HYPERV) => nic("hyperv-nic", "00:15:5d:00:0d:01", 0, "VM Network"),
+        (_, XEN) => nic("rtl8139-xen", "7a:c4:31:e9:5b:8f", 4, "VM Network"),
+        (_, HYPERV) => nic("hyperv-nic", "00:15:5d:00:0d:02", 0, "VM Network"),
         ("centos-6.3", "esxi-5.0.0") => nic("e1000-82545em", "00:0c:29:4f:8e:35", 0, "VM Network"),
         ("centos-6.3", _) => nic("virtio-net", "52:54:00:6b:3c:58", 3, "VM Network"),
         ("ubuntu-12.04", "esxi-5.0.0") => {
@@ -71,12 +94,15 @@ fn adapter(guest: &str, source: &str) -> Nic {
     if let Some(slot) = &mut nic.slot {
         slot.bus = if source == "esxi-5.0.0" { 2 } else { 0 };
     }
+    if device(&nic.model).is_some_and(|model| model.bus != Bus::Pci) {
+        nic.slot = None;
+    }
     nic
 }
 
 #[test]
 fn every_golden_guest_comes_up_where_it_was_installed_and_keeps_its_address() {
-    for guest_id in ["centos-6.3", "ubuntu-12.04", "windows-2008r2"] {
+    for guest_id in GUESTS {
         for source in SOURCES {
             let guest = golden(guest_id, source);
             let mut lan = lab();
@@ -118,10 +144,7 @@ fn every_golden_guest_comes_up_where_it_was_installed_and_keeps_its_address() {
 
 #[test]
 fn moved_with_another_mac_centos_has_no_address_and_ubuntu_has_one() {
-    for (source, target) in [
-        ("esxi-5.0.0", "kvm-centos-6.3"),
-        ("kvm-centos-6.3", "esxi-5.0.0"),
-    ] {
+    for (source, target) in arrows() {
         let mut moved = adapter("centos-6.3", target);
         moved.mac.0[5] ^= 0x55;
         let centos = start(
@@ -135,7 +158,9 @@ fn moved_with_another_mac_centos_has_no_address_and_ubuntu_has_one() {
             "{source}: {:#?}",
             centos.witnesses
         );
-        assert_eq!(centos.interfaces[0].name, "eth1");
+        // On Xen's bus the generator writes no line: the kernel's name stays, and is not the HWADDR's.
+        let name = if target == XEN { "eth0" } else { "eth1" };
+        assert_eq!(centos.interfaces[0].name, name, "{source} to {target}");
         let ubuntu = start(&golden("ubuntu-12.04", source), None, moved, &mut lab());
         assert_eq!(
             ubuntu.primary().map(|eth0| eth0.name.as_str()),
@@ -158,10 +183,7 @@ fn moved_with_another_mac_centos_has_no_address_and_ubuntu_has_one() {
 
 #[test]
 fn moved_to_a_model_with_a_driver_windows_has_a_new_connection_and_elsewhere_none() {
-    for (source, target) in [
-        ("esxi-5.0.0", "kvm-centos-6.3"),
-        ("kvm-centos-6.3", "esxi-5.0.0"),
-    ] {
+    for (source, target) in arrows() {
         let guest = golden("windows-2008r2", source);
         let report = start(&guest, None, adapter("windows-2008r2", target), &mut lab());
         let interface = report
@@ -198,5 +220,44 @@ fn moved_to_a_model_with_a_driver_windows_has_a_new_connection_and_elsewhere_non
             (0, 1),
             "no virtio driver in the image"
         );
+    }
+}
+
+#[test]
+fn without_hwaddr_centos_has_an_address_where_a_xen_front_end_is_at_either_end() {
+    let path = "/etc/sysconfig/network-scripts/ifcfg-eth0";
+    for (source, target) in arrows() {
+        let mut guest = golden("centos-6.3", source);
+        let text = guest.tree.text(path).expect("it is there");
+        let kept = text.split_inclusive('\n');
+        let text: String = kept.filter(|line| !line.contains("HWADDR")).collect();
+        guest.tree.write(path, text.into_bytes());
+        let mut moved = adapter("centos-6.3", target);
+        moved.mac.0[5] ^= 0x55;
+        let report = start(&guest, None, moved, &mut lab());
+        let at_either_end = source == XEN || target == XEN;
+        assert_eq!(
+            report.primary().is_some(),
+            at_either_end,
+            "{source} to {target}: {:#?}",
+            report.witnesses
+        );
+    }
+}
+
+#[test]
+fn centos_has_no_driver_for_the_synthetic_adapter_and_ubuntu_and_windows_have() {
+    for source in SOURCES {
+        let synthetic = adapter("ubuntu-12.04", HYPERV);
+        for (guest_id, has) in GUESTS.into_iter().zip([false, true, true]) {
+            let guest = golden(guest_id, source);
+            let report = start(&guest, None, synthetic.clone(), &mut lab());
+            assert_eq!(
+                (report.primary().is_some(), report.driverless.len()),
+                (has, usize::from(!has)),
+                "{guest_id} of {source}: {:#?}",
+                report.witnesses
+            );
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Windows: each mechanism of the boot, changed one at a time.
 
-use crate::support::{Golden, LIMITS, WINDOWS, machine};
+use crate::support::{Golden, HYPERV, LIMITS, WINDOWS, XEN, machine};
 use drylab_catalog::{Clock, Firmware, Place};
 use drylab_guest::boot::{BootReport, boot};
 use drylab_hive::HiveEditor;
@@ -58,6 +58,17 @@ fn windows_boots_where_its_source_left_boot_drivers_and_nowhere_else() {
         ("kvm-centos-6.3", "piix4-ide", true),
         ("kvm-centos-6.3", "lsisas1068", false),
         ("kvm-centos-6.3", "virtio-blk", false),
+        ("kvm-centos-6.3", "piix4-ide-hyperv", true),
+        (XEN, "piix3-ide-xen", true),
+        (XEN, "piix4-ide-hyperv", true),
+        (XEN, "piix3-ide", true),
+        (XEN, "lsisas1068", false),
+        (XEN, "virtio-blk", false),
+        (HYPERV, "piix4-ide-hyperv", true),
+        (HYPERV, "piix3-ide-xen", true),
+        (HYPERV, "piix3-ide", true),
+        (HYPERV, "lsisas1068", false),
+        (HYPERV, "virtio-blk", false),
     ] {
         let report = boot(&Golden::new(WINDOWS, source).inspect(), &machine(model));
         assert_eq!(
@@ -82,13 +93,22 @@ fn windows_boots_where_its_source_left_boot_drivers_and_nowhere_else() {
 
 #[test]
 fn intelide_and_atapi_must_both_start_at_boot_for_ide() {
-    for service in ["intelide", "atapi"] {
+    let homes = [("esxi-5.0.0", "piix4-ide"), (HYPERV, "piix4-ide-hyperv")];
+    let services = ["intelide", "atapi"];
+    for ((source, model), service) in homes
+        .into_iter()
+        .flat_map(|home| services.map(|service| (home, service)))
+    {
         for number in 0..=4 {
             let report = boot(
-                &edited("esxi-5.0.0", &start(service, number)).inspect(),
-                &machine("piix4-ide"),
+                &edited(source, &start(service, number)).inspect(),
+                &machine(model),
             );
-            assert_eq!(report.reached, number == 0, "{service} Start={number}");
+            assert_eq!(
+                report.reached,
+                number == 0,
+                "{source} {service} Start={number}"
+            );
             if number != 0 {
                 assert_eq!(failed(&report, "GQ48"), "drivers");
                 assert!(

@@ -1,6 +1,6 @@
 //! Inspection of the golden guests: facts are those of the scripts that made them, each with its place.
 
-use crate::support::{CENTOS, Golden, LIMITS, SOURCES, UBUNTU, WINDOWS, disk};
+use crate::support::{CENTOS, Golden, HYPERV, LIMITS, SOURCES, UBUNTU, WINDOWS, XEN, disk};
 use drylab_block::{ReadAt, SparseBytes};
 use drylab_guest::inspect::{
     BcdDevice, BootCode, Guest, GuestDisk, LoaderKind, LoaderRoot, System, Table, VolumeKind,
@@ -125,10 +125,12 @@ fn centos_is_found_on_its_logical_volume_with_every_fact_in_place() {
 
 #[test]
 fn the_configuration_of_the_source_is_in_the_tree() {
-    for (source, mac) in SOURCES
-        .into_iter()
-        .zip(["00:0C:29:4F:8E:35", "52:54:00:6B:3C:58"])
-    {
+    for (source, mac) in SOURCES.into_iter().zip([
+        "00:0C:29:4F:8E:35",
+        "52:54:00:6B:3C:58",
+        "A6:1F:4E:93:0C:8D",
+        "00:15:5D:00:0D:00",
+    ]) {
         let guest = Golden::new(CENTOS, source).inspect();
         let ifcfg = guest
             .tree
@@ -139,7 +141,10 @@ fn the_configuration_of_the_source_is_in_the_tree() {
             .tree
             .text("/etc/udev/rules.d/70-persistent-net.rules")
             .expect("it is there");
-        assert!(rules.contains(&mac.to_lowercase()), "{rules}");
+        // The generator writes no line for an adapter on Xen's bus.
+        let line = rules.contains(&mac.to_lowercase());
+        assert_eq!(line, source != XEN, "{rules}");
+        assert_eq!(line, rules.contains("SUBSYSTEM"), "{rules}");
         for path in [
             "/lib/udev/rules.d/75-persistent-net-generator.rules",
             "/lib/udev/rules.d/60-net.rules",
@@ -153,6 +158,89 @@ fn the_configuration_of_the_source_is_in_the_tree() {
             assert!(guest.tree.read(path).is_some(), "{path}");
         }
     }
+}
+
+#[test]
+fn nothing_is_wrong_with_a_golden_guest_on_any_source() {
+    for guest_id in [CENTOS, UBUNTU, WINDOWS] {
+        for source in SOURCES {
+            let guest = Golden::new(guest_id, source).inspect();
+            assert_eq!(guest.findings, [], "{guest_id} {source}");
+            assert!(guest.layout.iter().all(|volume| volume.broken.is_none()));
+            let loaded = guest.disks[0].boot_code != BootCode::None;
+            assert_eq!(loaded, (guest_id, source) != (CENTOS, XEN), "{source}");
+        }
+    }
+}
+
+#[test]
+fn centos_of_xenserver_has_xens_console_and_disk_names_and_no_boot_loader() {
+    let golden = Golden::new(CENTOS, XEN);
+    let guest = golden.inspect();
+    let system = linux(&guest);
+    let console = system
+        .cmdline
+        .iter()
+        .find(|param| param.value.key == "console")
+        .expect("it names its console");
+    assert_eq!(console.value.value.as_deref(), Some("hvc0"));
+    assert_eq!(
+        console.witness.place.to_string(),
+        "/boot/grub/grub.conf:10",
+        "the menu that pygrub reads"
+    );
+    let text = |volume, path| String::from_utf8(golden.read(volume, path)).expect("it is text");
+    assert!(text("vg_centos/lv_root", "/etc/securetty").ends_with("tty11\nhvc0\n"));
+    assert!(text("p1", "/grub/grub.conf").contains("#boot=/dev/xvda\n"));
+    assert!(text("p1", "/grub/device.map").contains("(hd0)     /dev/xvda\n"));
+    assert_eq!(guest.disks[0].boot_code, BootCode::None);
+    for other in SOURCES.into_iter().filter(|source| *source != XEN) {
+        let other = Golden::new(CENTOS, other).inspect();
+        let mut cmdline = linux(&other).cmdline.iter();
+        assert!(cmdline.all(|param| param.value.key != "console"));
+        assert_eq!(other.disks[0].boot_code, BootCode::Grub);
+    }
+}
+
+#[test]
+fn windows_of_hyper_v_knows_its_adapter_on_vmbus_by_its_address() {
+    let guest = Golden::new(WINDOWS, HYPERV).inspect();
+    let system = windows(&guest);
+    let adapter = &system.net.adapters[0];
+    assert_eq!(
+        (
+            adapter.device_id.as_str(),
+            adapter.instance.as_str(),
+            adapter.location,
+            adapter.service.as_deref()
+        ),
+        (
+            "VMBUS\\{F8615163-DF3E-46C5-913F-F2D2F965ED0E}",
+            "FF5D1500020D00FE00",
+            None,
+            Some("netvsc")
+        )
+    );
+    let guid = adapter.interface.as_deref().expect("it has an interface");
+    let lease = system.net.interfaces[guid].lease.as_ref();
+    assert_eq!(
+        lease.map(|lease| lease.address.to_string()).as_deref(),
+        Some("10.20.0.153")
+    );
+    for (name, start) in [("vmbus", 0), ("storvsc", 0), ("storflt", 0), ("netvsc", 3)] {
+        let service = &system.services[name];
+        assert_eq!(
+            (service.start, service.present),
+            (Some(start), true),
+            "{name}"
+        );
+    }
+    let other = Golden::new(WINDOWS, XEN).inspect();
+    assert_eq!(windows(&other).services["storvsc"].start, Some(3));
+    assert_eq!(
+        windows(&other).net.adapters[0].device_id,
+        "PCI\\VEN_10EC&DEV_8139&SUBSYS_00015853&REV_20"
+    );
 }
 
 #[test]

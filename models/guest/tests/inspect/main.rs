@@ -2,8 +2,12 @@
 
 mod boot_linux;
 mod boot_windows;
+mod boot_xen;
 mod foreign;
 mod golden;
+mod hyperv;
 mod laws;
+mod packed;
 mod readers;
 mod support;
+mod xen;

@@ -13,13 +13,17 @@ use std::sync::Arc;
 pub(crate) const CENTOS: &str = "centos-6.3";
 pub(crate) const UBUNTU: &str = "ubuntu-12.04";
 pub(crate) const WINDOWS: &str = "windows-2008r2";
-pub(crate) const SOURCES: [&str; 2] = ["esxi-5.0.0", "kvm-centos-6.3"];
+pub(crate) const XEN: &str = "xenserver-6.0.2";
+pub(crate) const HYPERV: &str = "hyperv-2008r2";
+pub(crate) const SOURCES: [&str; 4] = ["esxi-5.0.0", "kvm-centos-6.3", XEN, HYPERV];
 pub(crate) const LIMITS: Limits = Limits::DEFAULT;
 
 /// Controllers a guest may meet.
-pub(crate) const MODELS: [&str; 6] = [
+pub(crate) const MODELS: [&str; 8] = [
     "piix3-ide",
     "piix4-ide",
+    "piix3-ide-xen",
+    "piix4-ide-hyperv",
     "lsilogic",
     "lsisas1068",
     "pvscsi",

@@ -68,6 +68,7 @@ pub fn virt_manager_import(
         by_hand: vec![Witness::quirk("DQ401")],
         mac: drawn.chain(),
         notes: vec![Witness::quirk("HQ59")],
+        needs: Vec::new(),
     })
 }
 
@@ -148,6 +149,7 @@ pub fn vsphere_existing_disk(
         by_hand: vec![Witness::quirk("DQ402")],
         mac: drawn.chain(),
         notes,
+        needs: Vec::new(),
     })
 }
 

@@ -56,6 +56,7 @@ pub fn virsh_define(
         nics.push(NicRequest {
             model: Some(nic_model(facts, name, nic, &mut remarks)?),
             mac,
+            network: None,
         });
     }
     let controllers = disks.iter().map(|disk| {
@@ -103,11 +104,13 @@ pub fn virsh_define(
                 Some(_) => Some(Clock::Utc),
                 None => None,
             },
+            mode: None,
         },
         disks: plans,
         by_hand: Vec::new(),
         mac: vec![Witness::descriptor(name.clone(), mac_says), kept.witness],
         notes: Vec::new(),
+        needs: Vec::new(),
     })
 }
 
@@ -225,10 +228,12 @@ pub fn virt_image(
                 .collect(),
             uuid: None,
             clock: None,
+            mode: None,
         },
         disks: plans,
         by_hand: Vec::new(),
         mac: [vec![Witness::quirk("GQ96")], drawn.chain()].concat(),
         notes: vec![Witness::quirk("GQ98")],
+        needs: Vec::new(),
     })
 }

@@ -1,6 +1,6 @@
 //! vSphere Client: Deploy OVF Template, and Add to Inventory.
 
-use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, refused};
+use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, differing, refused};
 use crate::console::{DiskRequest, NicRequest, Request};
 use crate::exporter::VMX_NAMES;
 use crate::facts::{Facts, Missing};
@@ -30,6 +30,7 @@ pub fn vsphere_deploy_ovf(
     let system = one_system(facts, name, &envelope)?;
     family(facts, name, system, &mut remarks)?;
     sections(name, &envelope, system, &mut remarks);
+    of_citrix(facts, name, &envelope, system, &mut remarks)?;
     manifest(facts, package, &mut remarks)?;
     let disks = disks(facts, package, &envelope, system, &mut remarks)?;
     let items = system.items();
@@ -59,10 +60,12 @@ pub fn vsphere_deploy_ovf(
             .map(|item| NicRequest {
                 model: model_of(facts, item),
                 mac: None,
+                network: None,
             })
             .collect(),
         uuid: None,
         clock: None,
+        mode: None,
     };
     let notes = vec![Witness::descriptor(
         name.clone(),
@@ -75,6 +78,7 @@ pub fn vsphere_deploy_ovf(
         by_hand: Vec::new(),
         mac: [vec![Witness::quirk("HQ36")], mac.chain()].concat(),
         notes,
+        needs: Vec::new(),
     })
 }
 
@@ -112,9 +116,15 @@ fn family(
             system.line,
             families.join(" ")
         );
+        let is_xen = |family: &&str| family.starts_with("xen-") || family.starts_with("hvm-");
+        let quirk = if families.iter().any(is_xen) {
+            "HQ06"
+        } else {
+            "HQ20"
+        };
         let witness = vec![
             Witness::descriptor(name, says),
-            Witness::quirk("HQ20"),
+            Witness::quirk(quirk),
             known.witness,
         ];
         remarks.push(Remark {
@@ -160,6 +170,39 @@ fn sections(name: &str, envelope: &Envelope, system: &VirtualSystem, remarks: &m
     }
 }
 
+/// Elements that only XenCenter writes.
+fn of_citrix(
+    facts: &Facts<'_>,
+    name: &str,
+    envelope: &Envelope,
+    system: &VirtualSystem,
+    remarks: &mut Vec<Remark>,
+) -> Result<(), Missing> {
+    let sections = envelope
+        .sections
+        .iter()
+        .map(|section| (section.name.as_str(), section.line));
+    let other = system.hardware.iter().flat_map(|hardware| {
+        let lines = hardware.other_configuration.iter().map(|other| other.line);
+        lines.map(|line| ("VirtualSystemOtherConfigurationData", line))
+    });
+    let there: Vec<(&str, u32)> = sections.chain(other).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    let unknown = facts.list("ovf.unsupported-elements")?;
+    if let Some((element, line)) = there
+        .iter()
+        .find(|(element, _)| unknown.value.contains(element))
+    {
+        let says = format!("line {line}: element {element}");
+        let mut witness = vec![Witness::descriptor(name, says)];
+        witness.extend(unknown.chain());
+        remarks.push(Remark::refused(witness));
+    }
+    Ok(())
+}
+
 fn manifest(
     facts: &Facts<'_>,
     package: &Package,
@@ -195,28 +238,12 @@ fn manifest(
         });
         return Ok(());
     }
-    let members: Vec<&str> = package
-        .files
-        .keys()
-        .map(String::as_str)
-        .filter(|member| member != name)
-        .collect();
-    let open = |member: &str| Ok(package.files.get(member).cloned());
-    let findings = manifest
-        .verify(&members, open)
-        .map_err(|error| refused(name, error))?;
-    for finding in findings
-        .iter()
-        .filter(|finding| finding.severity == drylab_block::Severity::Error)
-    {
+    for message in differing(package, name, &manifest)? {
         let witness = vec![
-            Witness::descriptor(name.clone(), finding.message.clone()),
+            Witness::descriptor(name.clone(), message),
             Witness::quirk("HQ23"),
         ];
-        remarks.push(Remark {
-            verdict: Verdict::Refused,
-            witness,
-        });
+        remarks.push(Remark::refused(witness));
     }
     Ok(())
 }
@@ -233,6 +260,24 @@ fn disks(
 ) -> Result<Disks, ReadError> {
     let formats = facts.list("ovf.disk-formats")?;
     let name = &package.descriptor;
+    for disk in &envelope.disks {
+        let format = disk.format_uri.as_deref().unwrap_or("");
+        if formats.value.contains(&format) {
+            continue;
+        }
+        let says = format!("line {}: disk format {format:?}", disk.line);
+        let quirk = if format == ovf::FORMAT_VHD {
+            "HQ07"
+        } else {
+            "HQ29"
+        };
+        let witness = vec![
+            Witness::descriptor(name.clone(), says),
+            Witness::quirk(quirk),
+            formats.witness.clone(),
+        ];
+        remarks.push(Remark::refused(witness));
+    }
     let (mut plans, mut sizes) = (Vec::new(), Vec::new());
     for item in system
         .items()
@@ -256,26 +301,6 @@ fn disks(
                 format_args!("line {}: disk {id:?} names no file", disk.line),
             ));
         };
-        if !disk
-            .format_uri
-            .as_deref()
-            .is_some_and(|uri| formats.value.contains(&uri))
-        {
-            let says = format!(
-                "line {}: disk format {:?}",
-                disk.line,
-                disk.format_uri.as_deref().unwrap_or("")
-            );
-            let witness = vec![
-                Witness::descriptor(name.clone(), says),
-                Witness::quirk("HQ29"),
-                formats.witness.clone(),
-            ];
-            remarks.push(Remark {
-                verdict: Verdict::Refused,
-                witness,
-            });
-        }
         if !package.files.contains_key(&file.href) {
             return Err(refused(
                 name,
@@ -396,6 +421,7 @@ pub fn vsphere_register_vmx(
             NicRequest {
                 model: model(&format!("ethernet{number}.virtualDev")),
                 mac,
+                network: None,
             }
         })
         .collect();
@@ -448,6 +474,7 @@ pub fn vsphere_register_vmx(
             nics,
             uuid,
             clock: None,
+            mode: None,
         },
         disks: plans,
         by_hand: Vec::new(),
@@ -456,6 +483,7 @@ pub fn vsphere_register_vmx(
             kept.witness,
         ],
         notes: Vec::new(),
+        needs: Vec::new(),
     })
 }
 

@@ -166,7 +166,8 @@ impl SimLab<'_> {
                 .map_err(Unread::Importer),
         };
         let mut facts_used = BTreeSet::new();
-        for facts in [&source, &target] {
+        // The machine that is exported was made of what the source's own view has read.
+        for facts in [&source, &target, &self.source.facts] {
             facts_used.extend(
                 facts
                     .used()

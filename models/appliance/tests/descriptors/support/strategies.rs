@@ -5,7 +5,7 @@ use drylab_appliance::libvirt::{
 };
 use drylab_appliance::ovf::{
     Config, Dialect, DiskDecl, Encoding, Envelope, FileRef, Hardware, Item, NAMESPACE_1, Network,
-    OperatingSystem, VirtualSystem,
+    OperatingSystem, OtherConfiguration, VirtualSystem,
 };
 use drylab_appliance::units;
 use proptest::collection::vec;
@@ -40,9 +40,10 @@ fn disk() -> impl Strategy<Value = DiskDecl> {
         of(value()),
         of(any::<u64>()),
         of("[a-z]{1,4}"),
+        of(any::<bool>()),
     )
         .prop_map(
-            |(disk_id, file_ref, capacity, format_uri, populated_size, parent_ref)| {
+            |(disk_id, file_ref, capacity, format_uri, populated_size, parent_ref, bootable)| {
                 let text = capacity.map(units::capacity);
                 DiskDecl {
                     disk_id,
@@ -53,6 +54,7 @@ fn disk() -> impl Strategy<Value = DiskDecl> {
                     format_uri,
                     populated_size,
                     parent_ref,
+                    bootable,
                     line: 0,
                 }
             },
@@ -122,8 +124,9 @@ fn hardware() -> impl Strategy<Value = Hardware> {
         vec(item(), 0..5),
         vec(config(), 0..3),
         vec(config(), 0..2),
+        vec((value(), text()), 0..2),
     )
-        .prop_map(|(texts, items, configs, extra_config)| {
+        .prop_map(|(texts, items, configs, extra_config, other)| {
             let (system_type, identifier, family_name, transport) = texts;
             Hardware {
                 system_type,
@@ -133,6 +136,14 @@ fn hardware() -> impl Strategy<Value = Hardware> {
                 items,
                 configs,
                 extra_config,
+                other_configuration: other
+                    .into_iter()
+                    .map(|(name, value)| OtherConfiguration {
+                        name,
+                        value,
+                        line: 0,
+                    })
+                    .collect(),
                 unknown: 0,
                 line: 0,
             }

@@ -11,7 +11,8 @@ use super::{
     ifcfg, manager,
 };
 use crate::Tree;
-use drylab_catalog::Witness;
+use drylab_catalog::device::{Device as Model, device};
+use drylab_catalog::{Mac, Witness};
 
 /// Names the adapters, then brings up what the guest's configuration says. `nics` stand in the order in which the
 /// kernel finds them. Files that the guest's programs write (a persistent-net rule) are written into `tree`.
@@ -67,10 +68,16 @@ fn name_interfaces(
         let bound = bind::driver(tree, &boot.kernel, nic);
         match bound.driver {
             Some(driver) => taken.push((index, nic, driver, bound.witnesses)),
-            None => plan.driverless.push(Driverless {
-                nic: index,
-                witnesses: bound.witnesses,
-            }),
+            None => {
+                let mut witnesses = bound.witnesses;
+                if nic.bus == Bus::Vmbus {
+                    witnesses.push(Witness::quirk("GQ30"));
+                }
+                plan.driverless.push(Driverless {
+                    nic: index,
+                    witnesses,
+                });
+            }
         }
     }
     let texts: Vec<(String, String)> = taken
@@ -105,7 +112,10 @@ fn name_interfaces(
     for ((index, nic, driver, mut witnesses), named) in
         taken.iter().cloned().zip(settled.interfaces)
     {
-        witnesses.extend(naming_witnesses(&named, nic, boot, red_hat));
+        witnesses.extend(naming_witnesses(tree, &named, nic, boot, red_hat));
+        if driver == "tulip" && nic.modalias.is_some() && synthetic_is_unknown(tree, boot) {
+            witnesses.push(Witness::quirk("GQ31"));
+        }
         plan.interfaces.push(LinuxInterface {
             nic: index,
             kernel_name: named.kernel_name,
@@ -117,8 +127,24 @@ fn name_interfaces(
     }
 }
 
+/// Whether nothing takes Hyper-V's synthetic adapter, so that the emulated one is the only way.
+fn synthetic_is_unknown(tree: &Tree, boot: &LinuxBootNet) -> bool {
+    let synthetic = NicView {
+        mac: Mac([0; 6]),
+        bus: Bus::Vmbus,
+        pci: None,
+        modalias: device("hyperv-nic").map(Model::modalias),
+        driver: None,
+        link: false,
+    };
+    bind::driver(tree, &boot.kernel, &synthetic)
+        .driver
+        .is_none()
+}
+
 /// Why an interface has its name: the rules that acted, in their order.
 fn naming_witnesses(
+    tree: &Tree,
     named: &Named,
     nic: &NicView,
     boot: &LinuxBootNet,
@@ -175,7 +201,7 @@ fn naming_witnesses(
                 out.push(Witness::file(&tie.path, tie.hwaddr.line, says));
             }
             Effect::Ran(Note::Wrote { name, line, taken }) => {
-                out.extend(writer_witnesses(name, *line, taken.as_ref(), red_hat));
+                out.extend(writer_witnesses(tree, name, *line, taken.as_ref(), red_hat));
                 if by_earlier_rule {
                     out.push(Witness::quirk("DQ203"));
                 }
@@ -205,13 +231,49 @@ fn naming_witnesses(
     out
 }
 
-fn writer_witnesses(name: &str, line: u32, taken: Option<&Taken>, red_hat: bool) -> Vec<Witness> {
+/// Why a persistent rule of an adapter that is gone is there: which class its address is of.
+fn rule_quirk(tree: &Tree, path: &str, line: u32, red_hat: bool) -> &'static str {
+    let text = tree.text(path).unwrap_or_default();
+    let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let rule = text.lines().nth(index).unwrap_or_default();
+    let owner = rule.split_once("ATTR{address}==\"").map(|(_, mac)| mac);
+    let starts = |prefix: &str| owner.is_some_and(|mac| mac.starts_with(prefix));
+    if starts("54:52:00") {
+        "GQ16"
+    } else if red_hat {
+        "GQ01"
+    } else if starts("08:00:27") || starts("00:16:3e") {
+        "GQ12"
+    } else {
+        "GQ13"
+    }
+}
+
+/// Why an ifcfg file alone reserves a name: its rule was deleted, or there never was one because the address is one
+/// that Xen front ends have, and those get none.
+fn tie_quirk(hwaddr: &str) -> &'static str {
+    let first = hwaddr.parse::<Mac>().map(|mac| mac.0);
+    match first {
+        Ok([0x00, 0x16, 0x3e, ..]) => "GQ08",
+        Ok([0x52, 0x54, 0x00, ..]) => "GQ02",
+        Ok([first, ..]) if first & 2 != 0 => "GQ08",
+        _ => "GQ02",
+    }
+}
+
+fn writer_witnesses(
+    tree: &Tree,
+    name: &str,
+    line: u32,
+    taken: Option<&Taken>,
+    red_hat: bool,
+) -> Vec<Witness> {
     let mut out = Vec::new();
     match taken {
         None => {}
         Some(Taken::Rule { path, line }) => {
             out.push(Witness::file(path, *line, "another adapter owns the name"));
-            out.push(Witness::quirk(if red_hat { "GQ01" } else { "GQ12" }));
+            out.push(Witness::quirk(rule_quirk(tree, path, *line, red_hat)));
         }
         Some(Taken::Ifcfg(tie)) => {
             let says = format!(
@@ -219,7 +281,7 @@ fn writer_witnesses(name: &str, line: u32, taken: Option<&Taken>, red_hat: bool)
                 tie.hwaddr.text, tie.device.text
             );
             out.push(Witness::file(&tie.path, tie.hwaddr.line, says));
-            out.push(Witness::quirk("GQ02"));
+            out.push(Witness::quirk(tie_quirk(&tie.hwaddr.text)));
         }
     }
     out.push(Witness::file(

@@ -1,0 +1,230 @@
+//! Hyper-V Manager: Import of its own export folder, and New Virtual Machine around an existing VHD.
+
+use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, limits, refused};
+use crate::console::{DiskRequest, NicRequest, Request, mac_pool};
+use crate::facts::Facts;
+use crate::lab::Host;
+use drylab_appliance::Package;
+use drylab_appliance::hyperv::{Bus, Folder, Nic, State};
+use drylab_block::{Limits, ReadAt, Severity};
+use drylab_catalog::{Mac, Witness};
+use drylab_image::{Format, VhdSize, detect, open_vhd, vhd};
+use std::sync::Arc;
+
+/// Adapter and controller of the synthetic bus, and the emulated adapter: keys of the device catalogue.
+const SYNTHETIC_NIC: &str = "hyperv-nic";
+const SYNTHETIC_SCSI: &str = "hyperv-scsi";
+const LEGACY_NIC: &str = "dec21140";
+/// What an adapter is connected to that lost its network.
+const UNCONNECTED: &str = "not connected";
+
+/// Import Virtual Machine, of a folder that Export wrote and nobody imported yet. The files stay where they are.
+///
+/// `host` is the importing one: dynamic addresses of another host's pool are drawn anew at the first start.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn hyperv_import(
+    facts: &Facts<'_>,
+    host: &Host,
+    package: &Package,
+    operator: &Operator,
+) -> Result<Reading, ReadError> {
+    let name = &package.descriptor;
+    let folder = Folder::open(package, &Limits::DEFAULT).map_err(|error| {
+        let place = Witness::descriptor(name.clone(), error.to_string());
+        ReadError::Refused(vec![place, Witness::quirk("HQ70")])
+    })?;
+    if folder.state == State::Imported {
+        let place = Witness::descriptor(name.clone(), "the folder was imported before");
+        return Err(ReadError::Refused(vec![place, Witness::quirk("HQ77")]));
+    }
+    let broken = folder
+        .findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Error);
+    if let Some(finding) = broken {
+        return Err(refused(name, &finding.message));
+    }
+    let mut remarks = Vec::new();
+    let (plans, disks) = drives(facts, package, &folder)?;
+    let (mut nics, mut mac) = (Vec::new(), Vec::new());
+    for nic in &folder.machine.nics {
+        nics.push(adapter(facts, host, name, nic, (&mut remarks, &mut mac))?);
+    }
+    let machine = folder.machine;
+    let request = Request {
+        name: machine.name,
+        guest: operator.guest.clone(),
+        vcpus: machine.processors,
+        memory_mib: machine.memory_mib,
+        disks,
+        nics,
+        uuid: Some(machine.id.to_ascii_lowercase()),
+        clock: None,
+        mode: None,
+    };
+    limits::disks(facts, name, &request, &mut remarks)?;
+    Ok(Reading {
+        remarks,
+        request,
+        disks: plans,
+        by_hand: Vec::new(),
+        mac,
+        notes: vec![Witness::quirk("HQ77")],
+        needs: Vec::new(),
+    })
+}
+
+type Drives = (Vec<DiskPlan>, Vec<DiskRequest>);
+
+/// Disks, those on IDE first.
+fn drives(facts: &Facts<'_>, package: &Package, folder: &Folder) -> Result<Drives, ReadError> {
+    let emulated = facts.text("cdrom.controller")?.value;
+    let (mut plans, mut disks) = (Vec::new(), Vec::new());
+    let drives = folder.machine.drives.iter().filter(|drive| !drive.is_cd);
+    for (drive, file) in drives.zip(&folder.disks) {
+        let file = file
+            .as_deref()
+            .ok_or_else(|| refused(&drive.path, "the disk is not in the folder"))?;
+        let (plan, bytes) = vhd_of(package, file)?;
+        plans.push(plan);
+        disks.push(DiskRequest {
+            bytes,
+            controller: Some(match drive.bus {
+                Bus::Ide => emulated.to_owned(),
+                Bus::Scsi => SYNTHETIC_SCSI.to_owned(),
+            }),
+        });
+    }
+    Ok((plans, disks))
+}
+
+/// A VHD left as it came, with the size Hyper-V gives the guest.
+fn vhd_of(package: &Package, file: &str) -> Result<(DiskPlan, u64), ReadError> {
+    let bytes = package.file(file).map_err(|error| refused(file, error))?;
+    let image = open_vhd(bytes.clone(), VhdSize::Current, &Limits::DEFAULT)
+        .map_err(|error| refused(file, error))?;
+    let plan = DiskPlan {
+        file: file.to_owned(),
+        declared_format: None,
+        stored: Stored::AsIs,
+        bytes: bytes.len(),
+    };
+    Ok((plan, image.virtual_size()))
+}
+
+/// An adapter of the folder: its kind stays; its network is looked for by name; its address stays when somebody typed it
+/// or it is of this host's pool.
+fn adapter(
+    facts: &Facts<'_>,
+    host: &Host,
+    name: &str,
+    nic: &Nic,
+    (remarks, why): (&mut Vec<Remark>, &mut Vec<Witness>),
+) -> Result<NicRequest, ReadError> {
+    let own = facts.text("network.name")?;
+    let is_there = nic.network == own.value;
+    if !is_there && !nic.network.is_empty() {
+        let says = format!("adapter {:?} was on {:?}", nic.name, nic.network);
+        let place = Witness::descriptor(name, says);
+        remarks.push(Remark::warned(vec![
+            place,
+            Witness::quirk("HQ78"),
+            own.witness,
+        ]));
+    }
+    let pool = mac_pool(facts, host)?;
+    let is_kept =
+        |mac: &Mac| nic.is_static || pool.as_ref().is_none_or(|pool| pool.value.contains(*mac));
+    let written = nic.mac.map(Mac);
+    let mac = written.filter(is_kept);
+    let says = match (written, mac) {
+        (None, _) => "no address was drawn yet".to_owned(),
+        (Some(mac), None) => format!("dynamic address {mac} is not of host {}", host.name),
+        (Some(mac), Some(_)) if nic.is_static => format!("static address {mac}"),
+        (Some(mac), Some(_)) => format!("dynamic address {mac} is of host {}", host.name),
+    };
+    why.push(Witness::descriptor(name, says));
+    why.push(Witness::quirk("HQ75"));
+    Ok(NicRequest {
+        model: Some(
+            if nic.is_legacy {
+                LEGACY_NIC
+            } else {
+                SYNTHETIC_NIC
+            }
+            .to_owned(),
+        ),
+        mac,
+        network: (!is_there).then(|| UNCONNECTED.to_owned()),
+    })
+}
+
+/// New Virtual Machine, Use an existing virtual hard disk: a person makes the machine, with the disk on IDE 0:0.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn hyperv_new_machine(
+    facts: &Facts<'_>,
+    package: &Package,
+    operator: &Operator,
+) -> Result<Reading, ReadError> {
+    let formats = facts.list("disk.formats")?;
+    let drawn = facts.text("mac.on-import")?;
+    let (mut plans, mut sizes, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
+    for name in &package.disks {
+        let file = package.file(name).map_err(|error| refused(name, error))?;
+        let format = detect(file).map_err(|error| refused(name, error))?.format;
+        if format != Format::Vhd || !formats.value.contains(&format.name()) {
+            let says = format!("{} image", format.name());
+            let mut why = vec![Witness::descriptor(name.clone(), says)];
+            why.extend(formats.chain());
+            return Err(ReadError::Refused(why));
+        }
+        remarks.extend(header(facts, name, file)?);
+        let (plan, size) = vhd_of(package, name)?;
+        plans.push(plan);
+        sizes.push(size);
+    }
+    let machine = (operator.vcpus, operator.memory_mib);
+    let request = Request::plain(&operator.name, &operator.guest, machine, &sizes);
+    let place = package.disks.first().map_or("disk", String::as_str);
+    limits::disks(facts, place, &request, &mut remarks)?;
+    Ok(Reading {
+        remarks,
+        request,
+        disks: plans,
+        by_hand: vec![Witness::quirk("HQ70")],
+        mac: drawn.chain(),
+        notes: Vec::new(),
+        needs: Vec::new(),
+    })
+}
+
+/// The dynamic header's data offset, 64 bits at byte 8 (VHD specification 1.0): all of them should be set.
+fn header(
+    facts: &Facts<'_>,
+    name: &str,
+    file: &Arc<dyn ReadAt>,
+) -> Result<Option<Remark>, ReadError> {
+    let wrong = |error: drylab_block::Error| refused(name, error);
+    let (footer, _) = vhd::footer(file).map_err(wrong)?;
+    if footer.kind == vhd::Kind::Fixed {
+        return Ok(None);
+    }
+    let mut offset = [0u8; 8];
+    let at = footer.data_offset.saturating_add(8);
+    file.read_at(at, &mut offset).map_err(wrong)?;
+    let checked = facts.flag("vhd.data-offset-is-checked")?;
+    if offset == [0xff; 8] || !checked.value {
+        return Ok(None);
+    }
+    let says = format!(
+        "data offset {:#018x} at byte {at}",
+        u64::from_be_bytes(offset)
+    );
+    let mut witness = vec![Witness::descriptor(name, says), Witness::quirk("GQ107")];
+    witness.extend(checked.chain());
+    Ok(Some(Remark::refused(witness)))
+}

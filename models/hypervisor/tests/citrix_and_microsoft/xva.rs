@@ -1,0 +1,104 @@
+//! XenServer's own export.
+
+use crate::support::{
+    GUESTS, SIZE, XEN, all, cites, disk, exported, host, machine, make, operator, product,
+};
+use drylab_appliance::Package;
+use drylab_block::content_id;
+use drylab_catalog::Machine;
+use drylab_hypervisor::exporter::xva_export;
+use drylab_hypervisor::importer::{
+    ReadError, Reading, Verdict, XvaOptions, xencenter_import_xva, xva_opened,
+};
+use std::sync::Arc;
+
+fn archive(guest: &str) -> (Machine, Package) {
+    let machine = machine(XEN, guest);
+    let disks = [disk(SIZE)];
+    let package = xva_export(&exported(&machine, guest, &disks)).expect("an export");
+    (machine, package)
+}
+
+fn read(package: &Package, guest: &str, options: &XvaOptions) -> Result<Reading, ReadError> {
+    xencenter_import_xva(&product(XEN).facts(), package, &operator(guest), options)
+}
+
+fn preserved() -> XvaOptions {
+    XvaOptions {
+        preserve: true,
+        ..XvaOptions::default()
+    }
+}
+
+#[test]
+fn an_archive_brings_machine_and_bytes_back_and_the_address_when_it_is_preserved() {
+    for guest in GUESTS {
+        let (machine, package) = archive(guest);
+        let reading = read(&package, guest, &preserved()).expect("a reading");
+        assert_eq!(reading.remarks, [], "{guest}");
+        let mut made = make(XEN, &reading.request, 99).machine;
+        made.uuid.clone_from(&machine.uuid);
+        assert_eq!(made, machine, "all but the UUID, which is new");
+        let opened = xva_opened(&package).expect("an archive");
+        let bytes = opened.files[&reading.disks[0].file].clone();
+        assert_eq!(content_id(&bytes), content_id(&disk(SIZE)));
+        let plain = read(&package, guest, &XvaOptions::default()).expect("a reading");
+        assert_eq!(plain.request.nics[0].mac, None);
+        assert!(cites(&plain.mac, "DQ416"));
+    }
+}
+
+#[test]
+fn a_preserved_seed_that_the_pool_has_is_refused() {
+    let (machine, package) = archive("centos-6.3");
+    let there = |preserve| XvaOptions {
+        preserve,
+        seeds: [machine.uuid.clone()].into(),
+        ..XvaOptions::default()
+    };
+    let reading = read(&package, "centos-6.3", &there(true));
+    assert!(cites(&all(&reading), "HQ97"));
+    assert_eq!(reading.unwrap().remarks[0].verdict, Verdict::Refused);
+    assert!(!cites(
+        &all(&read(&package, "centos-6.3", &there(false))),
+        "HQ97"
+    ));
+    assert!(!cites(
+        &all(&read(&package, "centos-6.3", &preserved())),
+        "HQ97"
+    ));
+}
+
+#[test]
+fn processors_of_another_vendor_are_a_warning() {
+    let (_, package) = archive("windows-2008r2");
+    let ours = host(XEN).cpu_vendor;
+    for (from, is_warned) in [("AuthenticAMD", true), (ours.as_str(), false)] {
+        let options = XvaOptions {
+            vendors: Some((from.to_owned(), ours.clone())),
+            ..XvaOptions::default()
+        };
+        let reading = read(&package, "windows-2008r2", &options);
+        assert_eq!(cites(&all(&reading), "HQ96"), is_warned, "{from}");
+    }
+}
+
+#[test]
+fn a_damaged_block_and_an_old_archive_are_refused() {
+    let (_, package) = archive("centos-6.3");
+    let bytes = &package.files[&package.descriptor];
+    let mut copy = vec![0; usize::try_from(bytes.len()).unwrap()];
+    bytes.read_at(0, &mut copy).unwrap();
+    let at = copy
+        .windows(18)
+        .position(|window| window == b"bytes of the guest")
+        .expect("the guest's bytes are in the archive");
+    copy[at] ^= 1;
+    let mut damaged = package.clone();
+    damaged.put(package.descriptor.clone(), Arc::new(copy));
+    let reading = read(&damaged, "centos-6.3", &XvaOptions::default()).expect("a reading");
+    assert_eq!(reading.remarks[0].verdict, Verdict::Refused);
+    let mut nothing = package.clone();
+    nothing.put(package.descriptor.clone(), Arc::new(vec![0u8; 4096]));
+    assert!(read(&nothing, "centos-6.3", &XvaOptions::default()).is_err());
+}

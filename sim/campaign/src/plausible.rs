@@ -1,0 +1,366 @@
+//! Whole labs drawn from what is unknown, and in how many of them each finding of the report holds.
+//!
+//! A run that rests on facts that are the same in two labs is the same run: it is made once.
+
+use crate::findings::{Finding, Outcome, findings};
+use crate::unknowns::{DrawnLab, Mechanism, Unknowns};
+use crate::{Digest, each};
+use drylab_catalog::{GuestId, ProductId};
+use drylab_kernel::Trace;
+use drylab_pipeline::{Library, Overall, ProductFact, Route, RunReport};
+use drylab_scenario::Scenario;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// What to draw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlausiblePlan {
+    /// Guests.
+    pub guests: Vec<GuestId>,
+    /// Products; only cells between different ones are counted.
+    pub products: Vec<ProductId>,
+    /// Labs to draw.
+    pub labs: u32,
+    /// Seed of the first lab; lab n has this plus n. All labs share the noise of run seed 0.
+    pub seed: u64,
+    /// Worker threads.
+    pub jobs: u32,
+}
+
+/// Which route stands for a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum View {
+    /// The same for all guests on an arrow: the first of the route table whose tools are at hand.
+    CommonRoute,
+    /// The best of all.
+    BestRoute,
+}
+
+impl View {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::CommonRoute, Self::BestRoute];
+}
+
+/// In how many labs a finding holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Labs in which it holds.
+    pub holds: u64,
+    /// Labs in which it can be said.
+    pub of: u64,
+}
+
+/// One finding in one view, with everything on (`None`) or a mechanism off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FindingShare {
+    /// The finding.
+    pub finding: &'static Finding,
+    /// The view.
+    pub view: View,
+    /// The mechanism that is switched off.
+    pub without: Option<String>,
+    /// The share.
+    pub share: Share,
+}
+
+/// What is known of a cell after all labs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellShare {
+    /// Guest.
+    pub guest: GuestId,
+    /// From.
+    pub source: ProductId,
+    /// To.
+    pub target: ProductId,
+    /// Labs by the score of the best route.
+    pub counts: BTreeMap<Overall, u64>,
+    /// The unknown that tells most of the score, and how much of the uncertainty it takes away, in parts per million;
+    /// none when the score is the same in all labs.
+    pub matters: Option<(String, u64)>,
+}
+
+/// What came of all labs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plausible {
+    /// Labs drawn.
+    pub labs: u64,
+    /// Shares by finding, view and mechanism.
+    pub findings: Vec<FindingShare>,
+    /// Cells between different products.
+    pub cells: Vec<CellShare>,
+}
+
+/// Runs that were made, by everything a scenario decides, each with the facts it rests on.
+type Made = BTreeMap<String, Vec<(Vec<(String, ProductFact)>, Outcome)>>;
+
+struct Bench<'a> {
+    plan: &'a PlausiblePlan,
+    library: &'a Library,
+    unknowns: &'a Unknowns,
+    made: Mutex<Made>,
+}
+
+/// What is kept of one lab.
+struct LabResult {
+    lab: DrawnLab,
+    /// By variation, view and finding: whether it holds, where it can be said.
+    holds: Vec<Option<bool>>,
+    /// By cell: score of the best route, with everything on.
+    scores: Vec<Overall>,
+}
+
+/// Draws the labs of a plan and runs every cell in each of them.
+///
+/// # Errors
+/// A fact of the unknowns that no product has, or a scenario made of them that cannot be run.
+pub fn plausible(
+    plan: &PlausiblePlan,
+    library: &Library,
+    unknowns: &Unknowns,
+    progress: impl Fn(u64) + Sync,
+) -> Result<Plausible, String> {
+    let bench = Bench {
+        plan,
+        library,
+        unknowns,
+        made: Mutex::default(),
+    };
+    let results: Result<Vec<LabResult>, String> = each(
+        u64::from(plan.labs),
+        plan.jobs,
+        |index| bench.lab(index),
+        progress,
+    )
+    .into_iter()
+    .collect();
+    Ok(bench.sum_up(&results?))
+}
+
+impl Bench<'_> {
+    /// Everything on, then each mechanism off.
+    fn variations(&self) -> impl Iterator<Item = Option<(&str, &Mechanism)>> {
+        std::iter::once(None).chain(self.unknowns.mechanisms().map(Some))
+    }
+
+    /// Cells between different products: guest by guest, so that an arrow is the same index in each guest's block.
+    fn cells(&self) -> Vec<(&GuestId, &ProductId, &ProductId)> {
+        let products = &self.plan.products;
+        let arrows = || {
+            let all = products
+                .iter()
+                .flat_map(|source| products.iter().map(move |target| (source, target)));
+            all.filter(|(source, target)| source != target)
+        };
+        let of = |guest| arrows().map(move |(source, target)| (guest, source, target));
+        self.plan.guests.iter().flat_map(of).collect()
+    }
+
+    fn lab(&self, index: u64) -> Result<LabResult, String> {
+        let lab = self.unknowns.draw(self.plan.seed.wrapping_add(index));
+        let mut result = LabResult {
+            lab,
+            holds: Vec::new(),
+            scores: Vec::new(),
+        };
+        for variation in self.variations() {
+            let lab = match variation {
+                None => result.lab.clone(),
+                Some((_, mechanism)) => result.lab.without(mechanism),
+            };
+            let views = self.views(&lab)?;
+            for outcomes in &views {
+                let said = findings().iter().map(|finding| (finding.holds)(outcomes));
+                result.holds.extend(said);
+            }
+            if variation.is_none() {
+                let best = views.last().into_iter().flatten();
+                result.scores = best.map(|outcome| outcome.overall).collect();
+            }
+        }
+        Ok(result)
+    }
+
+    /// Outcomes of all cells, by view.
+    fn views(&self, lab: &DrawnLab) -> Result<[Vec<Outcome>; 2], String> {
+        let library = lab.library(self.library)?;
+        let (mut common, mut best) = (Vec::new(), Vec::new());
+        for (guest, source, target) in self.cells() {
+            let routes = library.routes.iter().filter(|route| {
+                route.source == *source && route.target == *target && lab.has_tools(&route.hops)
+            });
+            let outcomes: Result<Vec<Outcome>, String> = routes
+                .map(|route| self.run(&library, lab, guest, route))
+                .collect();
+            let outcomes = outcomes?;
+            common.push(outcomes.first().cloned().unwrap_or_else(Outcome::no_route));
+            let highest = outcomes.iter().map(|outcome| outcome.overall.rank()).max();
+            let first = outcomes
+                .iter()
+                .find(|outcome| Some(outcome.overall.rank()) == highest);
+            best.push(first.cloned().unwrap_or_else(Outcome::no_route));
+        }
+        Ok([common, best])
+    }
+
+    fn run(
+        &self,
+        library: &Library,
+        lab: &DrawnLab,
+        guest: &GuestId,
+        route: &Route,
+    ) -> Result<Outcome, String> {
+        let mut scenario = Scenario::new(
+            guest.as_str(),
+            route.source.as_str(),
+            route.target.as_str(),
+            &route.id,
+        );
+        let source = library
+            .source_disk(&scenario)
+            .map_err(|error| error.to_string())?;
+        lab.place(&mut scenario, source.mac);
+        let key = format!(
+            "{guest}|{}|{:?}|{:?}|{:?}|{:?}",
+            route.id, scenario.target_vm, scenario.lab, scenario.relax, scenario.edits
+        );
+        let lock = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let known =
+            |(rests_on, _): &&(Vec<(String, ProductFact)>, Outcome)| library.agrees(rests_on);
+        if let Some((_, outcome)) = lock().get(&key).and_then(|all| all.iter().find(known)) {
+            return Ok(outcome.clone());
+        }
+        let report = drylab_pipeline::run(library, &scenario, Trace::hashing_only())
+            .map_err(|error| format!("{guest} by {}: {error}", route.id))?;
+        let outcome = outcome(&report, route);
+        let rests_on = library.values(&report.facts_used);
+        lock()
+            .entry(key)
+            .or_default()
+            .push((rests_on, outcome.clone()));
+        Ok(outcome)
+    }
+
+    fn sum_up(&self, results: &[LabResult]) -> Plausible {
+        let mut shares = Vec::new();
+        let variations: Vec<Option<String>> = self
+            .variations()
+            .map(|variation| variation.map(|(id, _)| id.to_owned()))
+            .collect();
+        let mut column = 0;
+        for without in &variations {
+            for view in View::ALL {
+                for finding in findings() {
+                    let said = results
+                        .iter()
+                        .filter_map(|result| *result.holds.get(column)?);
+                    let share = said.fold(Share::default(), |share, holds| Share {
+                        holds: share.holds + u64::from(holds),
+                        of: share.of + 1,
+                    });
+                    shares.push(FindingShare {
+                        finding,
+                        view,
+                        without: without.clone(),
+                        share,
+                    });
+                    column += 1;
+                }
+            }
+        }
+        let cells = self.cells();
+        let cells = cells
+            .iter()
+            .enumerate()
+            .map(|(index, (guest, source, target))| {
+                let scores: Vec<Overall> = results
+                    .iter()
+                    .filter_map(|result| result.scores.get(index).copied())
+                    .collect();
+                let mut counts = BTreeMap::new();
+                for score in &scores {
+                    *counts.entry(*score).or_insert(0) += 1;
+                }
+                CellShare {
+                    guest: (*guest).clone(),
+                    source: (*source).clone(),
+                    target: (*target).clone(),
+                    counts,
+                    matters: matters(results, &scores),
+                }
+            });
+        Plausible {
+            labs: u64::from(self.plan.labs),
+            findings: shares,
+            cells: cells.collect(),
+        }
+    }
+}
+
+fn outcome(report: &RunReport, route: &Route) -> Outcome {
+    let digest = Digest::of(report);
+    let of = |wanted: Overall| {
+        let hit = digest
+            .causes
+            .iter()
+            .filter(|(_, _, score, _)| *score == wanted);
+        hit.map(|(_, check, _, _)| *check).collect()
+    };
+    Outcome {
+        guest: report.scenario.guest.clone(),
+        arrow: (route.source.clone(), route.target.clone()),
+        route: route.id.clone(),
+        tools: route.hops.clone(),
+        overall: digest.overall,
+        failed: of(Overall::Failure),
+        warned: of(Overall::Warning),
+    }
+}
+
+/// The unknown whose answer tells most of the score: by how much it lowers the chance that two labs drawn at random
+/// have different scores (Gini impurity), against that chance without it.
+fn matters(results: &[LabResult], scores: &[Overall]) -> Option<(String, u64)> {
+    let all = impurity(scores.iter().map(|score| (0, *score)));
+    if all == 0 {
+        return None;
+    }
+    let first = results.first()?;
+    let told = first.lab.answers.keys().map(|unknown| {
+        let answers = results
+            .iter()
+            .filter_map(|result| result.lab.answers.get(unknown));
+        let left = impurity(answers.copied().zip(scores.iter().copied()));
+        let gone = all.saturating_sub(left) * 1_000_000 / all;
+        (u64::try_from(gone).unwrap_or(0), std::cmp::Reverse(unknown))
+    });
+    let (gone, std::cmp::Reverse(unknown)) = told.max()?;
+    (gone > 0).then(|| (unknown.clone(), gone))
+}
+
+/// Sum over the answers of n minus the sum of squares of its scores' counts over n, times a million.
+fn impurity(labs: impl Iterator<Item = (usize, Overall)>) -> u128 {
+    let mut counts: BTreeMap<usize, BTreeMap<Overall, u128>> = BTreeMap::new();
+    for (answer, score) in labs {
+        *counts.entry(answer).or_default().entry(score).or_insert(0) += 1;
+    }
+    let of = |scores: &BTreeMap<Overall, u128>| {
+        let n: u128 = scores.values().sum();
+        let squares: u128 = scores.values().map(|count| count * count).sum();
+        (n * n - squares) * 1_000_000 / n.max(1)
+    };
+    counts.values().map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::impurity;
+    use drylab_pipeline::Overall::{Failure, Success};
+
+    #[test]
+    fn an_answer_that_tells_the_score_leaves_no_impurity_and_one_that_does_not_leaves_all() {
+        let scores = [Failure, Success, Failure, Success];
+        let all = impurity(scores.iter().map(|score| (0, *score)));
+        let tells = impurity([0, 1, 0, 1].into_iter().zip(scores));
+        let does_not = impurity([0, 0, 1, 1].into_iter().zip(scores));
+        assert_eq!((all, tells, does_not), (2_000_000, 0, 2_000_000));
+    }
+}
