@@ -53,6 +53,9 @@ pub struct Options {
     pub network: String,
 }
 
+/// What Virtual PC's processor says of itself.
+const VIRTUAL_PC: &str = "ConnectixCPU";
+
 /// A tool's error with its usual beginning.
 fn failed(says: impl std::fmt::Display) -> ToolError {
     ToolError::new(format!("vCenter Converter: {says}"))
@@ -79,7 +82,9 @@ pub fn convert(source: &SourceMachine<'_>, options: &Options) -> Result<Converte
             System::Windows(system) => windows(source, system, boot, &mut edits)?,
             System::Linux(_) if source.power == Power::Off => {
                 edits.notes.push(guest.os.pretty.witness.clone());
-                edits.notes.push(Witness::quirk("GQ126"));
+                let is_virtual_pc = source.machine.cpu.hypervisor == VIRTUAL_PC;
+                let row = if is_virtual_pc { "GQ127" } else { "GQ126" };
+                edits.notes.push(Witness::quirk(row));
                 boot.clone()
             }
             System::Linux(system) => {
@@ -113,7 +118,7 @@ pub fn convert(source: &SourceMachine<'_>, options: &Options) -> Result<Converte
 
 /// Machines that are switched off are read through their product, and only some products are known.
 fn accepts_when_off(machine: &Machine) -> Result<(), ToolError> {
-    let known = ["VMwareVMware", "Microsoft Hv", "ConnectixCPU"];
+    let known = ["VMwareVMware", "Microsoft Hv", VIRTUAL_PC];
     let hypervisor = machine.cpu.hypervisor.as_str();
     if known.contains(&hypervisor) {
         return Ok(());

@@ -6,11 +6,11 @@
 
 use crate::ToolError;
 use crate::files::{Beside, open_disk};
-use crate::v2v::source::{Source, refuse};
+use crate::v2v::source::{Found, Source, refuse};
 use drylab_appliance::ova::Ova;
 use drylab_appliance::ovf::{self, Envelope, Item, VirtualSystem, resource};
 use drylab_appliance::{Package, safe_href};
-use drylab_block::{Limits, ReadAt};
+use drylab_block::Limits;
 use drylab_catalog::Witness;
 use std::sync::Arc;
 
@@ -114,8 +114,8 @@ fn disks(
     name: &str,
     envelope: &Envelope,
     system: &VirtualSystem,
-) -> Result<Vec<(String, Arc<dyn ReadAt>)>, ToolError> {
-    let mut found: Vec<(String, Arc<dyn ReadAt>)> = Vec::new();
+) -> Result<Vec<Found>, ToolError> {
+    let mut found: Vec<Found> = Vec::new();
     let items = system.items().iter();
     for item in items.filter(|item| item.resource_type == resource::DISK) {
         found.push(disk(files, name, envelope, item)?);
@@ -130,12 +130,7 @@ fn disks(
     Ok(found)
 }
 
-fn disk(
-    files: &Package,
-    name: &str,
-    envelope: &Envelope,
-    item: &Item,
-) -> Result<(String, Arc<dyn ReadAt>), ToolError> {
+fn disk(files: &Package, name: &str, envelope: &Envelope, item: &Item) -> Result<Found, ToolError> {
     let line = |line: u32, says: String| Witness::descriptor(format!("{name}:{line}"), says);
     let host = item.host_resource.first().map_or("", String::as_str);
     let id = host.strip_prefix("ovf:").unwrap_or(host);
