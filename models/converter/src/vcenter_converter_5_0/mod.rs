@@ -88,7 +88,7 @@ pub fn convert(source: &SourceMachine<'_>, options: &Options) -> Result<Converte
                 boot.clone()
             }
             System::Linux(system) => {
-                accepts_running(guest, options)?;
+                accepts_running(guest, options, &mut edits)?;
                 linux::copy(guest, system, boot, &mut edits)?
             }
         },
@@ -135,7 +135,7 @@ fn accepts_when_off(machine: &Machine) -> Result<(), ToolError> {
 }
 
 /// What is asked of a running Linux.
-fn accepts_running(guest: &Guest, options: &Options) -> Result<(), ToolError> {
+fn accepts_running(guest: &Guest, options: &Options, edits: &mut Edits) -> Result<(), ToolError> {
     if options.destination == Destination::Hosted {
         return Err(
             failed("powered-on Linux sources need a managed destination")
@@ -149,11 +149,17 @@ fn accepts_running(guest: &Guest, options: &Options) -> Result<(), ToolError> {
         "sles" => false,
         _ => true,
     };
+    if !too_new {
+        return Ok(());
+    }
     match options.version {
-        Version::V5_0 if too_new => Err(failed("the source operating system is not supported")
+        Version::V5_0 => Err(failed("the source operating system is not supported")
             .because(guest.os.pretty.witness.clone())
             .because(Witness::quirk("GQ131"))),
-        Version::V5_0 | Version::V5_1 => Ok(()),
+        Version::V5_1 => {
+            edits.notes.push(Witness::quirk("DQ511"));
+            Ok(())
+        }
     }
 }
 

@@ -140,6 +140,7 @@ fn file_systems_that_are_made_anew_have_other_uuids_and_the_guest_still_boots() 
         );
         assert!(report.reached, "{guest}: {:?}", report.cause);
         assert!(cites(&made.notes, "GQ133") && cites(&made.edits, "GQ133"));
+        assert!(cites(&made.notes, "DQ511"));
     }
 }
 
