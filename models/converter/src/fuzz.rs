@@ -1,9 +1,11 @@
 //! Entry points for fuzzing: each takes any bytes, walks everything they lead to, and must not panic.
 
 use crate::qemu_img_0_12::{self, Format};
+use crate::qemu_img_10;
 use crate::virt_convert_0_600::{self, Input, Options};
+use crate::{virt_v2v_2, xenconvert_2_3};
 use drylab_appliance::Package;
-use drylab_block::{ExtentKind, Extents, ReadAt};
+use drylab_block::{ExtentKind, Extents, Limits, ReadAt};
 use std::sync::Arc;
 
 /// Largest disk whose bytes are converted: a header may claim any size.
@@ -11,7 +13,7 @@ const CONVERTED_MAX: u64 = 16 << 20;
 /// Extents looked at of one disk.
 const EXTENTS_MAX: usize = 4096;
 
-/// Reads bytes as every format of qemu-img 0.12, and writes what was read as every format.
+/// Reads bytes as every format of qemu-img 0.12, and writes what was read as every format; then opens them as qemu-img 10.
 ///
 /// # Panics
 /// When the extents of a disk do not follow one another.
@@ -28,6 +30,16 @@ pub fn qemu_img(data: &[u8]) {
         "parallels",
     ];
     for declared in std::iter::once(None).chain(names.map(Some)) {
+        if let (Ok(info), Ok(raw)) = (
+            qemu_img_10::info(&file, declared),
+            qemu_img_10::convert(&file, declared, qemu_img_10::Format::Raw),
+        ) {
+            assert_eq!(
+                info.virtual_size,
+                raw.file.len(),
+                "info and convert of version 10 see one disk"
+            );
+        }
         let info = qemu_img_0_12::info(&file, declared);
         let Ok(raw) = qemu_img_0_12::convert(&file, declared, Format::Raw) else {
             continue;
@@ -58,17 +70,47 @@ pub fn qemu_img(data: &[u8]) {
     }
 }
 
-/// Reads bytes as an OVF descriptor beside one disk.
+/// Reads bytes as an OVF descriptor beside one disk: virt-convert, and the two later tools that read OVF.
 pub fn virt_convert_ovf(data: &[u8]) {
-    virt_convert(data, "guest.ovf", Input::Ovf);
+    let package = virt_convert(data, "guest.ovf", Input::Ovf);
+    later(&package);
 }
 
 /// Reads bytes as a VMX file beside one disk; the same bytes stand as its disk descriptor too.
 pub fn virt_convert_vmx(data: &[u8]) {
-    virt_convert(data, "guest.vmx", Input::Vmx);
+    let package = virt_convert(data, "guest.vmx", Input::Vmx);
+    later(&package);
 }
 
-fn virt_convert(data: &[u8], name: &str, input: Input) {
+/// virt-v2v 2 and XenConvert: none of these disks has a guest, so that the first must refuse.
+fn later(package: &Package) {
+    let options = virt_v2v_2::Options {
+        bridge: "br0".to_owned(),
+        virtio_win: false,
+    };
+    assert!(
+        virt_v2v_2::convert(package, &options).is_err(),
+        "there is no guest to convert"
+    );
+    let options = xenconvert_2_3::Options {
+        output: xenconvert_2_3::Output::Ovf,
+        network: "Network 0".to_owned(),
+    };
+    let disk = package.files.get("disk.vmdk").cloned();
+    let image = disk.and_then(|disk| drylab_image::open(disk, &Limits::DEFAULT).ok());
+    if image.is_none_or(|image| image.virtual_size() > CONVERTED_MAX) {
+        return;
+    }
+    let input = xenconvert_2_3::Input::Vmware(package);
+    if let Ok(made) = xenconvert_2_3::convert(&input, &options) {
+        assert!(
+            made.edits.is_empty(),
+            "a disk without a guest stays as it is"
+        );
+    }
+}
+
+fn virt_convert(data: &[u8], name: &str, input: Input) -> Package {
     let mut package = Package {
         descriptor: name.to_owned(),
         ..Package::default()
@@ -95,4 +137,5 @@ fn virt_convert(data: &[u8], name: &str, input: Input) {
             }
         }
     }
+    package
 }

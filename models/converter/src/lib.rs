@@ -13,8 +13,11 @@
 //! ```
 //!
 //! * [`qemu_img_0_12`]: the disk converter of CentOS 6.3, with its old readers and writers.
+//! * [`qemu_img_10`]: the disk converter of today.
 //! * [`virt_convert_0_600`]: OVF and VMX to virt-image or VMX, disks through the former.
-//! * [`virt_v2v_0_8`]: a machine on ESXi to a libvirt domain, with edits inside the guest.
+//! * [`virt_v2v_0_8`], [`virt_v2v_2`]: a machine of VMware to a libvirt domain, with edits inside the guest.
+//! * [`vcenter_converter_5_0`]: a running machine, or one that is off, to a machine of VMware.
+//! * [`xenconvert_2_3`]: a running Windows, or the files of a machine, towards XenServer.
 //!
 //! Each is a function from bytes to bytes: no files are opened, nothing is random, no clock is read. What a tool did that
 //! matters later is told in witnesses that cite the rows of `drylab-catalog`.
@@ -37,7 +40,9 @@ mod error;
 mod files;
 pub mod fuzz;
 mod math;
+mod qemu_img;
 pub mod qemu_img_0_12;
+pub mod qemu_img_10;
 mod v2v;
 pub mod vcenter_converter_5_0;
 pub mod virt_convert_0_600;

@@ -141,3 +141,20 @@ fn a_disk_with_another_suffix_in_the_same_folder_is_destroyed_with_exit_0() {
     assert_eq!(bytes_of(&same, "disk1.vhd"), [0; 4096]);
     assert!(cites(&same, "GQ153"));
 }
+
+#[test]
+fn a_configuration_without_a_name_is_refused() {
+    let nameless: String = VMX
+        .lines()
+        .filter(|line| !line.starts_with("displayName"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_ne!(nameless, VMX);
+    let error = convert(&package("guest.vmx", &nameless, &[]), &Options::default());
+    let error = error.err().unwrap();
+    assert!(
+        error.witness.contains(&Witness::quirk("HQ57")),
+        "{error}: {:?}",
+        error.witness
+    );
+}

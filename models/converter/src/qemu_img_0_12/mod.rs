@@ -11,17 +11,16 @@ mod open;
 mod parallels;
 mod qcow;
 mod qed;
-mod runs;
 mod vdi;
 mod vmdk;
 mod vpc;
 mod write_qcow2;
-mod write_vmdk;
 mod write_vpc;
 
 use crate::ToolError;
-use crate::math::{SECTOR, div};
-use drylab_block::{DenyAll, ReadAt, Resolver, SparseBytes};
+use crate::math::{SECTOR, div, div_up};
+use crate::qemu_img::write_vmdk::{self, Style};
+use drylab_block::{DenyAll, ReadAt, SparseBytes};
 use drylab_catalog::Witness;
 use open::{Opened, open};
 use std::sync::Arc;
@@ -53,48 +52,7 @@ impl Format {
     }
 }
 
-/// A file as it is given to the tool.
-#[derive(Clone, Copy)]
-pub struct Input<'a> {
-    /// Name in messages, and of the extent in a VMDK.
-    pub name: &'a str,
-    /// The file; `None` when there is none of that name.
-    pub file: Option<&'a Arc<dyn ReadAt>>,
-    /// `-f`.
-    pub declared: Option<&'a str>,
-    /// Where backing files come from.
-    pub resolver: &'a dyn Resolver,
-}
-
-/// A file that the tool left behind.
-#[derive(Clone)]
-pub struct Converted {
-    /// The file.
-    pub file: Arc<dyn ReadAt>,
-    /// What happened on the way that matters later.
-    pub notes: Vec<Witness>,
-    /// Exit code: with any but 0 the file is what an unfinished run left. 136 is a run ended by SIGFPE.
-    pub exit: i32,
-    /// What it printed.
-    pub message: String,
-}
-
-/// What `qemu-img info` says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Info {
-    /// Name of the format.
-    pub format: String,
-    /// Size of the disk in bytes.
-    pub virtual_size: u64,
-    /// Size of a cluster in bytes, 0 when the reader tells none.
-    pub cluster_size: u64,
-    /// Backing file.
-    pub backing: Option<String>,
-    /// Number of snapshots.
-    pub snapshots: u32,
-    /// What it printed beside.
-    pub message: String,
-}
+pub use crate::qemu_img::{Converted, Info, Input};
 
 /// `qemu-img convert [-f declared] -O output`.
 ///
@@ -145,7 +103,7 @@ pub fn convert_named(
     let file: Arc<dyn ReadAt> = match output {
         Format::Raw => disk.clone(),
         Format::Vmdk => {
-            write_vmdk::write(&*disk, output_name, &sink)?;
+            write_vmdk::write(&*disk, output_name, Style::Early, &sink)?;
             Arc::new(sink)
         }
         Format::Qcow2 => {
@@ -194,6 +152,9 @@ fn output_notes(disk: &dyn ReadAt, output: Format) -> Vec<Witness> {
                 let says = format!("{} bytes become {written}", disk.len());
                 notes.push(Witness::disk("VHD geometry", says));
                 notes.push(Witness::quirk("GQ108"));
+                if write_vpc::blocks(written) > div_up(disk.len(), write_vpc::BLOCK) {
+                    notes.push(Witness::quirk("GQ123"));
+                }
             }
             notes
         }

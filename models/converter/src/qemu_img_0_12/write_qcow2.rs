@@ -4,8 +4,8 @@
 //! header | refcount table | refcount block | L1 | (L2 and data clusters, refcount blocks) in the order of their first use
 //! ```
 
-use super::runs::for_each_run;
 use crate::math::{SECTOR, bytes, div, div_up, index, len64, rem};
+use crate::qemu_img::runs::for_each_run;
 use drylab_block::{Error, ReadAt, Result, SparseBytes, WriteAt};
 use std::collections::{BTreeMap, btree_map::Entry};
 

@@ -7,12 +7,13 @@
 //! The size is what the geometry gives (quirk GQ108), `data offset` of the dynamic header has only its low 32 bits set
 //! (quirk GQ107), and the footer behind the data is written anew with checksum 0 whenever a block is added.
 
-use super::runs::for_each_run;
 use super::vpc::{UNUSED, bitmap_bytes, checksum};
 use crate::math::{SECTOR, bytes, div, index, len64, rem, round_up};
+use crate::qemu_img::runs::for_each_run;
 use drylab_block::{ReadAt, Result, SparseBytes, WriteAt};
 
-const BLOCK: u64 = 2 << 20;
+/// Bytes of a block.
+pub(crate) const BLOCK: u64 = 2 << 20;
 const TABLE_AT: u64 = 1536;
 /// Seconds since 2000 that we write: the tool takes the time, we have none and must not write 0.
 const TIMESTAMP: u32 = 0x1740_a000;
@@ -103,9 +104,14 @@ fn header(entries: u32) -> Vec<u8> {
     header
 }
 
+/// Blocks that the table of a disk of `size` bytes has entries for.
+pub(crate) fn blocks(size: u64) -> u64 {
+    div(size, BLOCK).saturating_add(1)
+}
+
 /// Writes an empty disk; the result is where the first block would stand.
 pub(crate) fn create(geometry: Geometry, sink: &SparseBytes) -> Result<u64> {
-    let entries = div(geometry.sectors(), div(BLOCK, SECTOR)).saturating_add(1);
+    let entries = blocks(bytes(geometry.sectors()));
     let table = round_up(entries.saturating_mul(4), SECTOR);
     let end = TABLE_AT.saturating_add(table);
     sink.write_at(0, &footer(geometry))?;

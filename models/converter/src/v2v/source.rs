@@ -7,7 +7,7 @@ use drylab_catalog::{Mac, Witness};
 use std::sync::Arc;
 
 /// Key of a place in the configuration, and the bytes of the disk there.
-type Found = (String, Arc<dyn ReadAt>);
+pub(crate) type Found = (String, Arc<dyn ReadAt>);
 
 /// A machine to convert.
 pub(crate) struct Source {

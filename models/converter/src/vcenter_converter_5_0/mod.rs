@@ -53,6 +53,9 @@ pub struct Options {
     pub network: String,
 }
 
+/// What Virtual PC's processor says of itself.
+const VIRTUAL_PC: &str = "ConnectixCPU";
+
 /// A tool's error with its usual beginning.
 fn failed(says: impl std::fmt::Display) -> ToolError {
     ToolError::new(format!("vCenter Converter: {says}"))
@@ -79,11 +82,13 @@ pub fn convert(source: &SourceMachine<'_>, options: &Options) -> Result<Converte
             System::Windows(system) => windows(source, system, boot, &mut edits)?,
             System::Linux(_) if source.power == Power::Off => {
                 edits.notes.push(guest.os.pretty.witness.clone());
-                edits.notes.push(Witness::quirk("GQ126"));
+                let is_virtual_pc = source.machine.cpu.hypervisor == VIRTUAL_PC;
+                let row = if is_virtual_pc { "GQ127" } else { "GQ126" };
+                edits.notes.push(Witness::quirk(row));
                 boot.clone()
             }
             System::Linux(system) => {
-                accepts_running(guest, options)?;
+                accepts_running(guest, options, &mut edits)?;
                 linux::copy(guest, system, boot, &mut edits)?
             }
         },
@@ -113,7 +118,7 @@ pub fn convert(source: &SourceMachine<'_>, options: &Options) -> Result<Converte
 
 /// Machines that are switched off are read through their product, and only some products are known.
 fn accepts_when_off(machine: &Machine) -> Result<(), ToolError> {
-    let known = ["VMwareVMware", "Microsoft Hv", "ConnectixCPU"];
+    let known = ["VMwareVMware", "Microsoft Hv", VIRTUAL_PC];
     let hypervisor = machine.cpu.hypervisor.as_str();
     if known.contains(&hypervisor) {
         return Ok(());
@@ -130,7 +135,7 @@ fn accepts_when_off(machine: &Machine) -> Result<(), ToolError> {
 }
 
 /// What is asked of a running Linux.
-fn accepts_running(guest: &Guest, options: &Options) -> Result<(), ToolError> {
+fn accepts_running(guest: &Guest, options: &Options, edits: &mut Edits) -> Result<(), ToolError> {
     if options.destination == Destination::Hosted {
         return Err(
             failed("powered-on Linux sources need a managed destination")
@@ -144,11 +149,17 @@ fn accepts_running(guest: &Guest, options: &Options) -> Result<(), ToolError> {
         "sles" => false,
         _ => true,
     };
+    if !too_new {
+        return Ok(());
+    }
     match options.version {
-        Version::V5_0 if too_new => Err(failed("the source operating system is not supported")
+        Version::V5_0 => Err(failed("the source operating system is not supported")
             .because(guest.os.pretty.witness.clone())
             .because(Witness::quirk("GQ131"))),
-        Version::V5_0 | Version::V5_1 => Ok(()),
+        Version::V5_1 => {
+            edits.notes.push(Witness::quirk("DQ511"));
+            Ok(())
+        }
     }
 }
 

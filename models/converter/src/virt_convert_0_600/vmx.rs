@@ -80,9 +80,9 @@ pub(crate) fn import(text: &str, file_name: &str, package: &Package) -> Result<V
         }
     }
     let name = config.remove("displayname").filter(|name| !name.is_empty());
-    vm.name = Some(
-        name.ok_or_else(|| ImportError::new(format!("No displayName defined in '{file_name}'")))?,
-    );
+    vm.name = Some(name.ok_or_else(|| {
+        ImportError::new(format!("No displayName defined in '{file_name}'")).because("HQ57")
+    })?);
     vm.memory = config
         .remove("memsize")
         .filter(|text| !text.is_empty())

@@ -66,7 +66,7 @@ fn libvirt_reads(input: &Package, vmx: &Vmx) -> Result<(), ToolError> {
     }
     let memory = source::number(vmx, "memsize").unwrap_or(32);
     let vcpus = source::number(vmx, "numvcpus").unwrap_or(1);
-    if memory % 4 != 0 || vcpus == 0 || (vcpus != 1 && vcpus % 2 != 0) {
+    if !memory.is_multiple_of(4) || vcpus == 0 || (vcpus != 1 && !vcpus.is_multiple_of(2)) {
         let says = format!(
             "internal error memsize {memory} is no multiple of 4, or numvcpus {vcpus} is neither 1 nor even"
         );

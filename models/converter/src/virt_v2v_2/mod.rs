@@ -56,16 +56,16 @@ pub struct Options {
 /// # Errors
 /// [`ToolError`]: the source is not readable that way, or its guest is of no family that the tool converts.
 pub fn convert(input: &Package, options: &Options) -> Result<Converted, ToolError> {
-    let source = if input.descriptor.to_lowercase().ends_with(".vmx") {
+    let (source, mut notes) = if input.descriptor.to_lowercase().ends_with(".vmx") {
         let vmx = source::configuration(input)?;
-        source::of_vmx(input, &vmx, "GQ87")?
+        (source::of_vmx(input, &vmx, "GQ87")?, Vec::new())
     } else {
         ova::read(input)?
     };
     let (disks, guest) = inspected(&source)?;
     let mut edits = Edits::default();
     let (hardware, disk) = edited(&guest, &disks, options, &mut edits)?;
-    let mut notes = vec![Witness::quirk("GQ91")];
+    notes.push(Witness::quirk("GQ91"));
     if hardware.machine == Some("q35") {
         notes.push(Witness::quirk("GQ92"));
     }

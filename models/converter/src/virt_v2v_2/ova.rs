@@ -6,21 +6,28 @@
 
 use crate::ToolError;
 use crate::files::{Beside, open_disk};
-use crate::v2v::source::{Source, refuse};
+use crate::v2v::source::{Found, Source, refuse};
 use drylab_appliance::ova::Ova;
 use drylab_appliance::ovf::{self, Envelope, Item, VirtualSystem, resource};
 use drylab_appliance::{Package, safe_href};
-use drylab_block::{Limits, ReadAt};
+use drylab_block::Limits;
 use drylab_catalog::Witness;
 use std::sync::Arc;
 
 /// Memory when no item says it, in MiB.
 const MEMORY_MIB: u64 = 1024;
 
-/// Reads the machine.
-pub(crate) fn read(input: &Package) -> Result<Source, ToolError> {
+/// Reads the machine, and what is to be known of the archive.
+pub(crate) fn read(input: &Package) -> Result<(Source, Vec<Witness>), ToolError> {
     let unpacked = unpack(input)?;
     let name = descriptor(&unpacked)?;
+    let notes = match unpacked.files.keys().find(|name| of_mac_os(name)) {
+        Some(name) => vec![
+            Witness::descriptor(name.clone(), "passed over"),
+            Witness::quirk("HQ119"),
+        ],
+        None => Vec::new(),
+    };
     let text = unpacked.text(&name, &Limits::DEFAULT)?;
     let envelope = ovf::parse(&text, &Limits::DEFAULT).map_err(|error| {
         let says = error.to_string();
@@ -46,7 +53,7 @@ pub(crate) fn read(input: &Package) -> Result<Source, ToolError> {
         .items()
         .iter()
         .filter(|item| item.resource_type == resource::ETHERNET);
-    Ok(Source {
+    let source = Source {
         name: system.name.clone().unwrap_or_else(|| system.id.clone()),
         memory_kib: memory.saturating_mul(1024),
         vcpus: u32::try_from(quantity(resource::CPU).unwrap_or(1)).unwrap_or(1),
@@ -59,7 +66,18 @@ pub(crate) fn read(input: &Package) -> Result<Source, ToolError> {
             .items()
             .iter()
             .any(|item| item.resource_type == resource::SCSI),
-    })
+    };
+    Ok((source, notes))
+}
+
+/// The last part of a file's name, in lower case.
+fn last(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or_default().to_lowercase()
+}
+
+/// What macOS leaves beside each file that it packs.
+fn of_mac_os(name: &str) -> bool {
+    last(name).starts_with("._")
 }
 
 /// The files of the archive; of a folder they are the package's own.
@@ -77,11 +95,10 @@ fn unpack(input: &Package) -> Result<Package, ToolError> {
 
 /// The one descriptor.
 fn descriptor(files: &Package) -> Result<String, ToolError> {
-    let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_lowercase();
     let found: Vec<&String> = files
         .files
         .keys()
-        .filter(|name| last(name).ends_with(".ovf") && !last(name).starts_with("._"))
+        .filter(|name| last(name).ends_with(".ovf") && !of_mac_os(name))
         .collect();
     match found.as_slice() {
         [name] => Ok((*name).clone()),
@@ -114,8 +131,8 @@ fn disks(
     name: &str,
     envelope: &Envelope,
     system: &VirtualSystem,
-) -> Result<Vec<(String, Arc<dyn ReadAt>)>, ToolError> {
-    let mut found: Vec<(String, Arc<dyn ReadAt>)> = Vec::new();
+) -> Result<Vec<Found>, ToolError> {
+    let mut found: Vec<Found> = Vec::new();
     let items = system.items().iter();
     for item in items.filter(|item| item.resource_type == resource::DISK) {
         found.push(disk(files, name, envelope, item)?);
@@ -130,12 +147,7 @@ fn disks(
     Ok(found)
 }
 
-fn disk(
-    files: &Package,
-    name: &str,
-    envelope: &Envelope,
-    item: &Item,
-) -> Result<(String, Arc<dyn ReadAt>), ToolError> {
+fn disk(files: &Package, name: &str, envelope: &Envelope, item: &Item) -> Result<Found, ToolError> {
     let line = |line: u32, says: String| Witness::descriptor(format!("{name}:{line}"), says);
     let host = item.host_resource.first().map_or("", String::as_str);
     let id = host.strip_prefix("ovf:").unwrap_or(host);

@@ -140,6 +140,7 @@ fn file_systems_that_are_made_anew_have_other_uuids_and_the_guest_still_boots() 
         );
         assert!(report.reached, "{guest}: {:?}", report.cause);
         assert!(cites(&made.notes, "GQ133") && cites(&made.edits, "GQ133"));
+        assert!(cites(&made.notes, "DQ511"));
     }
 }
 
@@ -190,11 +191,15 @@ fn linux_without_grub_or_towards_a_hosted_product_is_refused() {
 #[test]
 fn linux_that_is_off_is_cloned_bit_by_bit_where_its_product_is_known() {
     let disk = GuestDisk::new(golden("ubuntu-12.04"));
-    for hypervisor in ["VMwareVMware", "Microsoft Hv"] {
+    for (hypervisor, row) in [
+        ("VMwareVMware", "GQ126"),
+        ("Microsoft Hv", "GQ126"),
+        ("ConnectixCPU", "GQ127"),
+    ] {
         let source = of(hypervisor, disk.bytes.len());
         let made = run(&source, &disk, Power::Off, &options(Version::V5_0)).unwrap();
         assert!(Arc::ptr_eq(&made.disk.bytes, &disk.bytes));
-        assert!(made.edits.is_empty() && cites(&made.notes, "GQ126"));
+        assert!(made.edits.is_empty() && cites(&made.notes, row));
         assert_eq!(made.copied_from, Power::Off);
         assert_eq!(
             configuration(&made.package).get("scsi0.virtualDev"),

@@ -1,8 +1,6 @@
 //! Every row of what CentOS 6.3's qemu-img did, done again by the model on the same files.
 
-mod common;
-
-use common::{Hashes, Row, load, oracle};
+use crate::common::{Hashes, Row, load, oracle};
 use drylab_block::{
     Error, Limits, ReadAt, Reference, Resolver, Window, be_u16, be_u32, be_u64, le_u16, le_u32,
     le_u64,
@@ -512,4 +510,32 @@ fn an_empty_vhd_gets_the_geometry_that_the_program_gave_it() {
         }
     }
     verdict("qemu-img-0.12-create-vpc", rows.len(), &disagreeing, &[]);
+}
+
+#[test]
+fn a_vhd_of_130_gib_ends_at_the_largest_geometry_and_the_cut_is_noticed() {
+    let disk = drylab_block::SparseBytes::new(130 << 30);
+    drylab_block::WriteAt::write_at(&disk, 0, b"first").unwrap();
+    drylab_block::WriteAt::write_at(&disk, (129 << 30) + 7, b"beyond").unwrap();
+    for creator in [
+        drylab_image::vhd::Creator::WINDOWS,
+        drylab_image::vhd::Creator::XEN_SERVER,
+    ] {
+        let file = drylab_block::SparseBytes::default();
+        let target = drylab_image::Target::VhdDynamic(drylab_image::VhdOptions {
+            creator,
+            ..drylab_image::VhdOptions::default()
+        });
+        drylab_image::write(&disk, &target, &file).unwrap();
+        let file: Arc<dyn ReadAt> = Arc::new(file);
+        let old = drylab_converter::qemu_img_0_12::convert(&file, None, Format::Raw).unwrap();
+        assert_eq!((old.exit, old.file.len()), (0, 136_899_993_600));
+        assert!(old.notes.contains(&drylab_catalog::Witness::quirk("GQ113")));
+        let new = drylab_converter::qemu_img_10::convert(
+            &file,
+            None,
+            drylab_converter::qemu_img_10::Format::Raw,
+        );
+        assert_eq!(new.unwrap().file.len(), 130 << 30);
+    }
 }

@@ -1,9 +1,6 @@
 //! Every row of what virt-convert did, done again by the model on the same files.
 
-#[expect(dead_code, reason = "each test crate uses its part of what they share")]
-mod common;
-
-use common::{Row, load, oracle, sha256};
+use crate::common::{Row, load, oracle, sha256};
 use drylab_appliance::{Package, virt_image, vmx::Vmx};
 use drylab_block::Limits;
 use drylab_converter::qemu_img_0_12::Format;
