@@ -56,7 +56,7 @@ pub enum Place {
     Key(String),
     /// Bytes of the guest's disk outside any file: partition table, superblock, LVM metadata.
     Disk(String),
-    /// A row of `quirks.toml`.
+    /// A row of `quirks/`.
     Quirk(String),
     /// A fact of a product: `esxi-5.0.0/nic.default.linux`.
     Fact(String),
@@ -143,7 +143,7 @@ impl Witness {
     #[must_use]
     pub fn quirk(id: &str) -> Self {
         let row = crate::quirk(id)
-            .unwrap_or_else(|| panic!("quirk {id} is cited but has no row in quirks.toml"));
+            .unwrap_or_else(|| panic!("quirk {id} is cited but has no row in quirks/"));
         Self {
             place: Place::Quirk(id.to_owned()),
             says: row.states.clone(),

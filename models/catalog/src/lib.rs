@@ -4,7 +4,7 @@
 //! * [`Machine`]: virtual hardware as a guest meets it.
 //! * [`device`]: device models with their PCI ids; which driver takes one is the guest's business.
 //! * [`Mark`], [`Evidence`]: how sure we are of a fact.
-//! * [`quirk`]: rows of knowledge, `quirks.toml`; a mechanism that acts cites the id of its row.
+//! * [`quirk`]: rows of knowledge, `quirks/`; a mechanism that acts cites the id of its row.
 //! * [`Witness`], [`Score`]: why something is so, and what it counts.
 //!
 //! What it does not do: decide anything.

@@ -25,13 +25,25 @@ pub struct Quirk {
     pub remedy: String,
 }
 
+/// The tables, by what they are about.
+const TABLES: [&str; 5] = [
+    include_str!("../quirks/guests.toml"),
+    include_str!("../quirks/converters.toml"),
+    include_str!("../quirks/hypervisors.toml"),
+    include_str!("../quirks/own.toml"),
+    include_str!("../quirks/own-tools.toml"),
+];
+
 /// All rows by id.
 #[must_use]
 pub fn quirks() -> &'static BTreeMap<String, Quirk> {
     static ROWS: OnceLock<BTreeMap<String, Quirk>> = OnceLock::new();
     ROWS.get_or_init(|| {
-        toml::from_str(include_str!("../quirks.toml"))
-            .expect("quirks.toml is part of the program and parses")
+        let tables = TABLES.iter().flat_map(|text| {
+            toml::from_str::<BTreeMap<String, Quirk>>(text)
+                .expect("the tables are part of the program and parse")
+        });
+        tables.collect()
     })
 }
 
@@ -45,6 +57,14 @@ pub fn quirk(id: &str) -> Option<&'static Quirk> {
 mod tests {
     use super::quirks;
     use crate::Mark;
+
+    #[test]
+    fn no_row_stands_in_two_tables() {
+        let heads = super::TABLES
+            .iter()
+            .map(|text| text.lines().filter(|line| line.starts_with('[')).count());
+        assert_eq!(heads.sum::<usize>(), quirks().len());
+    }
 
     #[test]
     fn every_row_has_a_sentence_and_a_source_unless_it_is_belief() {

@@ -16,7 +16,7 @@ pub struct Fact {
     /// Where it was read; may be empty only for belief.
     #[serde(default)]
     pub source: String,
-    /// The row of `quirks.toml` that says what comes of it, where one does.
+    /// The row of `quirks/` that says what comes of it, where one does.
     #[serde(default)]
     pub quirk: String,
 }

@@ -1,10 +1,10 @@
-//! Facts: rows of `quirks.toml` and citations of them fit each other.
+//! Facts: rows of the quirk tables and citations of them fit each other.
 
 use crate::{files, none, read, sources};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
-const ROWS: &str = "models/catalog/quirks.toml";
+const ROWS: &str = "models/catalog/quirks";
 
 /// Whether a word is the id of a quirk: GQ, HQ or DQ and a number.
 fn is_id(word: &str) -> bool {
@@ -66,9 +66,14 @@ fn wrong_rows(rows: &Table) -> Vec<String> {
 }
 
 fn rows() -> Table {
-    read(ROWS)
-        .parse()
-        .unwrap_or_else(|error| panic!("{ROWS}: {error}"))
+    let mut rows = Table::new();
+    for path in files(ROWS) {
+        let table: Table = read(&path)
+            .parse()
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        rows.extend(table);
+    }
+    rows
 }
 
 /// Every id that code or a table of facts cites, with one place.
@@ -85,9 +90,9 @@ fn cited() -> BTreeMap<String, String> {
         }
     }
     let tables = ["models", "sim"].into_iter().flat_map(files);
-    for path in tables
-        .filter(|path| path.ends_with(".toml") && path != ROWS && !path.ends_with("Cargo.toml"))
-    {
+    for path in tables.filter(|path| {
+        path.ends_with(".toml") && !path.starts_with(ROWS) && !path.ends_with("Cargo.toml")
+    }) {
         let mut found = BTreeSet::new();
         let table: Table = read(&path)
             .parse()
