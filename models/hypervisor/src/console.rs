@@ -205,6 +205,7 @@ pub fn create(
         "clock-rate",
         Witness::lab(on_host, format!("processors run at {} kHz", host.cpu_khz)),
     ));
+    why.push(("clock-rate", Witness::quirk("DQ432")));
     why.push((
         "vcpus",
         Witness::descriptor(
@@ -219,6 +220,7 @@ pub fn create(
             format!("{} disks asked for", request.disks.len()),
         ),
     ));
+    why.push(("disks", Witness::quirk("DQ433")));
     let shown = shown(facts, mode)?;
     let machine = Machine {
         product: facts.product().id.clone(),

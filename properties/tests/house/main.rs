@@ -17,7 +17,7 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Folders that hold nothing that is committed.
+/// Names of what holds nothing that is committed.
 const MADE: [&str; 6] = ["target", ".git", "made", "artifacts", "coverage", "corpus"];
 
 /// Every file of the repository below `folder`, by its path from the root with `/`.
@@ -35,10 +35,14 @@ fn files(folder: &str) -> Vec<String> {
                 format!("{folder}/{name}")
             };
             let kind = entry.file_type().expect("an entry has a type");
-            if !kind.is_dir() {
-                found.push(path);
-            } else if !MADE.contains(&name.as_str()) {
+            // In a further worktree `.git` is a file.
+            if MADE.contains(&name.as_str()) {
+                continue;
+            }
+            if kind.is_dir() {
                 todo.push(path);
+            } else {
+                found.push(path);
             }
         }
     }

@@ -50,7 +50,7 @@ fn looks() -> Vec<Look> {
     for target in library().products.keys() {
         for disk in [scenario("centos-6.3", "esx-v2v"), stranger.clone()] {
             looks.push(Look::Disk(Box::new(disk.clone()), target.clone()));
-            for descriptor in ["", BROKEN, COLLECTION] {
+            for descriptor in ["", BROKEN, COLLECTION, WITHOUT_MEMORY] {
                 looks.push(Look::Brought(
                     Box::new(disk.clone()),
                     target.clone(),
@@ -83,6 +83,36 @@ const COLLECTION: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
     <VirtualSystem ovf:id="one"><Info>one</Info></VirtualSystem>
     <VirtualSystem ovf:id="two"><Info>two</Info></VirtualSystem>
   </VirtualSystemCollection>
+</Envelope>
+"#;
+
+/// An appliance that does not say how much memory its machine has.
+const WITHOUT_MEMORY: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
+          xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
+          xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData">
+  <References><File ovf:id="file1" ovf:href="machine.img"/></References>
+  <DiskSection>
+    <Info>disks</Info>
+    <Disk ovf:diskId="disk1" ovf:fileRef="file1" ovf:capacity="8589934592"/>
+  </DiskSection>
+  <VirtualSystem ovf:id="machine">
+    <Info>one machine</Info>
+    <VirtualHardwareSection>
+      <Info>hardware</Info>
+      <System>
+        <vssd:ElementName>hardware</vssd:ElementName>
+        <vssd:InstanceID>0</vssd:InstanceID>
+        <vssd:VirtualSystemType>hvm-3.0-unknown</vssd:VirtualSystemType>
+      </System>
+      <Item>
+        <rasd:ElementName>processors</rasd:ElementName>
+        <rasd:InstanceID>1</rasd:InstanceID>
+        <rasd:ResourceType>3</rasd:ResourceType>
+        <rasd:VirtualQuantity>1</rasd:VirtualQuantity>
+      </Item>
+    </VirtualHardwareSection>
+  </VirtualSystem>
 </Envelope>
 "#;
 

@@ -17,13 +17,15 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 /// Read by the pipeline's steps, which decide by them.
-const OF_THE_PIPELINE: [&str; 6] = [
+const OF_THE_PIPELINE: [&str; 8] = [
     "cpu.vcpus-max",
     "import.disk",
     "import.ovf",
     "inventory.name-clash",
     "memory.overcommit",
     "pause",
+    "tools.linux-module",
+    "tools.windows-service",
 ];
 
 /// What a person brings to the importers, made with all facts.

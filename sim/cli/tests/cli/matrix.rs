@@ -21,7 +21,7 @@ fn word<'a>(value: &'a Value, allowed: &[&str]) -> &'a str {
 }
 
 #[test]
-fn json_has_the_documented_form_and_twelve_cells() {
+fn json_has_the_documented_form_and_forty_eight_cells() {
     let scores = ["SUCCESS", "WARNING", "FAILURE", "UNKNOWN"];
     let marks = ["belief", "issue", "document", "source", "measured"];
     let document = json(&QUICK);
@@ -167,7 +167,7 @@ fn the_text_has_a_table_for_each_guest_and_names_route_cause_belief_and_token() 
         "  belief ",
         "[source]",
         "replay: drylab replay drylab1-",
-        "12 cells: ",
+        "48 cells: ",
     ] {
         assert!(text.contains(word), "{word}: {text}");
     }

@@ -11,7 +11,12 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 pub(crate) const GUESTS: [&str; 3] = ["centos-6.3", "ubuntu-12.04", "windows-2008r2"];
-pub(crate) const PRODUCTS: [&str; 2] = ["esxi-5.0.0", "kvm-centos-6.3"];
+pub(crate) const PRODUCTS: [&str; 4] = [
+    "esxi-5.0.0",
+    "hyperv-2008r2",
+    "kvm-centos-6.3",
+    "xenserver-6.0.2",
+];
 
 /// The binary, with nothing of this process on its standard streams.
 pub(crate) fn drylab<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Command {

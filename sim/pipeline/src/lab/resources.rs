@@ -9,7 +9,7 @@ use crate::policy::Measure;
 use drylab_catalog::Witness;
 use drylab_hypervisor::console::{Request, memory_max};
 use drylab_hypervisor::importer::{ReadError, Reading, Verdict};
-use drylab_hypervisor::{Known, Missing};
+use drylab_hypervisor::{Known, Missing, Need};
 use drylab_kernel::{Kind, Trace};
 use drylab_scenario::{FaultKind, FaultPlace, Step};
 
@@ -176,16 +176,30 @@ impl SimLab<'_> {
     }
 }
 
+/// Bytes that must be free for all disks of a reading: what they take, one after the other, and where the importer
+/// looks for room before it copies one, a byte more than it asks for.
+fn bytes_needed(reading: &Reading) -> u64 {
+    let room = |name: &str| {
+        let mut rooms = reading.needs.iter().filter_map(|need| match need {
+            Need::Room { file, bytes, .. } if file == name => Some(bytes.saturating_add(1)),
+            _ => None,
+        });
+        rooms.next().unwrap_or(0)
+    };
+    let (mut taken, mut needed) = (0u64, 0u64);
+    for disk in &reading.disks {
+        needed = needed.max(taken.saturating_add(disk.bytes.max(room(&disk.file))));
+        taken = taken.saturating_add(disk.bytes);
+    }
+    needed
+}
+
 impl Site<'_> {
     /// Compares what the machine of a reading needs with what the site has.
     pub(super) fn needs(&self, reading: &Reading) -> Vec<Found> {
         let request = &reading.request;
         let site = self;
-        let needed: u64 = reading
-            .disks
-            .iter()
-            .map(|disk| disk.bytes)
-            .fold(0, u64::saturating_add);
+        let needed = bytes_needed(reading);
         let free = site.datastore.free();
         let words = |id, before: String, after: String, measure, witness| Found {
             id,
@@ -204,10 +218,16 @@ impl Site<'_> {
             } else {
                 Measure::Missing
             },
-            self.space_why(format!(
-                "{free} of {} bytes free",
-                site.datastore.capacity()
-            )),
+            reading
+                .needs
+                .iter()
+                .filter(|need| matches!(need, Need::Room { .. }))
+                .flat_map(|need| need.why().to_vec())
+                .chain(self.space_why(format!(
+                    "{free} of {} bytes free",
+                    site.datastore.capacity()
+                )))
+                .collect(),
         );
         let name = words(
             "target.name-free",

@@ -11,6 +11,7 @@ use crate::policy::Measure;
 use drylab_block::{ReadAt, Window};
 use drylab_catalog::Witness;
 use drylab_guest::inspect::GuestDisk;
+use drylab_hypervisor::Need;
 use drylab_hypervisor::console::{Draws, Made, Request, create};
 use drylab_hypervisor::importer::Reading;
 
@@ -32,11 +33,17 @@ impl SimLab<'_> {
         let Ok(reading) = &crossing.reading else {
             return (Completion::Done(Vec::new()), 0);
         };
-        if let Some(unmet) = self.unmet(&reading.needs) {
-            let stands = missing(ID, step, "something it needs is not there", unmet);
-            return (Completion::Done(vec![stands]), 60_000_000);
-        }
         for disk in &reading.disks {
+            // The room is looked for at the moment when the disk is copied.
+            let of_disk = |need: &&Need| match need {
+                Need::Room { file, .. } => *file == disk.file,
+                Need::Lease { .. } => true,
+            };
+            let needs: Vec<Need> = reading.needs.iter().filter(of_disk).cloned().collect();
+            if let Some(unmet) = self.unmet(&needs) {
+                let stands = missing(ID, step, "something it needs is not there", unmet);
+                return (Completion::Done(vec![stands]), 60_000_000);
+            }
             if let Err(free) = self.target.datastore.put(&disk.file, disk.bytes) {
                 let says = format!("{} needs {} bytes, {free} are free", disk.file, disk.bytes);
                 let why = self.target.space_why(says);
