@@ -4,6 +4,7 @@ mod hyperv;
 mod xenserver;
 
 pub use hyperv::hyperv_export;
+pub(crate) use xenserver::TIME_OFFSET;
 pub use xenserver::{xencenter_export_notes, xencenter_export_ovf, xva_export};
 
 use crate::facts::{Facts, Missing};

@@ -4,7 +4,7 @@ use super::{Convert, ExportError, Exported};
 use drylab_appliance::ovf::{self, Producer, XenDescription, XenDisk, XenNic};
 use drylab_appliance::{Package, xva};
 use drylab_block::{ReadAt, SparseBytes};
-use drylab_catalog::{Firmware, Machine, Nic, Witness};
+use drylab_catalog::{Clock, Firmware, Machine, Nic, Witness};
 use drylab_image::vhd::Creator;
 use drylab_image::{Target, VhdOptions};
 use std::sync::Arc;
@@ -13,20 +13,29 @@ use std::sync::Arc;
 const DISC_UTILS: Creator = Creator(*b"dutl");
 /// Boot order of a new HVM machine: CD-ROM, then disk.
 const BOOT_ORDER: &str = "dc";
+/// What the guest has set its clock chip to beside UTC, in seconds (xen-api ocaml/xenops: platform:timeoffset): a guest
+/// that keeps local time in it sets it once.
+pub(crate) const TIME_OFFSET: &str = "timeoffset";
+/// Whether there is an offset counts here, not how large it is.
+const AN_HOUR_AHEAD: &str = "3600";
 /// A CD-ROM drive is the fourth device.
 const CD_DEVICE: u32 = 3;
 
 /// How a machine boots and what it is shown, in XenServer's words, as both exports have it.
-fn platform(is_hvm: bool) -> Vec<(&'static str, &'static str)> {
-    match is_hvm {
-        true => vec![
-            ("acpi", "true"),
-            ("apic", "true"),
-            ("nx", "true"),
-            ("pae", "true"),
-        ],
-        false => vec![("nx", "false")],
+fn platform(machine: &Machine) -> Vec<(&'static str, &'static str)> {
+    if !is_hvm(machine) {
+        return vec![("nx", "false")];
     }
+    let mut pairs = vec![
+        ("acpi", "true"),
+        ("apic", "true"),
+        ("nx", "true"),
+        ("pae", "true"),
+    ];
+    if machine.clock == Clock::Localtime {
+        pairs.push((TIME_OFFSET, AN_HOUR_AHEAD));
+    }
+    pairs
 }
 
 fn is_hvm(machine: &Machine) -> bool {
@@ -101,7 +110,7 @@ pub fn xencenter_export_notes(machine: &Machine) -> Vec<Witness> {
 /// Citrix' own elements.
 fn other(machine: &Machine) -> Vec<(String, String)> {
     let hvm = is_hvm(machine);
-    let platform: Vec<String> = platform(hvm)
+    let platform: Vec<String> = platform(machine)
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
@@ -167,7 +176,7 @@ pub fn xva_export(from: &Exported<'_>) -> Result<Package, ExportError> {
             Vec::new()
         },
         pv_bootloader: text(!hvm, "pygrub"),
-        platform: pairs(&platform(hvm)),
+        platform: pairs(&platform(machine)),
         // Random in each machine; that of this one is told by its UUID.
         other_config: pairs(&[("mac_seed", &machine.uuid)]),
         drives: disks.chain(cd_roms).collect(),

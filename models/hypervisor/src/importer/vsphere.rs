@@ -425,6 +425,7 @@ pub fn vsphere_register_vmx(
             }
         })
         .collect();
+    let is_kept = nics.first().is_some_and(|nic| nic.mac.is_some());
     let (mut plans, mut disks) = (Vec::new(), Vec::new());
     for disk in &package.disks {
         let file = format!("{}-flat.vmdk", disk.trim_end_matches(".vmdk"));
@@ -478,10 +479,14 @@ pub fn vsphere_register_vmx(
         },
         disks: plans,
         by_hand: Vec::new(),
-        mac: vec![
-            Witness::descriptor(name.clone(), "ethernet0 keeps its generated address"),
-            kept.witness,
-        ],
+        mac: if is_kept {
+            let says = "ethernet0 keeps its generated address";
+            vec![Witness::descriptor(name.clone(), says), kept.witness]
+        } else {
+            let says = "ethernet0 has no address yet: one is drawn";
+            let drawn = facts.text("mac.on-import")?.chain();
+            [vec![Witness::descriptor(name.clone(), says)], drawn].concat()
+        },
         notes: Vec::new(),
         needs: Vec::new(),
     })

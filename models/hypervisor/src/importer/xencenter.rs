@@ -11,6 +11,7 @@ use super::{
     DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, differing, limits, refused,
 };
 use crate::console::{DiskRequest, Mode, NicRequest, Request};
+use crate::exporter::TIME_OFFSET;
 use crate::facts::{Facts, Missing};
 use crate::need::{Need, transfer_vm};
 use devices::{Drives, drives};
@@ -18,7 +19,7 @@ use drylab_appliance::Package;
 use drylab_appliance::manifest::Manifest;
 use drylab_appliance::ovf::{self, Envelope, Hardware, Item, VirtualSystem, resource};
 use drylab_block::{Limits, ReadAt};
-use drylab_catalog::{Mac, Witness};
+use drylab_catalog::{Clock, Mac, Witness};
 use drylab_image::{Format, Image, VhdSize, detect, open, open_vhd};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -85,7 +86,14 @@ pub fn xencenter_import_ovf(
         disks: sizes,
         nics,
         uuid: None,
-        clock: None,
+        clock: hardware
+            .other("platform")
+            .and_then(|pairs| {
+                pairs
+                    .split(';')
+                    .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == TIME_OFFSET))
+            })
+            .map(|(_, offset)| clock(offset)),
         mode: Some(mode),
     };
     limits::disks(facts, name, &request, &mut remarks)?;
@@ -99,6 +107,15 @@ pub fn xencenter_import_ovf(
         notes,
         needs,
     })
+}
+
+/// The clock chip of a machine whose platform tells an offset: none is UTC.
+fn clock(offset: &str) -> Clock {
+    if offset.trim() == "0" {
+        Clock::Utc
+    } else {
+        Clock::Localtime
+    }
 }
 
 fn name_of(system: &VirtualSystem, operator: &Operator) -> String {

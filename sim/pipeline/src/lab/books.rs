@@ -4,7 +4,7 @@ use crate::library::SourceDisk;
 use drylab_catalog::GuestId;
 use drylab_hypervisor::console::Made;
 use drylab_hypervisor::{Datastore, Facts, Host, Missing};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One host with its product.
 pub(super) struct Site<'a> {
@@ -13,7 +13,8 @@ pub(super) struct Site<'a> {
     /// Name on the lab's network.
     pub(super) name: String,
     pub(super) datastore: Datastore,
-    pub(super) inventory: BTreeSet<String>,
+    /// Names of registered machines; some products let two have the same.
+    pub(super) inventory: Vec<String>,
     /// Running machines with the address of their adapter.
     pub(super) running: BTreeMap<String, String>,
 }
@@ -37,8 +38,15 @@ impl<'a> Site<'a> {
             name: format!("{}{suffix}", host.name),
             host,
             datastore,
-            inventory: BTreeSet::new(),
+            inventory: Vec::new(),
             running: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one machine of a name off the inventory.
+    pub(super) fn unregister(&mut self, name: &str) {
+        if let Some(at) = self.inventory.iter().position(|known| known == name) {
+            self.inventory.remove(at);
         }
     }
 
@@ -55,6 +63,6 @@ impl<'a> Site<'a> {
             .datastore
             .put(&format!("{guest}.disk"), disk.disk.bytes.len());
         self.running.insert(name.clone(), disk.mac.to_string());
-        self.inventory.insert(name);
+        self.inventory.push(name);
     }
 }

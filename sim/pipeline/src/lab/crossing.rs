@@ -60,8 +60,8 @@ impl SimLab<'_> {
                     Kind::Transfer,
                     &[("hop", &hop), ("files", &files), ("guest-bytes", &bytes)],
                 );
-                if let Some(unmet) = self.unmet(&done.needs) {
-                    let stands = missing(ID, step, "something it needs is not there", unmet);
+                if let Some((after, why)) = self.unmet(&done.needs) {
+                    let stands = missing(ID, step, after, why);
                     return (Completion::Done(vec![stands]), 60_000_000);
                 }
                 if let Err(free) = self.staging.put(STAGED, done.stored) {
@@ -93,23 +93,24 @@ impl SimLab<'_> {
     }
 
     /// Why a need of a hop or an import is not met, where one is not.
-    pub(super) fn unmet(&self, needs: &[Need]) -> Option<Vec<Witness>> {
+    pub(super) fn unmet(&self, needs: &[Need]) -> Option<(&'static str, Vec<Witness>)> {
         let lab = &self.scenario.lab;
         let has_leases = lab.dhcp && lab.dhcp_clients.is_none_or(|taken| taken < lab.dhcp_pool);
         let free = self.target.datastore.free();
         let unmet = needs.iter().find(|need| !need.is_met(has_leases, free))?;
-        let says = match unmet {
-            Need::Lease { .. } => "nobody hands out a lease".to_owned(),
-            Need::Room { file, bytes, .. } => {
-                format!("{file} needs more than {bytes} bytes, {free} are free")
-            }
+        let (after, says) = match unmet {
+            Need::Lease { .. } => (
+                "no lease for the helper machine",
+                "nobody hands one out".to_owned(),
+            ),
+            Need::Room { file, bytes, .. } => (
+                "datastore full",
+                format!("{file} needs more than {bytes} bytes, {free} are free"),
+            ),
         };
         let place = Witness::lab(format!("{} host", self.target.name), says);
-        Some(
-            std::iter::once(place)
-                .chain(unmet.why().iter().cloned())
-                .collect(),
-        )
+        let chain = std::iter::once(place).chain(unmet.why().iter().cloned());
+        Some((after, chain.collect()))
     }
 
     fn crossed(&self, crossing: &Crossing) -> Found {

@@ -177,7 +177,7 @@ impl<'a> SimLab<'a> {
         let source_vm = source::machine(&source, scenario, &source_disk);
         source.take_in(&scenario.guest, &source_disk, &source_vm);
         if scenario.lab.name_taken {
-            target.inventory.insert(source::machine_name(scenario));
+            target.inventory.push(source::machine_name(scenario));
         }
         Ok(Self {
             library,
@@ -323,7 +323,11 @@ impl BackEnd for SimLab<'_> {
             source_disks: vec![content.map_or_else(|error| error.to_string(), |id| id.to_string())],
             source_entry: format!("{:?}", self.source_vm.as_ref().map(|made| &made.machine)),
             source_running: self.source.running.contains_key(&name),
-            target_inventory: self.target.inventory.iter().cloned().collect(),
+            target_inventory: {
+                let mut names = self.target.inventory.clone();
+                names.sort();
+                names
+            },
             target_files: self
                 .target
                 .datastore

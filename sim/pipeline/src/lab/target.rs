@@ -40,8 +40,8 @@ impl SimLab<'_> {
                 Need::Lease { .. } => true,
             };
             let needs: Vec<Need> = reading.needs.iter().filter(of_disk).cloned().collect();
-            if let Some(unmet) = self.unmet(&needs) {
-                let stands = missing(ID, step, "something it needs is not there", unmet);
+            if let Some((after, why)) = self.unmet(&needs) {
+                let stands = missing(ID, step, after, why);
                 return (Completion::Done(vec![stands]), 60_000_000);
             }
             if let Err(free) = self.target.datastore.put(&disk.file, disk.bytes) {
@@ -74,7 +74,7 @@ impl SimLab<'_> {
                 );
             }
         };
-        self.target.inventory.insert(made.machine.name.clone());
+        self.target.inventory.push(made.machine.name.clone());
         let found = vec![
             Found {
                 id: ID,
@@ -297,7 +297,7 @@ impl SimLab<'_> {
             }
             self.release(&vm.made, now);
             self.target.running.remove(&vm.made.machine.name);
-            self.target.inventory.remove(&vm.made.machine.name);
+            self.target.unregister(&vm.made.machine.name);
             trace.record(
                 now,
                 "target",

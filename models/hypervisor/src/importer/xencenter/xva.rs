@@ -1,7 +1,8 @@
 //! Import of XenServer's own export: records of the machine, and its disks in blocks.
 
-use super::{Verdict, plan};
+use super::{Verdict, clock, plan};
 use crate::console::{DiskRequest, Mode, NicRequest, Request};
+use crate::exporter::TIME_OFFSET;
 use crate::facts::Facts;
 use crate::importer::{Operator, ReadError, Reading, Remark, limits, refused};
 use drylab_appliance::Package;
@@ -103,7 +104,7 @@ pub fn xencenter_import_xva(
         disks: sizes,
         nics,
         uuid: None,
-        clock: None,
+        clock: machine.platform(TIME_OFFSET).map(clock),
         mode: Some(mode),
     };
     limits::disks(facts, name, &request, &mut remarks)?;
