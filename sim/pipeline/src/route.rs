@@ -125,9 +125,7 @@ impl Hop {
             Self::VirtV2v2 => "virt-v2v 2, from the machine's folder or an OVA to libvirt",
             Self::QemuImg10Raw => "qemu-img 10 convert -O raw",
             Self::QemuImg10Vmdk => "qemu-img 10 convert -O vmdk",
-            Self::QemuImg10VmdkStream => {
-                "qemu-img 10 convert -O vmdk -o subformat=streamOptimized"
-            }
+            Self::QemuImg10VmdkStream => "qemu-img 10 convert -O vmdk -o subformat=streamOptimized",
             Self::QemuImg10Vpc => "qemu-img 10 convert -O vpc -o force_size=on",
             Self::XencenterExportOvf => "XenCenter: File, Export, OVF package",
             Self::XvaExport => "XenCenter: File, Export, XVA file",
