@@ -238,7 +238,8 @@ impl SimLab<'_> {
     /// What a converter of whole machines made replaces what was moved so far.
     fn take_over(&self, converted: Converted, moving: &mut Moving) {
         moving.content = self.library.content(&converted.disk.bytes).ok();
-        moving.files = converted.disk.files;
+        // A converter that was given a package never saw the files beside the source's disk: they are still there.
+        moving.files.files.extend(converted.disk.files.files);
         moving.package = converted.package;
         moving.notes.extend(converted.notes);
         moving.edits.extend(converted.edits);
