@@ -385,6 +385,7 @@ fn bound_by_address(report: &RunReport) -> bool {
         report.scenario.edits.iter().any(|edit| match edit {
             Edit::Write { path, .. }
             | Edit::Replace { path, .. }
+            | Edit::Append { path, .. }
             | Edit::RemoveLines { path, .. }
             | Edit::Remove { path } => path.ends_with(file),
             _ => false,

@@ -31,6 +31,19 @@ impl Package {
             .ok_or_else(|| Error::io(format_args!("the package has no file {name:?}")))
     }
 
+    /// The file a person names for a disk, with its name: the flat extent beside a VMware descriptor, else the disk
+    /// itself.
+    ///
+    /// # Errors
+    /// As [`Package::file`].
+    pub fn disk_file(&self, disk: &str) -> Result<(String, &Arc<dyn ReadAt>)> {
+        let flat = format!("{}-flat.vmdk", disk.trim_end_matches(".vmdk"));
+        match self.files.get(&flat) {
+            Some(file) => Ok((flat, file)),
+            None => Ok((disk.to_owned(), self.file(disk)?)),
+        }
+    }
+
     /// A text file by name.
     ///
     /// # Errors

@@ -186,7 +186,10 @@ impl Bench<'_> {
         let (mut common, mut best) = (Vec::new(), Vec::new());
         for (guest, source, target) in self.cells() {
             let routes = library.routes.iter().filter(|route| {
-                route.source == *source && route.target == *target && lab.has_tools(&route.hops)
+                route.source == *source
+                    && route.target == *target
+                    && !route.today
+                    && lab.has_tools(&route.hops)
             });
             let outcomes: Result<Vec<Outcome>, String> = routes
                 .map(|route| self.run(&library, lab, guest, route))

@@ -40,6 +40,19 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Which converters routes may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ToolsOf {
+    /// Those of the report's lab.
+    #[default]
+    #[value(name = "2013")]
+    Of2013,
+    /// Newer ones: qemu-img 10, virt-v2v 2, vCenter Converter 5.1; and routes that need no converter.
+    Today,
+    /// All.
+    All,
+}
+
 /// `drylab matrix`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -52,6 +65,7 @@ Examples:
   drylab matrix --repeat 1000 --jobs 2 --format json
   drylab matrix --product esxi-5.0.0 --product kvm-centos-6.3
   drylab matrix --markdown
+  drylab matrix --tools all
   drylab matrix --plausible 100
   drylab matrix --lab my-lab.toml")]
 pub(crate) struct MatrixArgs {
@@ -77,6 +91,9 @@ pub(crate) struct MatrixArgs {
     /// Hosts, shares and networks from this lab file instead of the report's.
     #[arg(long, value_name = "LAB.toml")]
     pub(crate) lab: Option<PathBuf>,
+    /// Which converters routes may use.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "plausible")]
+    pub(crate) tools: ToolsOf,
     /// Only this guest; may be given several times.
     #[arg(long, value_name = "ID")]
     pub(crate) guest: Vec<String>,

@@ -23,5 +23,5 @@ pub use lab::{CannotRun, PredictedFinding, Prediction, guest_key, predict, predi
 pub use library::{Library, SourceDisk, apply_edits};
 pub use machine::{Command, Completion, Next, Pipeline};
 pub use policy::{Level, Measure, Policy, Relaxation, Relaxed, Rule};
-pub use route::{Hop, Route, routes, vocabulary};
+pub use route::{Hop, Route, Tools, routes, vocabulary};
 pub use run::{BackEnd, LabState, RunReport, drive};

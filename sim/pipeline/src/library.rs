@@ -8,7 +8,8 @@ use crate::crossing::Crossing;
 use crate::policy::Policy;
 use crate::route::{Route, routes};
 use drylab_block::{
-    ContentId, Delta, Error, Limits, Overlay, ReadAt, Result, SparseBytes, content_id, copy_data,
+    ContentId, Delta, Error, Limits, Overlay, ReadAt, Result, SparseBytes, WriteAt, content_id,
+    copy_data,
 };
 use drylab_catalog::{GuestId, Mac, ProductId};
 use drylab_guest::edit::Editor;
@@ -75,7 +76,7 @@ pub struct Library {
     pub products: BTreeMap<ProductId, Product>,
     /// Hosts, shares, networks.
     pub lab: LabFile,
-    /// The route table.
+    /// The route table, with all converters.
     pub routes: Vec<Route>,
     /// The policy.
     pub policy: Policy,
@@ -108,7 +109,7 @@ type Pair = (Arc<dyn ReadAt>, Arc<dyn ReadAt>);
 
 struct Memo {
     bases: Once<&'static str, Arc<dyn ReadAt>>,
-    disks: Once<(String, String, String), SourceDisk>,
+    disks: Once<(String, String, Option<u64>, String), SourceDisk>,
     converted: Once<DiskKey, Pair>,
     opened: Once<DiskKey, Pair>,
     inspected: Once<DiskKey, (GuestDisk, std::result::Result<Arc<Guest>, Error>)>,
@@ -227,10 +228,11 @@ impl Library {
         let key = (
             scenario.guest.to_string(),
             scenario.source.to_string(),
+            scenario.source_vm.disk_bytes,
             edits.join("\n"),
         );
         self.memo.disks.get(key, || {
-            let installed = self.installed(scenario)?;
+            let installed = grown(self.installed(scenario)?, scenario.source_vm.disk_bytes)?;
             if scenario.edits.is_empty() {
                 return Ok(installed);
             }
@@ -351,6 +353,28 @@ impl Library {
     }
 }
 
+/// The disk with zeros behind it up to a size, as after its administrator gave the machine a larger one.
+fn grown(source: SourceDisk, size: Option<u64>) -> Result<SourceDisk> {
+    let Some(size) = size else {
+        return Ok(source);
+    };
+    let bytes = &source.disk.bytes;
+    if size < bytes.len() {
+        return Err(Error::unsupported(format_args!(
+            "source_vm.disk_bytes is {size}, the guest's disk has {}",
+            bytes.len()
+        )));
+    }
+    let sheet = SparseBytes::default();
+    copy_data(bytes, &sheet)?;
+    sheet.set_len(size)?;
+    let disk = GuestDisk {
+        bytes: Arc::new(sheet),
+        files: source.disk.files.clone(),
+    };
+    Ok(SourceDisk { disk, ..source })
+}
+
 /// Applies a scenario's edits to a disk, which stays as it is; the changed one is returned.
 ///
 /// # Errors
@@ -384,6 +408,9 @@ fn apply(editor: &mut Editor, edit: &Edit, initramfs: Option<&str>) -> Result<()
         Edit::Write { path, text } => editor.write(path, text.clone().into_bytes()).map(drop),
         Edit::Replace { path, from, to } => editor
             .rewrite(path, |text| text.replace(from, to))
+            .map(drop),
+        Edit::Append { path, text } => editor
+            .rewrite(path, |before| format!("{before}{text}"))
             .map(drop),
         Edit::RemoveLines { path, containing } => {
             let keep = |text: &str| {

@@ -29,6 +29,21 @@ pub enum Hop {
     /// `qemu-img convert -O vpc` of CentOS 6.3.
     #[serde(rename = "qemu-img-0.12-vpc")]
     QemuImgVpc,
+    /// virt-v2v 2 from a machine's folder or an OVA to libvirt.
+    #[serde(rename = "virt-v2v-2")]
+    VirtV2v2,
+    /// `qemu-img convert -O raw` of version 10.
+    #[serde(rename = "qemu-img-10-raw")]
+    QemuImg10Raw,
+    /// `qemu-img convert -O vmdk` of version 10.
+    #[serde(rename = "qemu-img-10-vmdk")]
+    QemuImg10Vmdk,
+    /// `qemu-img convert -O vmdk -o subformat=streamOptimized` of version 10.
+    #[serde(rename = "qemu-img-10-vmdk-stream")]
+    QemuImg10VmdkStream,
+    /// `qemu-img convert -O vpc -o force_size=on` of version 10.
+    #[serde(rename = "qemu-img-10-vpc")]
+    QemuImg10Vpc,
     /// XenCenter: File, Export, OVF package through the Transfer VM.
     XencenterExportOvf,
     /// XenCenter: File, Export, XVA file.
@@ -56,6 +71,9 @@ pub enum Hop {
     /// vCenter Converter 5.0.0 of the machine switched off, to the ESXi host.
     #[serde(rename = "vcenter-converter-5.0")]
     ConverterOff,
+    /// vCenter Converter 5.1 of the running machine, to the ESXi host.
+    #[serde(rename = "vcenter-converter-5.1-p2v")]
+    Converter51P2v,
     /// `vmkfstools -i` on the ESXi host.
     VmkfstoolsClone,
     /// vSphere Client: File, Deploy OVF Template.
@@ -104,6 +122,11 @@ impl Hop {
             Self::VirtManagerImport => "Virtual Machine Manager: New, Import existing disk image",
             Self::VirtImage => "virt-image on what virt-convert wrote",
             Self::QemuImgVpc => "qemu-img 0.12 convert -O vpc",
+            Self::VirtV2v2 => "virt-v2v 2, from the machine's folder or an OVA to libvirt",
+            Self::QemuImg10Raw => "qemu-img 10 convert -O raw",
+            Self::QemuImg10Vmdk => "qemu-img 10 convert -O vmdk",
+            Self::QemuImg10VmdkStream => "qemu-img 10 convert -O vmdk -o subformat=streamOptimized",
+            Self::QemuImg10Vpc => "qemu-img 10 convert -O vpc -o force_size=on",
             Self::XencenterExportOvf => "XenCenter: File, Export, OVF package",
             Self::XvaExport => "XenCenter: File, Export, XVA file",
             Self::HypervExport => "Hyper-V Manager: Export",
@@ -114,6 +137,7 @@ impl Hop {
             Self::XenconvertVhd => "XenConvert 2.3.1, from VHD to XenServer",
             Self::ConverterP2v => "vCenter Converter 5.0.0, of the running machine, to ESXi",
             Self::ConverterOff => "vCenter Converter 5.0.0, of the machine switched off, to ESXi",
+            Self::Converter51P2v => "vCenter Converter 5.1, of the running machine, to ESXi",
             Self::XencenterImportOvf => "XenCenter: File, Import, OVF package",
             Self::XencenterImportDisk => "XenCenter: File, Import, disk image",
             Self::XencenterImportXva => "XenCenter: File, Import, XVA file",
@@ -129,8 +153,54 @@ impl Hop {
     pub fn copies_running(self) -> bool {
         matches!(
             self,
-            Self::XenconvertP2v | Self::XenconvertP2vVhd | Self::ConverterP2v
+            Self::XenconvertP2v
+                | Self::XenconvertP2vVhd
+                | Self::ConverterP2v
+                | Self::Converter51P2v
         )
+    }
+
+    /// Whether it is a tool between the products, as a console's own export, copying and import are not.
+    #[must_use]
+    pub fn is_converter(self) -> bool {
+        match self {
+            Self::VirtV2v
+            | Self::VirtV2v2
+            | Self::VirtConvert
+            | Self::QemuImgRaw
+            | Self::QemuImgVmdk
+            | Self::QemuImgVpc
+            | Self::QemuImg10Raw
+            | Self::QemuImg10Vmdk
+            | Self::QemuImg10VmdkStream
+            | Self::QemuImg10Vpc
+            | Self::XenconvertP2v
+            | Self::XenconvertP2vVhd
+            | Self::XenconvertVmware
+            | Self::XenconvertVmwareOvf
+            | Self::XenconvertVhd
+            | Self::ConverterP2v
+            | Self::Converter51P2v
+            | Self::ConverterOff => true,
+            Self::VsphereExportOvf
+            | Self::DatastoreCopy
+            | Self::VirshDumpxmlCopy
+            | Self::XencenterExportOvf
+            | Self::XvaExport
+            | Self::HypervExport
+            | Self::VmkfstoolsClone
+            | Self::VsphereDeployOvf
+            | Self::VsphereRegisterVmx
+            | Self::VsphereExistingDisk
+            | Self::VirshDefine
+            | Self::VirtManagerImport
+            | Self::VirtImage
+            | Self::XencenterImportOvf
+            | Self::XencenterImportDisk
+            | Self::XencenterImportXva
+            | Self::HypervImport
+            | Self::HypervNewMachine => false,
+        }
     }
 }
 
@@ -146,6 +216,33 @@ pub struct Route {
     pub target: ProductId,
     /// What is done; the last one makes the machine at the target.
     pub hops: Vec<Hop>,
+    /// Whether it needs a converter newer than those of the report's lab.
+    #[serde(default)]
+    pub today: bool,
+}
+
+/// Which converters a person has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tools {
+    /// Those of the report's lab, of 2013 and before.
+    #[default]
+    Of2013,
+    /// The newer ones only.
+    Today,
+    /// All.
+    All,
+}
+
+impl Tools {
+    /// Whether a route can be gone with them. One without a converter always can.
+    #[must_use]
+    pub fn allow(self, route: &Route) -> bool {
+        match self {
+            Self::Of2013 => !route.today,
+            Self::Today => route.today || !route.hops.iter().any(|hop| hop.is_converter()),
+            Self::All => true,
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -9,7 +9,7 @@ use drylab_kernel::fnv1a;
 use std::fmt;
 
 /// Names with a stable number: never renumbered, only appended. A name not here travels as text.
-const NAMES: [&str; 51] = [
+const NAMES: [&str; 64] = [
     "centos-6.3",
     "ubuntu-12.04",
     "windows-2008r2",
@@ -61,6 +61,19 @@ const NAMES: [&str; 51] = [
     "hyperv-xenconvert-vhd",
     "hyperv-xenconvert-p2v",
     "esx-converter",
+    "esx-v2v-2",
+    "esx-ovf-v2v-2",
+    "esx-ovf-qemu-img-10",
+    "esx-flat-qemu-img-10-vpc",
+    "kvm-qemu-img-10-vmkfstools",
+    "kvm-converter-5.1-p2v",
+    "kvm-qemu-img-10-vpc-xencenter",
+    "kvm-qemu-img-10-vmdk-xencenter",
+    "kvm-qemu-img-10-vpc-hyperv",
+    "xen-vhd-qemu-img-10-vmdk",
+    "xen-vhd-qemu-img-10",
+    "hyperv-vhd-qemu-img-10-vmdk",
+    "hyperv-vhd-qemu-img-10",
 ];
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const PREFIX: &str = "drylab1-";

@@ -74,7 +74,13 @@ pub struct SourceVm {
     /// Address of the adapter; default: the one the golden guest was installed with.
     #[serde(skip_serializing_if = "is_default")]
     pub mac: Option<Mac>,
+    /// Size of the disk in bytes, the golden guest at its beginning and zeros behind it; default: the golden guest's.
+    #[serde(skip_serializing_if = "is_default")]
+    pub disk_bytes: Option<u64>,
 }
+
+/// Largest disk a scenario may have: 64 TiB, more than any product takes.
+const DISK_BYTES_MAX: u64 = 64 << 40;
 
 impl Default for SourceVm {
     fn default() -> Self {
@@ -82,6 +88,7 @@ impl Default for SourceVm {
             vcpus: 2,
             memory_mib: 2048,
             mac: None,
+            disk_bytes: None,
         }
     }
 }
@@ -170,6 +177,13 @@ pub enum Edit {
         from: String,
         /// What to put there.
         to: String,
+    },
+    /// Puts a text at the end of a file.
+    Append {
+        /// Absolute path in the guest.
+        path: String,
+        /// What to put there.
+        text: String,
     },
     /// Removes the lines of a file that contain a text.
     RemoveLines {
@@ -386,6 +400,14 @@ impl Scenario {
                 "source_vm.memory_mib",
                 &self.source_vm.memory_mib,
                 "4..=4194304",
+            );
+        }
+        let disk_bytes = self.source_vm.disk_bytes.unwrap_or(0);
+        if disk_bytes > DISK_BYTES_MAX || !disk_bytes.is_multiple_of(512) {
+            return bound(
+                "source_vm.disk_bytes",
+                &disk_bytes,
+                "whole sectors of 512 bytes, at most 64 TiB",
             );
         }
         if self.run_seed > i64::MAX as u64 {

@@ -21,24 +21,6 @@ fn request(operator: &Operator, disks: &[u64], controller: Option<&str>) -> Requ
     request
 }
 
-/// The file a person picks for a disk: the flat extent beside a VMFS descriptor, else the disk file itself.
-fn picked<'a>(
-    package: &'a Package,
-    disk: &'a str,
-) -> Result<(String, std::sync::Arc<dyn ReadAt>), ReadError> {
-    let flat = format!("{}-flat.vmdk", disk.trim_end_matches(".vmdk"));
-    let name = if package.files.contains_key(&flat) {
-        flat
-    } else {
-        disk.to_owned()
-    };
-    let file = package
-        .file(&name)
-        .map_err(|error| refused(disk, error))?
-        .clone();
-    Ok((name, file))
-}
-
 /// Virtual Machine Manager: New, Import existing disk image. The wizard asks for the guest and makes the rest.
 ///
 /// # Errors
@@ -51,7 +33,9 @@ pub fn virt_manager_import(
     let drawn = facts.text("mac.on-import")?;
     let (mut plans, mut sizes) = (Vec::new(), Vec::new());
     for disk in &package.disks {
-        let (name, file) = picked(package, disk)?;
+        let (name, file) = package
+            .disk_file(disk)
+            .map_err(|error| refused(disk, error))?;
         let image = open(file.clone(), &Limits::DEFAULT).map_err(|error| refused(&name, error))?;
         // qemu's word for a VHD, whose geometry it believes.
         let (image, format) = match image.format() {
@@ -96,7 +80,9 @@ pub fn vsphere_existing_disk(
     let mut controller = None;
     let mut notes = Vec::new();
     for disk in &package.disks {
-        let (name, file) = picked(package, disk)?;
+        let (name, file) = package
+            .disk_file(disk)
+            .map_err(|error| refused(disk, error))?;
         let image = open(file.clone(), &Limits::DEFAULT).map_err(|error| refused(&name, error))?;
         let info = image.info();
         if image.format() == Format::Vmdk && !sparse_boots.value {

@@ -2,13 +2,13 @@
 
 use super::chosen;
 use super::run::read_text;
-use crate::args::{Format, MatrixArgs};
+use crate::args::{Format, MatrixArgs, ToolsOf};
 use crate::exit::{Exit, Stop};
 use crate::terminal;
 use drylab_campaign::{Digest, MatrixPlan, PlausiblePlan, Unknowns, matrix, plausible, scenarios};
 use drylab_catalog::ProductId;
 use drylab_kernel::Trace;
-use drylab_pipeline::{LabFile, Library};
+use drylab_pipeline::{LabFile, Library, Route, Tools};
 use drylab_report::{matrix_json, matrix_markdown, matrix_text, plausible_json, plausible_text};
 use drylab_scenario::Scenario;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(super) fn run(args: &MatrixArgs) -> Result<Exit, Stop> {
     let plan = MatrixPlan {
         guests: chosen("guest", &args.guest, &Library::guests())?,
         products: chosen("product", &args.product, &products)?,
-        routes: library.routes.clone(),
+        routes: routes(&library, args.tools),
         seed: args.seed,
         repeat: args.repeat,
         jobs: args.jobs.unwrap_or_else(processors),
@@ -67,6 +67,16 @@ fn shares(library: &Library, plan: MatrixPlan, labs: u32, format: Format) -> Res
         Format::Json => plausible_json(&found),
     })?;
     Ok(Exit::Done)
+}
+
+fn routes(library: &Library, tools: ToolsOf) -> Vec<Route> {
+    let tools = match tools {
+        ToolsOf::Of2013 => Tools::Of2013,
+        ToolsOf::Today => Tools::Today,
+        ToolsOf::All => Tools::All,
+    };
+    let all = library.routes.iter();
+    all.filter(|route| tools.allow(route)).cloned().collect()
 }
 
 fn lab_file(path: &Path) -> Result<LabFile, Stop> {

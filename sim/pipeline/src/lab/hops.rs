@@ -10,8 +10,8 @@ use drylab_block::ReadAt;
 use drylab_catalog::Witness;
 use drylab_converter::xenconvert_2_3::{self, Asked, Input, Output};
 use drylab_converter::{
-    Converted, Power, SourceMachine, ToolError, qemu_img_0_12, vcenter_converter_5_0,
-    virt_convert_0_600, virt_v2v_0_8,
+    Converted, Power, SourceMachine, ToolError, qemu_img_0_12, qemu_img_10, vcenter_converter_5_0,
+    virt_convert_0_600, virt_v2v_0_8, virt_v2v_2,
 };
 use drylab_hypervisor::exporter::{self, ExportError, Exported};
 use drylab_hypervisor::{Facts, datastore, transfer_vm};
@@ -39,6 +39,7 @@ impl SimLab<'_> {
             | Hop::XvaExport
             | Hop::HypervExport => self.export(hop, source, moving),
             Hop::VirtV2v => self.virt_v2v(target, moving),
+            Hop::VirtV2v2 => self.virt_v2v_2(target, moving),
             Hop::VirtConvert => {
                 let options = virt_convert_0_600::Options::default();
                 let converted = virt_convert_0_600::convert(&moving.package, &options)?;
@@ -46,16 +47,30 @@ impl SimLab<'_> {
                 moving.notes.extend(converted.notes);
                 Ok(())
             }
-            Hop::QemuImgRaw => qemu_img(qemu_img_0_12::Format::Raw, "img", moving),
-            Hop::QemuImgVmdk => qemu_img(qemu_img_0_12::Format::Vmdk, "vmdk", moving),
-            Hop::QemuImgVpc => qemu_img(qemu_img_0_12::Format::Vpc, "vhd", moving),
+            Hop::QemuImgRaw => qemu_img(QemuImg::Of2012(qemu_img_0_12::Format::Raw), moving),
+            Hop::QemuImgVmdk => qemu_img(QemuImg::Of2012(qemu_img_0_12::Format::Vmdk), moving),
+            Hop::QemuImgVpc => qemu_img(QemuImg::Of2012(qemu_img_0_12::Format::Vpc), moving),
+            Hop::QemuImg10Raw => qemu_img(QemuImg::Today(qemu_img_10::Format::Raw), moving),
+            Hop::QemuImg10Vmdk => qemu_img(QemuImg::Today(qemu_img_10::Format::Vmdk), moving),
+            Hop::QemuImg10VmdkStream => {
+                qemu_img(QemuImg::Today(qemu_img_10::Format::VmdkStream), moving)
+            }
+            Hop::QemuImg10Vpc => {
+                let format = qemu_img_10::Format::Vpc {
+                    fixed: false,
+                    force_size: true,
+                };
+                qemu_img(QemuImg::Today(format), moving)
+            }
             Hop::XenconvertP2v
             | Hop::XenconvertP2vVhd
             | Hop::XenconvertVmware
             | Hop::XenconvertVmwareOvf
             | Hop::XenconvertVhd => self.xenconvert(hop, target, moving),
-            Hop::ConverterP2v => self.vcenter_converter(Power::Running, target, moving),
-            Hop::ConverterOff => self.vcenter_converter(Power::Off, target, moving),
+            Hop::ConverterP2v | Hop::Converter51P2v => {
+                self.vcenter_converter(hop, Power::Running, target, moving)
+            }
+            Hop::ConverterOff => self.vcenter_converter(hop, Power::Off, target, moving),
             Hop::VmkfstoolsClone => {
                 moving.package = datastore::vmkfstools_clone(&moving.package).map_err(|error| {
                     Stopped::Failed(
@@ -138,6 +153,17 @@ impl SimLab<'_> {
         Ok(())
     }
 
+    fn virt_v2v_2(&self, target: &Facts<'_>, moving: &mut Moving) -> Result<(), Stopped> {
+        let virtio_win = target.flag("virtio-win").map_err(Stopped::Unknown)?;
+        let options = virt_v2v_2::Options {
+            bridge: network(target)?,
+            virtio_win: virtio_win.value,
+        };
+        let converted = virt_v2v_2::convert(&moving.package, &options)?;
+        self.take_over(converted, moving);
+        Ok(())
+    }
+
     /// Lets a converter read the machine where it lives.
     fn with_source(
         &self,
@@ -189,12 +215,16 @@ impl SimLab<'_> {
 
     fn vcenter_converter(
         &self,
+        hop: Hop,
         power: Power,
         target: &Facts<'_>,
         moving: &mut Moving,
     ) -> Result<(), Stopped> {
         let options = vcenter_converter_5_0::Options {
-            version: vcenter_converter_5_0::Version::default(),
+            version: match hop {
+                Hop::Converter51P2v => vcenter_converter_5_0::Version::V5_1,
+                _ => vcenter_converter_5_0::Version::V5_0,
+            },
             destination: vcenter_converter_5_0::Destination::Esx,
             network: network(target)?,
         };
@@ -208,7 +238,8 @@ impl SimLab<'_> {
     /// What a converter of whole machines made replaces what was moved so far.
     fn take_over(&self, converted: Converted, moving: &mut Moving) {
         moving.content = self.library.content(&converted.disk.bytes).ok();
-        moving.files = converted.disk.files;
+        // A converter that was given a package never saw the files beside the source's disk: they are still there.
+        moving.files.files.extend(converted.disk.files.files);
         moving.package = converted.package;
         moving.notes.extend(converted.notes);
         moving.edits.extend(converted.edits);
@@ -221,36 +252,51 @@ fn network(target: &Facts<'_>) -> Result<String, Stopped> {
     Ok(known.value.to_owned())
 }
 
-/// The file a person names for a disk: the flat extent beside a VMware descriptor, else the disk file itself.
-fn named<'a>(package: &'a Package, disk: &'a str) -> (String, Option<&'a Arc<dyn ReadAt>>) {
-    let flat = format!("{}-flat.vmdk", disk.trim_end_matches(".vmdk"));
-    match package.files.get(&flat) {
-        Some(file) => (flat, Some(file)),
-        None => (disk.to_owned(), package.files.get(disk)),
+/// One of the two qemu-imgs, with what it is asked to write.
+#[derive(Clone, Copy)]
+enum QemuImg {
+    Of2012(qemu_img_0_12::Format),
+    Today(qemu_img_10::Format),
+}
+
+impl QemuImg {
+    fn convert(self, file: &Arc<dyn ReadAt>) -> Result<qemu_img_10::Converted, ToolError> {
+        match self {
+            Self::Of2012(format) => qemu_img_0_12::convert(file, None, format),
+            Self::Today(format) => qemu_img_10::convert(file, None, format),
+        }
+    }
+
+    /// How a person ends the name of what it writes.
+    fn extension(self) -> &'static str {
+        let name = match self {
+            Self::Of2012(format) => format.name(),
+            Self::Today(format) => format.name(),
+        };
+        match name {
+            "raw" => "img",
+            "vpc" => "vhd",
+            other => other,
+        }
     }
 }
 
 /// `qemu-img convert` of every disk of the package; only disks travel on.
-fn qemu_img(
-    format: qemu_img_0_12::Format,
-    extension: &str,
-    moving: &mut Moving,
-) -> Result<(), Stopped> {
+fn qemu_img(tool: QemuImg, moving: &mut Moving) -> Result<(), Stopped> {
     let mut package = Package::default();
     for disk in &moving.package.disks {
-        let (name, file) = named(&moving.package, disk);
-        let Some(file) = file else {
-            let why = vec![Witness::descriptor(name, "is not in the package")];
-            return Err(Stopped::Failed("no such disk".to_owned(), why));
-        };
-        let converted = qemu_img_0_12::convert(file, None, format)?;
+        let (_, file) = moving.package.disk_file(disk).map_err(|error| {
+            let why = vec![Witness::descriptor(disk.clone(), error.to_string())];
+            Stopped::Failed("no such disk".to_owned(), why)
+        })?;
+        let converted = tool.convert(file)?;
         if converted.exit != 0 {
             return Err(Stopped::Failed(converted.message, converted.notes));
         }
         let stem = disk
             .rsplit_once('.')
             .map_or(disk.as_str(), |(stem, _)| stem);
-        let name = format!("{stem}.{extension}");
+        let name = format!("{stem}.{}", tool.extension());
         package.disks.push(name.clone());
         package.put(name, converted.file);
         moving.notes.extend(converted.notes);
