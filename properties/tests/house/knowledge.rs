@@ -171,7 +171,9 @@ fn entries() -> (Vec<Entry>, Vec<String>) {
                 entry.who.clone_from(&reason.who);
                 entry.why.clone_from(&reason.why);
             }
-            (Some(_), Some(_)) => wrong.push(format!("{id} is implemented and has a reason why not")),
+            (Some(_), Some(_)) => {
+                wrong.push(format!("{id} is implemented and has a reason why not"))
+            }
             (None, None) => wrong.push(format!("{id} is neither implemented nor has it a reason")),
         }
         entries.push(entry);
@@ -182,9 +184,7 @@ fn entries() -> (Vec<Entry>, Vec<String>) {
 /// The files that cite an id, each once, without lines: those move with every change.
 fn places(cited: Option<&Vec<String>>) -> String {
     let paths = cited.into_iter().flatten();
-    let paths: BTreeSet<&str> = paths
-        .filter_map(|place| place.split(':').next())
-        .collect();
+    let paths: BTreeSet<&str> = paths.filter_map(|place| place.split(':').next()).collect();
     paths.into_iter().collect::<Vec<_>>().join(", ")
 }
 
@@ -196,9 +196,7 @@ fn counts(entries: &[Entry]) -> String {
         .clone()
         .filter(|entry| entry.shown.starts_with(SCENARIOS))
         .count();
-    let not_shown = implemented
-        .filter(|entry| entry.shown == NOT_SHOWN)
-        .count();
+    let not_shown = implemented.filter(|entry| entry.shown == NOT_SHOWN).count();
     let tests = count(IMPLEMENTED) - by_run - not_shown;
     format!(
         "Of {} rows, {} are implemented ({by_run} shown by a scenario, {tests} by a test, {not_shown} by neither), \
@@ -284,7 +282,8 @@ fn a_row_in_neither_table_or_with_two_reasons_is_found_and_a_test_by_its_ids() {
             .into_iter()
             .eq(["GQ01", "HQ04"])
     );
-    let source = "#[test]\nfn one() {\n    // GQ01\n    call(\"}\", \"HQ22\");\n}\nfn two() { \"GQ03\"; }\n";
+    let source =
+        "#[test]\nfn one() {\n    // GQ01\n    call(\"}\", \"HQ22\");\n}\nfn two() { \"GQ03\"; }\n";
     let tests = tests_of(source);
     assert_eq!(tests.len(), 1);
     assert_eq!(tests[0].0, "one");

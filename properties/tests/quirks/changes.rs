@@ -207,13 +207,33 @@ fn centos() -> Vec<Vec<Edit>> {
             replace("/etc/sysconfig/iptables", "-i lo", "-i eth0"),
             remove(RULES),
         ],
-        vec![replace("/etc/sysconfig/iptables", "--dport 22", "-i eth0 --dport 22")],
+        vec![replace(
+            "/etc/sysconfig/iptables",
+            "--dport 22",
+            "-i eth0 --dport 22",
+        )],
         vec![replace(GRUB_CONF, "rd_LVM_LV=vg_centos/lv_root ", "")],
-        vec![replace(GRUB_CONF, "root=/dev/mapper/vg_centos-lv_root", "root=/dev/sda2")],
-        vec![replace(GRUB_CONF, "rhgb", "console=tty0 console=ttyS0 rhgb")],
-        vec![replace(GRUB_CONF, "quiet", "console=tty0 console=hvc0 quiet")],
+        vec![replace(
+            GRUB_CONF,
+            "root=/dev/mapper/vg_centos-lv_root",
+            "root=/dev/sda2",
+        )],
+        vec![replace(
+            GRUB_CONF,
+            "rhgb",
+            "console=tty0 console=ttyS0 rhgb",
+        )],
+        vec![replace(
+            GRUB_CONF,
+            "quiet",
+            "console=tty0 console=hvc0 quiet",
+        )],
         vec![replace(GRUB_CONF, "quiet", "xen_emul_unplug=never quiet")],
-        vec![replace("/etc/fstab", "UUID=", "/dev/sdb1 /data ext4 defaults 1 2\nUUID=")],
+        vec![replace(
+            "/etc/fstab",
+            "UUID=",
+            "/dev/sdb1 /data ext4 defaults 1 2\nUUID=",
+        )],
         vec![without("/etc/fstab", "/boot")],
     ]
 }
@@ -236,9 +256,17 @@ fn ubuntu() -> Vec<Vec<Edit>> {
         vec![replace(GRUB_CFG, root, "root=/dev/vda1")],
         vec![replace(GRUB_CFG, root, "root=/dev/xvda1")],
         vec![replace(GRUB_CFG, "quiet", "console=hvc0 quiet")],
-        vec![replace(GRUB_CFG, "quiet", "console=tty0 console=ttyS0 quiet")],
+        vec![replace(
+            GRUB_CFG,
+            "quiet",
+            "console=tty0 console=ttyS0 quiet",
+        )],
         vec![replace(GRUB_CFG, "quiet", "xen_emul_unplug=never quiet")],
-        vec![replace("/etc/fstab", "UUID=", "/dev/sdb1 /data ext4 defaults 0 2\nUUID=")],
+        vec![replace(
+            "/etc/fstab",
+            "UUID=",
+            "/dev/sdb1 /data ext4 defaults 0 2\nUUID=",
+        )],
     ]
 }
 
@@ -261,8 +289,22 @@ fn windows() -> Vec<Vec<Edit>> {
         vec![zeroes(0, 440)],
     ];
     let services = [
-        "intelide", "atapi", "LSI_SAS", "LSI_SCSI", "vmbus", "storvsc", "storflt", "intelppm",
-        "amdppm", "e1g60", "rtl8139", "netvsc", "viostor", "xenevtchn", "Disk", "Dhcp",
+        "intelide",
+        "atapi",
+        "LSI_SAS",
+        "LSI_SCSI",
+        "vmbus",
+        "storvsc",
+        "storflt",
+        "intelppm",
+        "amdppm",
+        "e1g60",
+        "rtl8139",
+        "netvsc",
+        "viostor",
+        "xenevtchn",
+        "Disk",
+        "Dhcp",
     ];
     for service in services {
         for start in [0, 3] {
@@ -270,7 +312,11 @@ fn windows() -> Vec<Vec<Edit>> {
             all.push(dword("SYSTEM", &key, "Start", start));
         }
     }
-    for device in ["pci#ven_8086&dev_7010", "pci#cc_0101", "pci#ven_1000&dev_0054"] {
+    for device in [
+        "pci#ven_8086&dev_7010",
+        "pci#cc_0101",
+        "pci#ven_1000&dev_0054",
+    ] {
         all.push(vec![Edit::DeleteKey {
             hive: "SYSTEM".to_owned(),
             key: format!("ControlSet001\\Control\\CriticalDeviceDatabase\\{device}"),

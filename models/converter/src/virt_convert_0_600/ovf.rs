@@ -230,7 +230,9 @@ fn hardware(section: Node<'_, '_>, tables: &Tables, vm: &mut Vm) -> Result<(), I
                     vm.memory = Some(Memory::Mib(mib));
                     if !plain {
                         vm.cite("GQ94");
-                        vm.cite("HQ53");
+                        if decimal(amount.trim(), 1).is_some_and(|value| value < 32) {
+                            vm.cite("HQ53");
+                        }
                     }
                 }
             }

@@ -141,7 +141,11 @@ fn family(
         );
         let is_xen = |family: &&str| family.starts_with("xen-") || family.starts_with("hvm-");
         let version = |family: &str| family.strip_prefix("vmx-")?.parse::<u32>().ok();
-        let newest = known.value.iter().filter_map(|family| version(family)).max();
+        let newest = known
+            .value
+            .iter()
+            .filter_map(|family| version(family))
+            .max();
         let is_newer = |family: &&str| version(family).is_some_and(|its| Some(its) > newest);
         let quirks: &[&str] = if families.iter().any(is_xen) {
             &["HQ06"]
