@@ -33,10 +33,13 @@ const ADAPTERS: [&str; 10] = [
     "xen-vif",
 ];
 
+/// What one change does to a scenario.
+type Change<'c> = dyn Fn(&mut Scenario) + 'c;
+
 /// Every scenario that differs from this one in one change.
 pub(crate) fn of(scenario: &Scenario) -> Vec<Scenario> {
     let mut all = Vec::new();
-    let mut with = |change: &dyn Fn(&mut Scenario)| {
+    let mut with = |change: &Change<'_>| {
         let mut changed = scenario.clone();
         change(&mut changed);
         if changed != *scenario && changed.check().is_ok() {
@@ -72,7 +75,7 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Scenario> {
 }
 
 /// Addresses of other classes than the consoles draw, typed by hand at either end or both.
-fn macs(with: &mut dyn FnMut(&dyn Fn(&mut Scenario))) {
+fn macs(with: &mut dyn FnMut(&Change<'_>)) {
     // An adapter vendor's, an old libvirt's, a locally administered one, and what each golden guest was installed with.
     let typed = [
         "00:1b:21:00:00:02",
@@ -103,7 +106,7 @@ fn macs(with: &mut dyn FnMut(&dyn Fn(&mut Scenario))) {
     }
 }
 
-fn lab(with: &mut dyn FnMut(&dyn Fn(&mut Scenario))) {
+fn lab(with: &mut dyn FnMut(&Change<'_>)) {
     with(&|it| it.lab.dhcp = false);
     with(&|it| it.lab.dhcp_clients = Some(100));
     for seconds in [4, 15, 30, 60, 200] {
