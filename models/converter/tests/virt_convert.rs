@@ -3,7 +3,7 @@
 use drylab_appliance::{Package, virt_image};
 use drylab_block::{Limits, ReadAt, read_vec};
 use drylab_catalog::Witness;
-use drylab_converter::virt_convert_0_600::{Converted, Options, convert};
+use drylab_converter::virt_convert_0_600::{Converted, Options, Output, convert};
 use std::sync::Arc;
 
 const OVF: &str = include_str!("descriptors/guest.ovf");
@@ -64,7 +64,9 @@ fn two_extents_are_refused_and_a_descriptor_beyond_ten_kib_is_data() {
     let files: [(&str, &[u8]); 1] = [("disk.vmdk", two.as_bytes())];
     let error = convert(&package("guest.vmx", VMX, &files), &Options::default()).unwrap_err();
     assert!(error.message.contains("multistorage"), "{error}");
-    assert!(error.witness.contains(&Witness::quirk("GQ105")));
+    for id in ["GQ105", "HQ56"] {
+        assert!(error.witness.contains(&Witness::quirk(id)), "{id}");
+    }
     let large = format!("{two}{}", "# filled\n".repeat(1200));
     let files: [(&str, &[u8]); 1] = [("disk.vmdk", large.as_bytes())];
     let made = convert(&package("guest.vmx", VMX, &files), &Options::default()).unwrap();
@@ -132,7 +134,7 @@ fn a_disk_with_another_suffix_in_the_same_folder_is_destroyed_with_exit_0() {
     let input = package("guest.ovf", &text, &files);
     let apart = convert(&input, &Options::default()).unwrap();
     assert_eq!(bytes_of(&apart, "disk1.vhd"), [9; 4096]);
-    assert!(cites(&apart, "GQ95") && !cites(&apart, "GQ153"));
+    assert!(cites(&apart, "GQ95") && cites(&apart, "HQ55") && !cites(&apart, "GQ153"));
     let options = Options {
         same_folder: true,
         ..Options::default()
@@ -157,4 +159,81 @@ fn a_configuration_without_a_name_is_refused() {
         "{error}: {:?}",
         error.witness
     );
+}
+
+/// Notes of a conversion or the witnesses of its error.
+fn why(text: &str, options: &Options) -> Vec<Witness> {
+    let files: [(&str, &[u8]); 1] = [("disk1.vmdk", &[1; 512])];
+    match convert(&package("guest.ovf", text, &files), options) {
+        Ok(made) => made.notes,
+        Err(error) => error.witness,
+    }
+}
+
+#[test]
+fn each_change_to_an_ovf_is_named_by_its_row_and_the_unchanged_one_is_not() {
+    let collection = OVF
+        .replace(
+            "<VirtualSystem ",
+            "<VirtualSystemCollection><VirtualSystem ",
+        )
+        .replace(
+            "</VirtualSystem>",
+            "</VirtualSystem></VirtualSystemCollection>",
+        );
+    let required = OVF.replace(
+        "<VirtualSystem ",
+        "<StartupSection ovf:required=\"true\"/><VirtualSystem ",
+    );
+    let memory = |amount: &str| OVF.replace(">512<", &format!(">{amount}<"));
+    let placeless = OVF.replace("<rasd:AddressOnParent>0</rasd:AddressOnParent>", "");
+    let as_xencenter = OVF.replace(
+        "<rasd:ResourceType>17</rasd:ResourceType>",
+        "<rasd:ResourceType>19</rasd:ResourceType>",
+    );
+    let prefixed = OVF
+        .replace("<Envelope", "<ovf:Envelope")
+        .replace("</Envelope>", "</ovf:Envelope>");
+    let rows: [(&str, &str); 8] = [
+        ("GQ93", &prefixed),
+        ("GQ94", &memory("536870912")),
+        ("GQ100", &required),
+        ("GQ101", &placeless),
+        ("GQ102", &collection),
+        ("HQ02", &as_xencenter),
+        ("HQ53", &memory("24")),
+        ("HQ54", &collection),
+    ];
+    let options = Options::default();
+    let whole = why(OVF, &options);
+    assert!(whole.contains(&Witness::quirk("GQ96")), "{whole:?}");
+    for (id, text) in rows {
+        assert_ne!(text, OVF, "{id}");
+        let changed = why(text, &options);
+        assert!(changed.contains(&Witness::quirk(id)), "{id}: {changed:?}");
+        assert!(!whole.contains(&Witness::quirk(id)), "{id}");
+    }
+    let large = why(&memory("536870912"), &options);
+    assert!(
+        !large.contains(&Witness::quirk("HQ53")),
+        "only small numbers are GiB"
+    );
+}
+
+#[test]
+fn a_vmx_is_written_with_the_template_of_an_old_product() {
+    let options = Options {
+        output: Output::Vmx,
+        ..Options::default()
+    };
+    let files: [(&str, &[u8]); 1] = [("disk1.vmdk", &[1; 512])];
+    let made = convert(&package("guest.ovf", OVF, &files), &options).unwrap();
+    let text = made
+        .package
+        .text(&made.package.descriptor, &Limits::DEFAULT);
+    let text = String::from_utf8(text.unwrap()).unwrap();
+    assert!(text.contains("virtualHW.version = \"4\""), "{text}");
+    for id in ["GQ104", "HQ58"] {
+        assert!(cites(&made, id), "{id}");
+    }
 }

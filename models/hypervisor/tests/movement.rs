@@ -112,12 +112,19 @@ fn a_changed_byte_in_the_package_is_refused_by_the_manifest() {
     let last = bytes.len() - 600;
     bytes[last] ^= 1;
     package.put(name, Arc::new(bytes));
+    let remarks = deploy(&package).remarks;
     assert!(
-        deploy(&package)
-            .remarks
+        remarks
             .iter()
             .any(|remark| remark.verdict == Verdict::Refused)
     );
+    for quirk in ["HQ23", "GQ144"] {
+        let mut links = remarks.iter().flat_map(|remark| &remark.witness);
+        assert!(
+            links.any(|link| link.to_string().starts_with(quirk)),
+            "{quirk}: {remarks:?}"
+        );
+    }
 }
 
 #[test]
@@ -127,6 +134,7 @@ fn a_foreign_family_and_a_foreign_disk_format_are_refused_with_their_line() {
         String::from_utf8(package.text(&package.descriptor, &Limits::DEFAULT).unwrap()).unwrap();
     for (from, to, quirk) in [
         ("vmx-08", "virtualbox-2.2", "HQ20"),
+        ("vmx-08", "vmx-09", "HQ21"),
         ("vmdk.html#streamOptimized", "vmdk.html#", "HQ29"),
     ] {
         let mut edited = package.clone();
@@ -143,6 +151,52 @@ fn a_foreign_family_and_a_foreign_disk_format_are_refused_with_their_line() {
         assert!(cited, "{remarks:?}");
         assert!(remarks[0].witness[0].says.contains("line "), "{remarks:?}");
     }
+}
+
+#[test]
+fn an_ovf_of_version_2_and_one_without_hardware_are_refused_by_name() {
+    let (_, package) = exported_ovf("centos-6.3");
+    let text =
+        String::from_utf8(package.text(&package.descriptor, &Limits::DEFAULT).unwrap()).unwrap();
+    let hardware = text.find("<VirtualHardwareSection").expect("hardware");
+    let end = "</VirtualHardwareSection>";
+    let after = text.find(end).expect("its end") + end.len();
+    let bare = format!("{}{}", &text[..hardware], &text[after..]);
+    let second = text.replace("ovf/envelope/1", "ovf/envelope/2");
+    for (text, quirk) in [(bare, "HQ28"), (second, "HQ25")] {
+        let mut edited = package.clone();
+        edited.files.remove("vm.mf");
+        edited.put(package.descriptor.clone(), Arc::new(text.into_bytes()));
+        let facts = product(ESXI);
+        let read = importer::vsphere_deploy_ovf(&facts.facts(), &edited, &operator());
+        let Err(importer::ReadError::Refused(why)) = read else {
+            panic!("{quirk}: {read:?}");
+        };
+        let said = why.iter().any(|link| link.to_string().starts_with(quirk));
+        assert!(said, "{quirk}: {why:?}");
+    }
+}
+
+#[test]
+fn an_unknown_guest_becomes_other_and_that_is_said() {
+    let (_, package) = exported_ovf("centos-6.3");
+    let text =
+        String::from_utf8(package.text(&package.descriptor, &Limits::DEFAULT).unwrap()).unwrap();
+    let mut edited = package.clone();
+    edited.files.remove("vm.mf");
+    let unknown = text.replace("osType=\"", "osType=\"not-");
+    assert_ne!(unknown, text);
+    edited.put(package.descriptor.clone(), Arc::new(unknown.into_bytes()));
+    let says = |reading: &Reading| {
+        let links = &reading.notes;
+        links
+            .iter()
+            .any(|link| link.to_string().starts_with("HQ33"))
+    };
+    let reading = deploy(&edited);
+    assert_eq!(reading.request.guest, "other");
+    assert!(says(&reading), "{:?}", reading.notes);
+    assert!(!says(&deploy(&package)));
 }
 
 #[test]

@@ -206,7 +206,7 @@ fn without_tests(bare: &str) -> (String, Vec<std::ops::RangeInclusive<usize>>) {
 }
 
 /// The end of the item that begins at `from`: its first `;` outside braces, or its closing brace.
-fn item_end(bare: &str, from: usize) -> usize {
+pub(crate) fn item_end(bare: &str, from: usize) -> usize {
     let mut depth = 0usize;
     for (index, c) in bare[from..].char_indices() {
         match c {

@@ -16,7 +16,7 @@ fn is_id(word: &str) -> bool {
 }
 
 /// Ids in a text, with or without other words around them.
-fn ids(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn ids(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| is_id(word))
 }
@@ -65,7 +65,8 @@ fn wrong_rows(rows: &Table) -> Vec<String> {
     wrong
 }
 
-fn rows() -> Table {
+/// Every row of the quirk tables.
+pub(crate) fn rows() -> Table {
     let mut rows = Table::new();
     for path in files(ROWS) {
         let table: Table = read(&path)
@@ -76,16 +77,15 @@ fn rows() -> Table {
     rows
 }
 
-/// Every id that code or a table of facts cites, with one place.
-fn cited() -> BTreeMap<String, String> {
-    let mut cited = BTreeMap::new();
+/// Every id that code or a table of facts cites, with all places, in order of their paths.
+pub(crate) fn citations() -> BTreeMap<String, Vec<String>> {
+    let mut cited: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (path, code) in sources() {
         for (line, text) in &code.texts {
             // Only a text that is nothing but an id: prose may speak of any.
             if is_id(text) {
-                cited
-                    .entry(text.clone())
-                    .or_insert_with(|| format!("{path}:{line}"));
+                let places = cited.entry(text.clone()).or_default();
+                places.push(format!("{path}:{line}"));
             }
         }
     }
@@ -99,10 +99,17 @@ fn cited() -> BTreeMap<String, String> {
             .unwrap_or_else(|error| panic!("{path}: {error}"));
         ids_of(&Value::Table(table), &mut found);
         for id in found {
-            cited.entry(id).or_insert_with(|| path.clone());
+            cited.entry(id).or_default().push(path.clone());
         }
     }
     cited
+}
+
+/// Every id that code or a table of facts cites, with one place.
+fn cited() -> BTreeMap<String, String> {
+    let all = citations().into_iter();
+    all.filter_map(|(id, places)| Some((id, places.into_iter().next()?)))
+        .collect()
 }
 
 #[test]

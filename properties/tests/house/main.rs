@@ -4,6 +4,7 @@
 
 mod code;
 mod facts;
+mod knowledge;
 mod rooms;
 mod words;
 

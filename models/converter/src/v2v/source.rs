@@ -39,8 +39,8 @@ pub(crate) fn number(vmx: &Vmx, key: &str) -> Option<u64> {
         .and_then(|text| text.trim().parse::<u64>().ok())
 }
 
-/// The machine a configuration tells of; `snapshot` is the row of a disk that stands on a snapshot.
-pub(crate) fn of_vmx(input: &Package, vmx: &Vmx, snapshot: &str) -> Result<Source, ToolError> {
+/// The machine a configuration tells of; `snapshot` are the rows of a disk that stands on a snapshot.
+pub(crate) fn of_vmx(input: &Package, vmx: &Vmx, snapshot: &[&str]) -> Result<Source, ToolError> {
     let memory = number(vmx, "memsize").unwrap_or(32);
     let vcpus = number(vmx, "numvcpus").unwrap_or(1);
     Ok(Source {
@@ -79,7 +79,7 @@ fn uuid(text: &str) -> Option<String> {
     ))
 }
 
-fn disks(input: &Package, vmx: &Vmx, snapshot: &str) -> Result<Vec<Found>, ToolError> {
+fn disks(input: &Package, vmx: &Vmx, snapshot: &[&str]) -> Result<Vec<Found>, ToolError> {
     let scsi = (0..4).flat_map(|bus| (0..16).map(move |unit| format!("scsi{bus}:{unit}")));
     let ide = (0..2).flat_map(|bus| (0..2).map(move |unit| format!("ide{bus}:{unit}")));
     let mut found = Vec::new();
@@ -110,7 +110,7 @@ fn disks(input: &Package, vmx: &Vmx, snapshot: &str) -> Result<Vec<Found>, ToolE
 }
 
 /// The bytes of a disk: the tool asks for the name with `-flat` before the suffix.
-fn flat(input: &Package, file: &str, snapshot: &str) -> Result<Arc<dyn ReadAt>, ToolError> {
+fn flat(input: &Package, file: &str, snapshot: &[&str]) -> Result<Arc<dyn ReadAt>, ToolError> {
     let stem = file.get(..file.len().saturating_sub(5)).unwrap_or_default();
     let name = format!("{stem}-flat.vmdk");
     if let Some(bytes) = input.files.get(&name) {
@@ -120,7 +120,9 @@ fn flat(input: &Package, file: &str, snapshot: &str) -> Result<Arc<dyn ReadAt>, 
         "Storage volume {name} does not exist on the datastore"
     ));
     Err(if is_snapshot(input, file, stem) {
-        error.because(Witness::quirk(snapshot))
+        snapshot
+            .iter()
+            .fold(error, |error, id| error.because(Witness::quirk(id)))
     } else {
         error
     })

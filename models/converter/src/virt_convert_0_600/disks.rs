@@ -49,6 +49,7 @@ pub(crate) fn convert(
     }
     if named_otherwise {
         vm.cite("GQ95");
+        vm.cite("HQ55");
     }
     if wanted == DiskFormat::To(Format::Raw) {
         vm.cite("GQ154");

@@ -92,23 +92,23 @@ pub struct Converted {
     pub message: String,
 }
 
-/// Why a descriptor was not read: the message, and the row of knowledge behind it.
+/// Why a descriptor was not read: the message, and the rows of knowledge behind it.
 #[derive(Debug)]
 struct ImportError {
     message: String,
-    quirk: Option<&'static str>,
+    quirks: Vec<&'static str>,
 }
 
 impl ImportError {
     fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
-            quirk: None,
+            quirks: Vec::new(),
         }
     }
 
     fn because(mut self, quirk: &'static str) -> Self {
-        self.quirk = Some(quirk);
+        self.quirks.push(quirk);
         self
     }
 }
@@ -189,9 +189,7 @@ fn import(input: &Package, text: &str, options: &Options) -> Result<Vm, ToolErro
             error.message
         );
         let mine = ToolError::new(says).because(Witness::descriptor(name.clone(), error.message));
-        match error.quirk {
-            Some(id) => mine.because(Witness::quirk(id)),
-            None => mine,
-        }
+        let quirks = error.quirks.into_iter().map(Witness::quirk);
+        quirks.fold(mine, ToolError::because)
     })
 }

@@ -153,5 +153,6 @@ pub(crate) fn vmx(vm: &mut Vm, mib: i64) -> Result<Vec<u8>, ToolError> {
         vmx.set(&format!("{place}.deviceType"), kind);
     }
     vm.cite("GQ104");
+    vm.cite("HQ58");
     Ok(vmx.print()?.into_bytes())
 }

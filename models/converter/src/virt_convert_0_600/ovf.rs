@@ -139,6 +139,7 @@ pub(crate) fn import(text: &str) -> Result<Vm, ImportError> {
     let systems: Vec<_> = named(envelope, "VirtualSystem").collect();
     if systems.len() != 1 {
         vm.cite("GQ102");
+        vm.cite("HQ54");
     }
     for system in systems {
         for part in elements(system) {
@@ -157,7 +158,7 @@ pub(crate) fn import(text: &str) -> Result<Vm, ImportError> {
     let collection = vm.quirks.contains(&"GQ102");
     vm.validated().map_err(|error| {
         if collection {
-            error.because("GQ102")
+            error.because("GQ102").because("HQ54")
         } else {
             error
         }
@@ -229,6 +230,9 @@ fn hardware(section: Node<'_, '_>, tables: &Tables, vm: &mut Vm) -> Result<(), I
                     vm.memory = Some(Memory::Mib(mib));
                     if !plain {
                         vm.cite("GQ94");
+                        if decimal(amount.trim(), 1).is_some_and(|value| value < 32) {
+                            vm.cite("HQ53");
+                        }
                     }
                 }
             }
@@ -241,6 +245,8 @@ fn hardware(section: Node<'_, '_>, tables: &Tables, vm: &mut Vm) -> Result<(), I
                 buses.insert(child(item, "InstanceID").unwrap_or_default(), bus);
             }
             "17" => disk(item, &buses, tables, vm)?,
+            // What XenCenter writes for a disk; no reader but its own looks for it.
+            "19" => vm.cite("HQ02"),
             _ => {}
         }
     }

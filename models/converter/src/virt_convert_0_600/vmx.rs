@@ -199,7 +199,8 @@ fn descriptor(path: &str, package: &Package) -> Result<Descriptor, ImportError> 
         }
         _ => Err(
             ImportError::new("Don't know how to handle multistorage VMDK descriptors")
-                .because("GQ105"),
+                .because("GQ105")
+                .because("HQ56"),
         ),
     }
 }

@@ -45,7 +45,7 @@ pub struct Options {
 pub fn convert(input: &Package, options: &Options) -> Result<Converted, ToolError> {
     let vmx = source::configuration(input)?;
     libvirt_reads(input, &vmx)?;
-    let source = source::of_vmx(input, &vmx, "GQ84")?;
+    let source = source::of_vmx(input, &vmx, &["GQ84"])?;
     let (disks, guest) = inspected(&source)?;
     let mut edits = Edits::default();
     let (hardware, disk) = edited(&guest, &disks, options, &mut edits)?;

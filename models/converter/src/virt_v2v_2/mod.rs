@@ -58,7 +58,7 @@ pub struct Options {
 pub fn convert(input: &Package, options: &Options) -> Result<Converted, ToolError> {
     let (source, mut notes) = if input.descriptor.to_lowercase().ends_with(".vmx") {
         let vmx = source::configuration(input)?;
-        (source::of_vmx(input, &vmx, "GQ87")?, Vec::new())
+        (source::of_vmx(input, &vmx, &["GQ87", "HQ120"])?, Vec::new())
     } else {
         ova::read(input)?
     };

@@ -98,13 +98,15 @@ fn a_family_that_it_does_not_know_is_refused() {
 
 #[test]
 fn a_machine_on_a_snapshot_is_refused() {
-    refused(
-        convert(
-            &folder(golden("ubuntu-12.04"), "web-000001.vmdk"),
-            &options(false),
-        ),
-        "GQ87",
-    );
+    for id in ["GQ87", "HQ120"] {
+        refused(
+            convert(
+                &folder(golden("ubuntu-12.04"), "web-000001.vmdk"),
+                &options(false),
+            ),
+            id,
+        );
+    }
 }
 
 /// An OVF package of vSphere's, its disk a stream.

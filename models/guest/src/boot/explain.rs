@@ -28,6 +28,7 @@ pub(super) fn root(
         (None, Some(initramfs)) => twin_unseen(machine, disks)
             .into_iter()
             .chain(host_only(guest, initramfs))
+            .chain(virtio_unseen(machine, disks))
             .collect(),
         (None, None) => Vec::new(),
     }
@@ -76,6 +77,16 @@ fn twin_unseen(machine: &Machine, disks: &Disks) -> Option<Witness> {
     let unplugged =
         machine.xen_platform && controllers.any(|controller| controller.model == "xen-vbd");
     unplugged.then(|| Witness::quirk("HQ83"))
+}
+
+/// The disk that is not seen was put on virtio.
+fn virtio_unseen(machine: &Machine, disks: &Disks) -> Option<Witness> {
+    let mut controllers = disks
+        .missing
+        .keys()
+        .filter_map(|disk| machine.controller_of(machine.disks.get(*disk)?));
+    let virtio = controllers.any(|controller| controller.model == "virtio-blk");
+    virtio.then(|| Witness::quirk("HQ60"))
 }
 
 /// The root has the driver and the initramfs has not: which policy leaves drivers out.

@@ -146,7 +146,7 @@ fn adapter(
         (Some(mac), Some(_)) => format!("dynamic address {mac} is of host {}", host.name),
     };
     why.push(Witness::descriptor(name, says));
-    why.push(Witness::quirk("HQ75"));
+    why.extend(["HQ75", "GQ19"].map(Witness::quirk));
     Ok(NicRequest {
         model: Some(
             if nic.is_legacy {

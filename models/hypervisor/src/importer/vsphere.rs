@@ -25,9 +25,16 @@ pub fn vsphere_deploy_ovf(
     let text = package
         .text(name, limits)
         .map_err(|error| refused(name, error))?;
-    let envelope = ovf::parse(&text, limits).map_err(|error| refused(name, error))?;
+    let envelope = ovf::parse(&text, limits).map_err(|error| unread(name, &text, &error))?;
     let mut remarks = Vec::new();
     let system = one_system(facts, name, &envelope)?;
+    if system.hardware.is_empty() {
+        let says = format!("line {}: no VirtualHardwareSection", system.line);
+        return Err(ReadError::Refused(vec![
+            Witness::descriptor(name, says),
+            Witness::quirk("HQ28"),
+        ]));
+    }
     family(facts, name, system, &mut remarks)?;
     sections(name, &envelope, system, &mut remarks);
     of_citrix(facts, name, &envelope, system, &mut remarks)?;
@@ -46,9 +53,17 @@ pub fn vsphere_deploy_ovf(
         .and_then(memory_mib);
     let vmw_type = system.os.as_ref().and_then(|os| os.vmw_os_type.as_deref());
     let mac = facts.text("mac.on-import")?;
+    let known_guest = guest_of(facts, vmw_type);
+    let mut notes = vec![Witness::descriptor(
+        name.clone(),
+        format!("guest type {}", vmw_type.unwrap_or("not given")),
+    )];
+    if known_guest.is_none() {
+        notes.push(Witness::quirk("HQ33"));
+    }
     let request = Request {
         name: system.name.clone().unwrap_or_else(|| operator.name.clone()),
-        guest: guest_of(facts, vmw_type).unwrap_or_else(|| "other".to_owned()),
+        guest: known_guest.unwrap_or_else(|| "other".to_owned()),
         vcpus: quantity(resource::CPU)
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(1),
@@ -67,10 +82,6 @@ pub fn vsphere_deploy_ovf(
         clock: None,
         mode: None,
     };
-    let notes = vec![Witness::descriptor(
-        name.clone(),
-        format!("guest type {}", vmw_type.unwrap_or("not given")),
-    )];
     Ok(Reading {
         remarks,
         request,
@@ -80,6 +91,18 @@ pub fn vsphere_deploy_ovf(
         notes,
         needs: Vec::new(),
     })
+}
+
+/// A descriptor that is no envelope of a version this importer reads.
+fn unread(name: &str, text: &[u8], error: &drylab_block::Error) -> ReadError {
+    const NAMESPACE_2: &str = "http://schemas.dmtf.org/ovf/envelope/2";
+    if !String::from_utf8_lossy(text).contains(NAMESPACE_2) {
+        return refused(name, error);
+    }
+    ReadError::Refused(vec![
+        Witness::descriptor(name, error.to_string()),
+        Witness::quirk("HQ25"),
+    ])
 }
 
 fn one_system<'e>(
@@ -117,16 +140,23 @@ fn family(
             families.join(" ")
         );
         let is_xen = |family: &&str| family.starts_with("xen-") || family.starts_with("hvm-");
-        let quirk = if families.iter().any(is_xen) {
-            "HQ06"
+        let version = |family: &str| family.strip_prefix("vmx-")?.parse::<u32>().ok();
+        let newest = known
+            .value
+            .iter()
+            .filter_map(|family| version(family))
+            .max();
+        let is_newer = |family: &&str| version(family).is_some_and(|its| Some(its) > newest);
+        let quirks: &[&str] = if families.iter().any(is_xen) {
+            &["HQ06"]
+        } else if families.iter().any(is_newer) {
+            &["HQ20", "HQ21"]
         } else {
-            "HQ20"
+            &["HQ20"]
         };
-        let witness = vec![
-            Witness::descriptor(name, says),
-            Witness::quirk(quirk),
-            known.witness,
-        ];
+        let mut witness = vec![Witness::descriptor(name, says)];
+        witness.extend(quirks.iter().map(|id| Witness::quirk(id)));
+        witness.push(known.witness);
         remarks.push(Remark {
             verdict: Verdict::Refused,
             witness,
@@ -242,6 +272,7 @@ fn manifest(
         let witness = vec![
             Witness::descriptor(name.clone(), message),
             Witness::quirk("HQ23"),
+            Witness::quirk("GQ144"),
         ];
         remarks.push(Remark::refused(witness));
     }
@@ -266,16 +297,14 @@ fn disks(
             continue;
         }
         let says = format!("line {}: disk format {format:?}", disk.line);
-        let quirk = if format == ovf::FORMAT_VHD {
-            "HQ07"
+        let quirks: &[&str] = if format == ovf::FORMAT_VHD {
+            &["HQ07", "GQ138"]
         } else {
-            "HQ29"
+            &["HQ29"]
         };
-        let witness = vec![
-            Witness::descriptor(name.clone(), says),
-            Witness::quirk(quirk),
-            formats.witness.clone(),
-        ];
+        let mut witness = vec![Witness::descriptor(name.clone(), says)];
+        witness.extend(quirks.iter().map(|id| Witness::quirk(id)));
+        witness.push(formats.witness.clone());
         remarks.push(Remark::refused(witness));
     }
     let (mut plans, mut sizes) = (Vec::new(), Vec::new());

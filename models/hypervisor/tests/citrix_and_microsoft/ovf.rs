@@ -94,7 +94,7 @@ fn esxi_refuses_a_package_of_xencenter_for_three_reasons() {
         let esxi = product(ESXI);
         let reading = vsphere_deploy_ovf(&esxi.facts(), &package, &operator(guest));
         let reading = reading.expect("it is an envelope");
-        for quirk in ["HQ05", "HQ06", "HQ07"] {
+        for quirk in ["HQ05", "HQ06", "HQ07", "GQ138"] {
             let remark = reading
                 .remarks
                 .iter()

@@ -71,7 +71,7 @@ fn name_interfaces(
             None => {
                 let mut witnesses = bound.witnesses;
                 if nic.bus == Bus::Vmbus {
-                    witnesses.push(Witness::quirk("GQ30"));
+                    witnesses.extend(["GQ30", "HQ72"].map(Witness::quirk));
                 }
                 plan.driverless.push(Driverless {
                     nic: index,

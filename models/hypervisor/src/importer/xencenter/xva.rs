@@ -163,6 +163,7 @@ fn clashes(
             witness: vec![
                 Witness::descriptor(name, says),
                 Witness::quirk("HQ96"),
+                Witness::quirk("GQ142"),
                 model,
             ],
         });
