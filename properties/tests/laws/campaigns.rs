@@ -78,6 +78,7 @@ fn cell(routes: usize, outcomes: &[Overall]) -> Cell {
         source: "a".into(),
         target: "b".into(),
         hops: vec![Hop::DatastoreCopy],
+        today: false,
     };
     let plan = MatrixPlan {
         guests: vec!["guest".into()],
