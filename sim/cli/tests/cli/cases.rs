@@ -10,10 +10,6 @@ fn folder() -> PathBuf {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a person asks for the table to be written anew by the environment"
-)]
 fn the_committed_table_is_what_comes_out() {
     let table = data(&["cases"]);
     assert_eq!(table, data(&["cases"]), "twice the same");
