@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Show what a real disk or appliance holds, each fact with the file and line or registry key it was read from.
     Inspect(InspectArgs),
+    /// Run the migrations that people told of, and show what is predicted beside what they observed.
+    Cases(CasesArgs),
     /// Explain a quirk, a check, a product's fact, a route, a relaxation or a product by its id.
     Explain(ExplainArgs),
 }
@@ -197,6 +199,30 @@ pub(crate) struct InspectArgs {
     /// A disk image, an OVF descriptor or an OVA.
     #[arg(value_name = "DISK")]
     pub(crate) input: PathBuf,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// `drylab cases`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each case is written from the condition that was told, never from its outcome. A case whose guest, product or mechanism
+is not there is listed with the missing part and counts as neither right nor wrong. Wrong predictions are results: the
+exit code is 0.
+
+Examples:
+  drylab cases
+  drylab cases --case O-04 --case O-09
+  drylab cases --format json
+  drylab cases my-cases")]
+pub(crate) struct CasesArgs {
+    /// A folder of case files of one's own instead of the committed ones.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Only this case; may be given several times.
+    #[arg(long, value_name = "ID")]
+    pub(crate) case: Vec<String>,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

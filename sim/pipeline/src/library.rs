@@ -14,6 +14,7 @@ use drylab_block::{
 use drylab_catalog::{GuestId, Mac, ProductId};
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, GuestDisk, inspect};
+use drylab_hive::RegType;
 use drylab_hypervisor::{Fact, LabFile, Product, products};
 use drylab_image::{Target, VhdSize, open, open_vhd, write};
 use drylab_scenario::{Edit, Scenario};
@@ -435,11 +436,31 @@ fn apply(editor: &mut Editor, edit: &Edit, initramfs: Option<&str>) -> Result<()
         } => editor
             .registry(hive, |hive| hive.set_u32(key, value, *data))
             .map(drop),
+        Edit::SetStrings {
+            hive,
+            key,
+            value,
+            data,
+        } => editor
+            .registry(hive, |hive| {
+                hive.set_value(key, value, RegType::MULTI_SZ, &strings(data))
+            })
+            .map(drop),
         Edit::DeleteKey { hive, key } => editor
             .registry(hive, |hive| hive.delete_key(key).map(drop))
             .map(drop),
         Edit::Bytes { offset, hex } => editor.overwrite(*offset, &bytes_of(hex)?),
     }
+}
+
+/// Texts as a `REG_MULTI_SZ` holds them: UTF-16, each with a NUL behind it, and one more at the end.
+fn strings(texts: &[String]) -> Vec<u8> {
+    texts
+        .iter()
+        .flat_map(|text| text.encode_utf16().chain([0]))
+        .chain([0])
+        .flat_map(u16::to_le_bytes)
+        .collect()
 }
 
 fn bytes_of(hex: &str) -> Result<Vec<u8>> {

@@ -2,11 +2,13 @@
 //!
 //! * [`matrix_text`], [`matrix_json`], [`matrix_markdown`]: the interoperability matrix.
 //! * [`plausible_text`], [`plausible_json`]: shares of plausible labs.
+//! * [`cases_text`], [`cases_json`]: migrations that were told of, predicted and observed.
 //! * [`run_text`], [`run_json`], [`timeline`]: one run.
 //! * [`check_text`], [`check_json`]: predictions for a real disk.
 //! * [`inspect_text`], [`inspect_json`]: what a real disk holds.
 //! * [`Paint`]: colours or none.
 
+mod cases;
 mod check;
 mod inspect;
 mod json;
@@ -16,6 +18,7 @@ mod paint;
 mod plausible;
 mod run;
 
+pub use cases::{cases_json, cases_text};
 pub use check::{check_json, check_text};
 pub use inspect::{Container, Fact, Noticed, containers_text, facts, inspect_json, inspect_text};
 pub use json::{matrix_json, run_json};

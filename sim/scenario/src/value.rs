@@ -42,6 +42,10 @@ pub struct Scenario {
     /// Changes to the guest's disk before the run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub edits: Vec<Edit>,
+    /// Changes to the descriptor that the source's export writes, before anything else reads it. The manifest is made
+    /// anew for it: a package as another tool would have written it, not one that was tampered with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub descriptor_edits: Vec<DescriptorEdit>,
     /// What goes wrong in the lab.
     #[serde(default, skip_serializing_if = "is_default")]
     pub faults: Vec<Fault>,
@@ -213,6 +217,17 @@ pub enum Edit {
         /// New data.
         data: u32,
     },
+    /// Sets a list of texts (`REG_MULTI_SZ`) in a registry hive.
+    SetStrings {
+        /// `SYSTEM` or `SOFTWARE`.
+        hive: String,
+        /// Path of the key below the hive's root.
+        key: String,
+        /// Name of the value.
+        value: String,
+        /// New texts.
+        data: Vec<String>,
+    },
     /// Removes a key and all below it from a registry hive.
     DeleteKey {
         /// `SYSTEM` or `SOFTWARE`.
@@ -227,6 +242,16 @@ pub enum Edit {
         /// New bytes, in hex digits.
         hex: String,
     },
+}
+
+/// A change to the text of the descriptor that travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescriptorEdit {
+    /// What to look for; every occurrence is replaced.
+    pub from: String,
+    /// What to put there.
+    pub to: String,
 }
 
 /// Something that goes wrong in the lab.
@@ -348,6 +373,7 @@ impl Scenario {
             target_vm: TargetVm::default(),
             lab: Lab::default(),
             edits: Vec::new(),
+            descriptor_edits: Vec::new(),
             faults: Vec::new(),
             expect: None,
         }

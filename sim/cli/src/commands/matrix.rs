@@ -85,7 +85,7 @@ fn lab_file(path: &Path) -> Result<LabFile, Stop> {
     LabFile::from_toml(&text).map_err(|error| Stop::input(task, error))
 }
 
-fn processors() -> u32 {
+pub(super) fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| {
         u32::try_from(count.get()).unwrap_or(256).min(256)
     })

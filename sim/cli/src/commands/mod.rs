@@ -1,5 +1,6 @@
 //! One file for each command.
 
+mod cases;
 mod check;
 mod explain;
 mod inspect;
@@ -33,6 +34,7 @@ fn obey(command: &Command) -> Result<Exit, Stop> {
         Command::Matrix(args) => matrix::run(args),
         Command::Run(args) => run::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Cases(args) => cases::run(args),
         Command::Check(args) => check::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Explain(args) => explain::run(args),

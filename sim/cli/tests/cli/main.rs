@@ -2,6 +2,7 @@
 
 mod appliance;
 mod bad_input;
+mod cases;
 mod check;
 mod matrix;
 mod output;

@@ -1,7 +1,7 @@
 //! Export and conversions: the way of a machine up to the import. Nothing here draws anything, so that the whole way
 //! is a function of the source machine and the route, and is remembered.
 
-use super::{SimLab, imports, missing, unknown};
+use super::{SimLab, descriptor, imports, missing, unknown};
 use crate::check::Found;
 use crate::crossing::{Crossing, Done, Stopped, Unread};
 use crate::library::Library;
@@ -144,12 +144,13 @@ impl SimLab<'_> {
             .map(|edit| format!("{edit:?}"))
             .collect();
         let key = format!(
-            "{}|{}|{}|{:?}|{}",
+            "{}|{}|{}|{:?}|{}|{:?}",
             self.scenario.guest,
             self.scenario.source,
             self.route.id,
             self.scenario.source_vm,
-            edits.join("|")
+            edits.join("|"),
+            self.scenario.descriptor_edits
         );
         self.library.crossing(key, || self.cross_fresh())
     }
@@ -172,6 +173,10 @@ impl SimLab<'_> {
         for hop in before {
             let outcome = self
                 .do_hop(*hop, &source, &target, &mut moving)
+                .and_then(|()| match hops.is_empty() {
+                    true => descriptor::rewrite(&self.scenario.descriptor_edits, &mut moving),
+                    false => Ok(()),
+                })
                 .map(|()| Done {
                     hop: *hop,
                     files: moving.package.files.keys().cloned().collect(),

@@ -6,6 +6,7 @@
 
 mod books;
 mod crossing;
+mod descriptor;
 mod hops;
 mod imports;
 mod observe;
