@@ -22,10 +22,10 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// A cell that no tool at hand reaches: the conversion could not be completed.
-    pub(crate) fn no_route() -> Self {
+    pub(crate) fn no_route(guest: &GuestId, source: &ProductId, target: &ProductId) -> Self {
         Self {
-            guest: GuestId::from(""),
-            arrow: (ProductId::from(""), ProductId::from("")),
+            guest: guest.clone(),
+            arrow: (source.clone(), target.clone()),
             route: String::new(),
             tools: Vec::new(),
             overall: Overall::Failure,
@@ -172,13 +172,12 @@ mod tests {
 
     fn cell(guest: &str, overall: Overall) -> Outcome {
         Outcome {
-            guest: guest.into(),
             overall,
             failed: match overall {
                 Failure => vec!["guest.ip-address"],
                 _ => Vec::new(),
             },
-            ..Outcome::no_route()
+            ..Outcome::no_route(&guest.into(), &"".into(), &"".into())
         }
     }
 

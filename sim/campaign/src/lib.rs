@@ -8,6 +8,7 @@
 mod findings;
 mod matrix;
 mod plausible;
+mod runs;
 mod statistics;
 mod unknowns;
 mod work;

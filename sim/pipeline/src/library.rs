@@ -107,13 +107,27 @@ type DiskKey = (usize, String);
 type Pair = (Arc<dyn ReadAt>, Arc<dyn ReadAt>);
 
 struct Memo {
-    bases: Once<&'static str, Arc<dyn ReadAt>>,
+    bases: Arc<Once<&'static str, Arc<dyn ReadAt>>>,
     disks: Once<(String, String, String), SourceDisk>,
     converted: Once<DiskKey, Pair>,
     opened: Once<DiskKey, Pair>,
     inspected: Once<DiskKey, (GuestDisk, std::result::Result<Arc<Guest>, Error>)>,
     contents: Once<usize, (Arc<dyn ReadAt>, ContentId)>,
     crossings: Mutex<BTreeMap<String, Vec<Remembered>>>,
+}
+
+impl Memo {
+    fn new(bases: Arc<Once<&'static str, Arc<dyn ReadAt>>>) -> Self {
+        Self {
+            bases,
+            disks: Once::new(),
+            converted: Once::new(),
+            opened: Once::new(),
+            inspected: Once::new(),
+            contents: Once::new(),
+            crossings: Mutex::default(),
+        }
+    }
 }
 
 /// A crossing with the facts it rests on: it holds in every lab where these are the same.
@@ -142,15 +156,20 @@ impl Library {
             lab: LabFile::of_the_report(),
             routes: routes(),
             policy: Policy::our_reading(),
-            memo: Arc::new(Memo {
-                bases: Once::new(),
-                disks: Once::new(),
-                converted: Once::new(),
-                opened: Once::new(),
-                inspected: Once::new(),
-                contents: Once::new(),
-                crossings: Mutex::default(),
-            }),
+            memo: Arc::new(Memo::new(Arc::new(Once::new()))),
+        }
+    }
+
+    /// The same shelves with a memory of their own, which goes when they go; only the golden guests' base disks are
+    /// shared. For work over many differently edited guests, whose disks would fill one memory.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self {
+            products: self.products.clone(),
+            lab: self.lab.clone(),
+            routes: self.routes.clone(),
+            policy: self.policy.clone(),
+            memo: Arc::new(Memo::new(self.memo.bases.clone())),
         }
     }
 
