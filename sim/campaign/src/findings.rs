@@ -103,6 +103,14 @@ pub fn findings() -> &'static [Finding] {
             },
         },
         Finding {
+            id: "warning-cells-of-the-named-kinds",
+            states: "more than half of the WARNING cells have a warning of these kinds among theirs",
+            holds: |cells| {
+                let warned = cells.iter().filter(|cell| cell.overall == Overall::Warning);
+                most(warned.map(|cell| cell.warned.iter().any(|check| NAMED.contains(check))))
+            },
+        },
+        Finding {
             id: "no-single-tool",
             states: "no export, conversion or import brings every arrow past FAILURE for any guest",
             holds: no_single_tool,
@@ -207,7 +215,7 @@ mod tests {
                 cell.warned = vec!["guest.ip-address", "import.automated", "guest.mac"];
             }
         }
-        assert_eq!(answers(&cells), vec![Some(true); 7]);
+        assert_eq!(answers(&cells), vec![Some(true); 8]);
     }
 
     #[test]
@@ -219,6 +227,6 @@ mod tests {
         ];
         let found = answers(&cells);
         assert_eq!(found[0], Some(false), "nobody fails less");
-        assert_eq!((found[4], found[5]), (None, None));
+        assert_eq!((found[4], found[5], found[6]), (None, None, None));
     }
 }

@@ -12,6 +12,7 @@ use drylab_catalog::{GuestId, Mac, ProductId};
 use drylab_kernel::Trace;
 use drylab_pipeline::{Library, Overall, Route, RunReport};
 use drylab_scenario::Scenario;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub(crate) struct Runs<'a> {
     by_route: BTreeMap<(&'a GuestId, &'a str), Vec<Option<Arc<Outcome>>>>,
 }
 
-/// Labs in which a guest's disk at a source, the machine around it and the hosts are the same.
+/// Labs in which a guest's disk at a source is the same.
 struct Group<'a> {
     guest: &'a GuestId,
     source: &'a ProductId,
@@ -130,12 +131,7 @@ impl<'a> Work<'a> {
         let mut groups: BTreeMap<String, Group<'a>> = BTreeMap::new();
         for (index, lab) in self.labs.iter().enumerate() {
             let scenario = lab.scenario(guest, route, mac);
-            let key = format!(
-                "{:?}|{:?}|{:?}",
-                scenario.edits,
-                scenario.source_vm,
-                lab.hosts()
-            );
+            let key = format!("{:?}", scenario.edits);
             let fresh = || Group {
                 guest,
                 source,
@@ -148,11 +144,8 @@ impl<'a> Work<'a> {
     }
 
     fn run_all(&self, plan: &PlausiblePlan, group: &Group<'a>) -> Result<Vec<Column<'a>>, String> {
-        let mut shelves = self.library.apart();
-        let first = group.labs.first().and_then(|index| self.labs.get(*index));
-        if let Some(first) = first {
-            first.set_hosts(&mut shelves)?;
-        }
+        let apart = self.library.apart();
+        let mut shelves: BTreeMap<String, Library> = BTreeMap::new();
         let goes = |route: &&Route| {
             route.source == *group.source
                 && route.target != route.source
@@ -171,12 +164,21 @@ impl<'a> Work<'a> {
                     continue;
                 };
                 let scenario = lab.scenario(group.guest, route, group.mac);
+                let hosts = format!("{:?}", lab.hosts());
                 let key = format!(
-                    "{:?}|{:?}|{:?}",
-                    scenario.target_vm, scenario.lab, scenario.relax
+                    "{hosts}|{:?}|{:?}|{:?}|{:?}",
+                    scenario.source_vm, scenario.target_vm, scenario.lab, scenario.relax
                 );
+                let shelves = match shelves.entry(hosts) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(free) => {
+                        let mut fresh = apart.elsewhere();
+                        lab.set_hosts(&mut fresh)?;
+                        free.insert(fresh)
+                    }
+                };
                 let known = known.entry(key).or_default();
-                outcomes.push((*index, self.once(&shelves, lab, route, &scenario, known)?));
+                outcomes.push((*index, self.once(shelves, lab, route, &scenario, known)?));
             }
             columns.push(((group.guest, route.id.as_str()), outcomes));
         }

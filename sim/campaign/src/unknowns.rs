@@ -393,6 +393,10 @@ impl<'u> DrawnLab<'u> {
         for effect in &self.effects {
             place(effect, &mut scenario, route, mac);
         }
+        // Answers change a disk in different places, so that any order gives the same disk; one order gives it one name.
+        scenario
+            .edits
+            .sort_by_cached_key(|edit| format!("{edit:?}"));
         scenario
     }
 }

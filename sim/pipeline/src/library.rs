@@ -80,6 +80,7 @@ pub struct Library {
     /// The policy.
     pub policy: Policy,
     memo: Arc<Memo>,
+    crossings: Arc<Mutex<BTreeMap<String, Vec<Remembered>>>>,
 }
 
 /// Values by key, computed once.
@@ -113,7 +114,6 @@ struct Memo {
     opened: Once<DiskKey, Pair>,
     inspected: Once<DiskKey, (GuestDisk, std::result::Result<Arc<Guest>, Error>)>,
     contents: Once<usize, (Arc<dyn ReadAt>, ContentId)>,
-    crossings: Mutex<BTreeMap<String, Vec<Remembered>>>,
 }
 
 impl Memo {
@@ -125,7 +125,6 @@ impl Memo {
             opened: Once::new(),
             inspected: Once::new(),
             contents: Once::new(),
-            crossings: Mutex::default(),
         }
     }
 }
@@ -157,6 +156,7 @@ impl Library {
             routes: routes(),
             policy: Policy::our_reading(),
             memo: Arc::new(Memo::new(Arc::new(Once::new()))),
+            crossings: Arc::default(),
         }
     }
 
@@ -170,6 +170,16 @@ impl Library {
             routes: self.routes.clone(),
             policy: self.policy.clone(),
             memo: Arc::new(Memo::new(self.memo.bases.clone())),
+            crossings: Arc::default(),
+        }
+    }
+
+    /// The same shelves for a lab with other hosts: what was done to disks stays known, ways of machines do not.
+    #[must_use]
+    pub fn elsewhere(&self) -> Self {
+        Self {
+            memo: self.memo.clone(),
+            ..self.apart()
         }
     }
 
@@ -195,6 +205,7 @@ impl Library {
             routes: self.routes.clone(),
             policy: self.policy.clone(),
             memo: self.memo.clone(),
+            crossings: self.crossings.clone(),
         })
     }
 
@@ -354,8 +365,8 @@ impl Library {
     /// The way of a machine through all hops before the import, which no noise touches.
     pub(crate) fn crossing(&self, key: String, make: impl FnOnce() -> Crossing) -> Arc<Crossing> {
         let lock = || {
-            let crossings = &self.memo.crossings;
-            crossings.lock().unwrap_or_else(PoisonError::into_inner)
+            let crossings = self.crossings.lock();
+            crossings.unwrap_or_else(PoisonError::into_inner)
         };
         let known = |remembered: &&Remembered| self.agrees(&remembered.rests_on);
         if let Some(found) = lock().get(&key).and_then(|all| all.iter().find(known)) {
