@@ -393,7 +393,7 @@ impl<'u> DrawnLab<'u> {
         for effect in &self.effects {
             place(effect, &mut scenario, route, mac);
         }
-        // Answers change a disk in different places, so that any order gives the same disk; one order gives it one name.
+        // Whichever row an edit comes from, equal sets of edits are one disk with one name.
         scenario
             .edits
             .sort_by_cached_key(|edit| format!("{edit:?}"));
