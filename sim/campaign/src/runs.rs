@@ -16,6 +16,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Runs after which a thread forgets what it did to disks: some MiB each, so that two threads stay below 2 GiB.
+const REMEMBERED_RUNS: u32 = 128;
+
 /// What came of every route of every guest, by lab.
 pub(crate) struct Runs<'a> {
     by_route: BTreeMap<(&'a GuestId, &'a str), Vec<Option<Arc<Outcome>>>>,
@@ -144,8 +147,9 @@ impl<'a> Work<'a> {
     }
 
     fn run_all(&self, plan: &PlausiblePlan, group: &Group<'a>) -> Result<Vec<Column<'a>>, String> {
-        let apart = self.library.apart();
+        let mut apart = self.library.apart();
         let mut shelves: BTreeMap<String, Library> = BTreeMap::new();
+        let mut made = 0;
         let goes = |route: &&Route| {
             route.source == *group.source
                 && route.target != route.source
@@ -164,6 +168,10 @@ impl<'a> Work<'a> {
                     continue;
                 };
                 let scenario = lab.scenario(group.guest, route, group.mac);
+                if made >= REMEMBERED_RUNS {
+                    (apart, made) = (self.library.apart(), 0);
+                    shelves.clear();
+                }
                 let hosts = format!("{:?}", lab.hosts());
                 let key = format!(
                     "{hosts}|{:?}|{:?}|{:?}|{:?}",
@@ -178,14 +186,22 @@ impl<'a> Work<'a> {
                     }
                 };
                 let known = known.entry(key).or_default();
-                outcomes.push((*index, self.once(shelves, lab, route, &scenario, known)?));
+                let found = known_outcome(lab, known);
+                let outcome = match found {
+                    Some(outcome) => outcome,
+                    None => {
+                        made += 1;
+                        self.run(shelves, lab, route, &scenario, known)?
+                    }
+                };
+                outcomes.push((*index, outcome));
             }
             columns.push(((group.guest, route.id.as_str()), outcomes));
         }
         Ok(columns)
     }
 
-    fn once(
+    fn run(
         &self,
         shelves: &Library,
         lab: &DrawnLab<'_>,
@@ -193,17 +209,6 @@ impl<'a> Work<'a> {
         scenario: &Scenario,
         known: &mut Known,
     ) -> Result<Arc<Outcome>, String> {
-        let facts = lab.facts();
-        let says = |names: &[String]| {
-            let says = names
-                .iter()
-                .map(|name| format!("{:?}", facts.get(name.as_str())));
-            says.collect::<Vec<_>>().join("|")
-        };
-        let found = known.iter().find_map(|(names, all)| all.get(&says(names)));
-        if let Some(outcome) = found {
-            return Ok(outcome.clone());
-        }
         let library = lab.library(shelves)?;
         let report = drylab_pipeline::run(&library, scenario, Trace::hashing_only())
             .map_err(|error| format!("{} by {}: {error}", scenario.guest, route.id))?;
@@ -213,13 +218,29 @@ impl<'a> Work<'a> {
             .filter(|name| self.varying.contains(name.as_str()))
             .cloned()
             .collect();
-        let value = (says(&names), outcome.clone());
+        let value = (says(lab, &names), outcome.clone());
         match known.iter_mut().find(|(known, _)| *known == names) {
             Some((_, all)) => all.extend([value]),
             None => known.push((names, BTreeMap::from([value]))),
         }
         Ok(outcome)
     }
+}
+
+/// What a lab's facts of these names say, where they say something else than the products' files.
+fn says(lab: &DrawnLab<'_>, names: &[String]) -> String {
+    let facts = lab.facts();
+    let says = names
+        .iter()
+        .map(|name| format!("{:?}", facts.get(name.as_str())));
+    says.collect::<Vec<_>>().join("|")
+}
+
+fn known_outcome(lab: &DrawnLab<'_>, known: &Known) -> Option<Arc<Outcome>> {
+    let found = known
+        .iter()
+        .find_map(|(names, all)| all.get(&says(lab, names)));
+    found.cloned()
 }
 
 fn outcome(report: &RunReport, route: &Route) -> Outcome {
