@@ -22,10 +22,10 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// A cell that no tool at hand reaches: the conversion could not be completed.
-    pub(crate) fn no_route() -> Self {
+    pub(crate) fn no_route(guest: &GuestId, source: &ProductId, target: &ProductId) -> Self {
         Self {
-            guest: GuestId::from(""),
-            arrow: (ProductId::from(""), ProductId::from("")),
+            guest: guest.clone(),
+            arrow: (source.clone(), target.clone()),
             route: String::new(),
             tools: Vec::new(),
             overall: Overall::Failure,
@@ -103,6 +103,14 @@ pub fn findings() -> &'static [Finding] {
             },
         },
         Finding {
+            id: "warning-cells-of-the-named-kinds",
+            states: "more than half of the WARNING cells have a warning of these kinds among theirs",
+            holds: |cells| {
+                let warned = cells.iter().filter(|cell| cell.overall == Overall::Warning);
+                most(warned.map(|cell| cell.warned.iter().any(|check| NAMED.contains(check))))
+            },
+        },
+        Finding {
             id: "no-single-tool",
             states: "no export, conversion or import brings every arrow past FAILURE for any guest",
             holds: no_single_tool,
@@ -172,13 +180,12 @@ mod tests {
 
     fn cell(guest: &str, overall: Overall) -> Outcome {
         Outcome {
-            guest: guest.into(),
             overall,
             failed: match overall {
                 Failure => vec!["guest.ip-address"],
                 _ => Vec::new(),
             },
-            ..Outcome::no_route()
+            ..Outcome::no_route(&guest.into(), &"".into(), &"".into())
         }
     }
 
@@ -208,7 +215,7 @@ mod tests {
                 cell.warned = vec!["guest.ip-address", "import.automated", "guest.mac"];
             }
         }
-        assert_eq!(answers(&cells), vec![Some(true); 7]);
+        assert_eq!(answers(&cells), vec![Some(true); 8]);
     }
 
     #[test]
@@ -220,6 +227,6 @@ mod tests {
         ];
         let found = answers(&cells);
         assert_eq!(found[0], Some(false), "nobody fails less");
-        assert_eq!((found[4], found[5]), (None, None));
+        assert_eq!((found[4], found[5], found[6]), (None, None, None));
     }
 }

@@ -10,6 +10,7 @@ mod cases;
 mod findings;
 mod matrix;
 mod plausible;
+mod runs;
 mod statistics;
 mod unknowns;
 mod work;

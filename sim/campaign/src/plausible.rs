@@ -1,16 +1,13 @@
 //! Whole labs drawn from what is unknown, and in how many of them each finding of the report holds.
 //!
-//! A run that rests on facts that are the same in two labs is the same run: it is made once.
+//! All runs are made first, sorted by the disks they start from ([`Runs`]); then each lab is read off them.
 
 use crate::findings::{Finding, Outcome, findings};
+use crate::runs::Runs;
 use crate::unknowns::{DrawnLab, Mechanism, Unknowns};
-use crate::{Digest, each};
 use drylab_catalog::{GuestId, ProductId};
-use drylab_kernel::Trace;
-use drylab_pipeline::{Library, Overall, ProductFact, Route, RunReport};
-use drylab_scenario::Scenario;
+use drylab_pipeline::{Library, Overall, Route};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 /// What to draw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,26 +87,22 @@ pub struct Plausible {
     pub cells: Vec<CellShare>,
 }
 
-/// Runs that were made, by everything a scenario decides, each with the facts it rests on.
-type Made = BTreeMap<String, Vec<(Vec<(String, ProductFact)>, Outcome)>>;
-
 struct Bench<'a> {
     plan: &'a PlausiblePlan,
     library: &'a Library,
     unknowns: &'a Unknowns,
-    made: Mutex<Made>,
 }
 
 /// What is kept of one lab.
-struct LabResult {
-    lab: DrawnLab,
+struct LabResult<'u> {
+    answers: BTreeMap<&'u str, usize>,
     /// By variation, view and finding: whether it holds, where it can be said.
     holds: Vec<Option<bool>>,
     /// By cell: score of the best route, with everything on.
     scores: Vec<Overall>,
 }
 
-/// Draws the labs of a plan and runs every cell in each of them.
+/// Draws the labs of a plan and runs every cell in each of them. `progress` gets a number of labs.
 ///
 /// # Errors
 /// A fact of the unknowns that no product has, or a scenario made of them that cannot be run.
@@ -123,27 +116,19 @@ pub fn plausible(
         plan,
         library,
         unknowns,
-        made: Mutex::default(),
     };
-    let results: Result<Vec<LabResult>, String> = each(
-        u64::from(plan.labs),
-        plan.jobs,
-        |index| bench.lab(index),
-        progress,
-    )
-    .into_iter()
-    .collect();
-    Ok(bench.sum_up(&results?))
+    let results = bench.labs(progress)?;
+    Ok(bench.sum_up(&results))
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
     /// Everything on, then each mechanism off.
-    fn variations(&self) -> impl Iterator<Item = Option<(&str, &Mechanism)>> {
+    fn variations(&self) -> impl Iterator<Item = Option<(&'a str, &'a Mechanism)>> {
         std::iter::once(None).chain(self.unknowns.mechanisms().map(Some))
     }
 
     /// Cells between different products: guest by guest, so that an arrow is the same index in each guest's block.
-    fn cells(&self) -> Vec<(&GuestId, &ProductId, &ProductId)> {
+    fn cells(&self) -> Vec<(&'a GuestId, &'a ProductId, &'a ProductId)> {
         let products = &self.plan.products;
         let arrows = || {
             let all = products
@@ -155,95 +140,74 @@ impl Bench<'_> {
         self.plan.guests.iter().flat_map(of).collect()
     }
 
-    fn lab(&self, index: u64) -> Result<LabResult, String> {
-        let lab = self.unknowns.draw(self.plan.seed.wrapping_add(index));
-        let mut result = LabResult {
-            lab,
-            holds: Vec::new(),
-            scores: Vec::new(),
-        };
-        for variation in self.variations() {
-            let lab = match variation {
-                None => result.lab.clone(),
-                Some((_, mechanism)) => result.lab.without(mechanism),
-            };
-            let views = self.views(&lab)?;
-            for outcomes in &views {
-                let said = findings().iter().map(|finding| (finding.holds)(outcomes));
-                result.holds.extend(said);
-            }
-            if variation.is_none() {
-                let best = views.last().into_iter().flatten();
-                result.scores = best.map(|outcome| outcome.overall).collect();
-            }
-        }
-        Ok(result)
+    /// Routes of a cell, in the order of the table.
+    fn routes(&self, source: &ProductId, target: &ProductId) -> impl Iterator<Item = &'a Route> {
+        let of =
+            |route: &&Route| route.source == *source && route.target == *target && !route.today;
+        self.library.routes.iter().filter(of)
     }
 
-    /// Outcomes of all cells, by view.
-    fn views(&self, lab: &DrawnLab) -> Result<[Vec<Outcome>; 2], String> {
-        let library = lab.library(self.library)?;
+    fn labs(&self, progress: impl Fn(u64) + Sync) -> Result<Vec<LabResult<'a>>, String> {
+        let drawn: Vec<DrawnLab<'a>> = (0..u64::from(self.plan.labs))
+            .map(|index| self.unknowns.draw(self.plan.seed.wrapping_add(index)))
+            .collect();
+        let variations: Vec<_> = self.variations().collect();
+        let vary = |lab: &DrawnLab<'a>| -> Vec<DrawnLab<'a>> {
+            let all = variations.iter();
+            all.map(|variation| match variation {
+                None => lab.clone(),
+                Some((_, mechanism)) => lab.without(mechanism),
+            })
+            .collect()
+        };
+        let labs: Vec<DrawnLab<'a>> = drawn.iter().flat_map(vary).collect();
+        let runs = Runs::make(self.plan, self.library, &labs, progress)?;
+        let mut at = 0;
+        let mut results = Vec::new();
+        for lab in drawn {
+            let mut result = LabResult {
+                answers: lab.answers,
+                holds: Vec::new(),
+                scores: Vec::new(),
+            };
+            for variation in &variations {
+                let views = self.views(&runs, at);
+                for outcomes in &views {
+                    let said = findings().iter().map(|finding| (finding.holds)(outcomes));
+                    result.holds.extend(said);
+                }
+                if variation.is_none() {
+                    let best = views.last().into_iter().flatten();
+                    result.scores = best.map(|outcome| outcome.overall).collect();
+                }
+                at += 1;
+            }
+            results.push(result);
+        }
+        Ok(results)
+    }
+
+    /// Outcomes of all cells in one lab, by view.
+    fn views(&self, runs: &Runs<'a>, lab: usize) -> [Vec<Outcome>; 2] {
         let (mut common, mut best) = (Vec::new(), Vec::new());
         for (guest, source, target) in self.cells() {
-            let routes = library.routes.iter().filter(|route| {
-                route.source == *source
-                    && route.target == *target
-                    && !route.today
-                    && lab.has_tools(&route.hops)
-            });
-            let outcomes: Result<Vec<Outcome>, String> = routes
-                .map(|route| self.run(&library, lab, guest, route))
+            let outcomes: Vec<&Outcome> = self
+                .routes(source, target)
+                .filter_map(|route| runs.outcome(lab, guest, route))
                 .collect();
-            let outcomes = outcomes?;
-            common.push(outcomes.first().cloned().unwrap_or_else(Outcome::no_route));
+            let none = || Outcome::no_route(guest, source, target);
+            let first = outcomes.first().map(|outcome| (*outcome).clone());
+            common.push(first.unwrap_or_else(none));
             let highest = outcomes.iter().map(|outcome| outcome.overall.rank()).max();
-            let first = outcomes
+            let found = outcomes
                 .iter()
                 .find(|outcome| Some(outcome.overall.rank()) == highest);
-            best.push(first.cloned().unwrap_or_else(Outcome::no_route));
+            best.push(found.map_or_else(none, |outcome| (*outcome).clone()));
         }
-        Ok([common, best])
+        [common, best]
     }
 
-    fn run(
-        &self,
-        library: &Library,
-        lab: &DrawnLab,
-        guest: &GuestId,
-        route: &Route,
-    ) -> Result<Outcome, String> {
-        let mut scenario = Scenario::new(
-            guest.as_str(),
-            route.source.as_str(),
-            route.target.as_str(),
-            &route.id,
-        );
-        let source = library
-            .source_disk(&scenario)
-            .map_err(|error| error.to_string())?;
-        lab.place(&mut scenario, source.mac);
-        let key = format!(
-            "{guest}|{}|{:?}|{:?}|{:?}|{:?}",
-            route.id, scenario.target_vm, scenario.lab, scenario.relax, scenario.edits
-        );
-        let lock = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let known =
-            |(rests_on, _): &&(Vec<(String, ProductFact)>, Outcome)| library.agrees(rests_on);
-        if let Some((_, outcome)) = lock().get(&key).and_then(|all| all.iter().find(known)) {
-            return Ok(outcome.clone());
-        }
-        let report = drylab_pipeline::run(library, &scenario, Trace::hashing_only())
-            .map_err(|error| format!("{guest} by {}: {error}", route.id))?;
-        let outcome = outcome(&report, route);
-        let rests_on = library.values(&report.facts_used);
-        lock()
-            .entry(key)
-            .or_default()
-            .push((rests_on, outcome.clone()));
-        Ok(outcome)
-    }
-
-    fn sum_up(&self, results: &[LabResult]) -> Plausible {
+    fn sum_up(&self, results: &[LabResult<'_>]) -> Plausible {
         let mut shares = Vec::new();
         let variations: Vec<Option<String>> = self
             .variations()
@@ -299,44 +263,24 @@ impl Bench<'_> {
     }
 }
 
-fn outcome(report: &RunReport, route: &Route) -> Outcome {
-    let digest = Digest::of(report);
-    let of = |wanted: Overall| {
-        let hit = digest
-            .causes
-            .iter()
-            .filter(|(_, _, score, _)| *score == wanted);
-        hit.map(|(_, check, _, _)| *check).collect()
-    };
-    Outcome {
-        guest: report.scenario.guest.clone(),
-        arrow: (route.source.clone(), route.target.clone()),
-        route: route.id.clone(),
-        tools: route.hops.clone(),
-        overall: digest.overall,
-        failed: of(Overall::Failure),
-        warned: of(Overall::Warning),
-    }
-}
-
 /// The unknown whose answer tells most of the score: by how much it lowers the chance that two labs drawn at random
 /// have different scores (Gini impurity), against that chance without it.
-fn matters(results: &[LabResult], scores: &[Overall]) -> Option<(String, u64)> {
+fn matters(results: &[LabResult<'_>], scores: &[Overall]) -> Option<(String, u64)> {
     let all = impurity(scores.iter().map(|score| (0, *score)));
     if all == 0 {
         return None;
     }
     let first = results.first()?;
-    let told = first.lab.answers.keys().map(|unknown| {
+    let told = first.answers.keys().map(|unknown| {
         let answers = results
             .iter()
-            .filter_map(|result| result.lab.answers.get(unknown));
+            .filter_map(|result| result.answers.get(unknown));
         let left = impurity(answers.copied().zip(scores.iter().copied()));
         let gone = all.saturating_sub(left) * 1_000_000 / all;
         (u64::try_from(gone).unwrap_or(0), std::cmp::Reverse(unknown))
     });
     let (gone, std::cmp::Reverse(unknown)) = told.max()?;
-    (gone > 0).then(|| (unknown.clone(), gone))
+    (gone > 0).then(|| ((*unknown).to_owned(), gone))
 }
 
 /// Sum over the answers of n minus the sum of squares of its scores' counts over n, times a million.

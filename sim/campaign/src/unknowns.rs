@@ -3,7 +3,7 @@
 
 use drylab_catalog::{GuestId, Mac, Mark, ProductId};
 use drylab_kernel::Streams;
-use drylab_pipeline::{Hop, Library, ProductFact};
+use drylab_pipeline::{Hop, Library, Route};
 use drylab_scenario::{Edit, Scenario, TargetNetwork};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -31,6 +31,9 @@ pub struct Unknowns {
 struct FactRow {
     values: Vec<Weighted>,
     reason: String,
+    /// The values after the first as differences from the default lab; made when the file is read.
+    #[serde(skip)]
+    effects: Vec<Effect>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -102,6 +105,40 @@ pub enum Effect {
         /// Where.
         leads: TargetNetwork,
     },
+    /// A person chooses at the target's console what it would not choose by itself.
+    TargetVm {
+        /// Which guest; every one when left out.
+        guest: Option<GuestId>,
+        /// Which target; every one when left out.
+        target: Option<ProductId>,
+        /// Only where this hop makes the machine; everywhere when left out.
+        hop: Option<Hop>,
+        /// Adapter model.
+        nic_model: Option<String>,
+        /// Controller of the boot disk.
+        controller: Option<String>,
+    },
+    /// The machines have another size.
+    SourceVm {
+        /// Virtual processors.
+        vcpus: u32,
+        /// Memory in MiB.
+        memory_mib: u64,
+    },
+    /// A host has another processor.
+    Host {
+        /// Which.
+        product: ProductId,
+        /// Its brand string.
+        cpu_brand: String,
+        /// Its clock in kHz.
+        cpu_khz: u64,
+    },
+    /// A switch port forwards only after some time.
+    ForwardDelay {
+        /// Seconds.
+        seconds: u32,
+    },
     /// A tool is not at hand: routes with it are not tried.
     Without {
         /// The hop, as the route table spells it.
@@ -118,10 +155,10 @@ pub enum Effect {
 
 /// One whole lab: what is different in it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct DrawnLab {
+pub struct DrawnLab<'u> {
     /// By unknown (`product/key` for facts): the index of its answer.
-    pub answers: BTreeMap<String, usize>,
-    effects: Vec<Effect>,
+    pub answers: BTreeMap<&'u str, usize>,
+    effects: Vec<&'u Effect>,
 }
 
 impl Unknowns {
@@ -140,7 +177,7 @@ impl Unknowns {
     /// # Errors
     /// The parser's message; a version other than 1; a row without values, weight or reason.
     pub fn from_toml(text: &str) -> Result<Self, String> {
-        let read: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut read: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         if read.format != 1 {
             return Err(format!("format is {}, this program reads 1", read.format));
         }
@@ -169,7 +206,45 @@ impl Unknowns {
                 row.values.iter().map(|value| value.weight).collect(),
             )?;
         }
+        for (name, row) in &mut read.facts {
+            let fact = |drawn: &Weighted| Effect::Fact {
+                name: name.clone(),
+                value: drawn.value.clone(),
+            };
+            row.effects = row.values.iter().skip(1).map(fact).collect();
+        }
         Ok(read)
+    }
+
+    /// The same questions with nothing left to draw and no mechanism to switch off: one row (when given) has one of its
+    /// answers, all others have their first.
+    #[must_use]
+    pub fn only(&self, row: Option<(&str, usize)>) -> Self {
+        let mut only = self.clone();
+        only.mechanisms.clear();
+        let wanted = |id: &str| match row {
+            Some((row, index)) if row == id => index,
+            _ => 0,
+        };
+        for (id, row) in &mut only.facts {
+            for (index, value) in row.values.iter_mut().enumerate() {
+                value.weight = u32::from(index == wanted(id));
+            }
+        }
+        for (id, row) in &mut only.unknowns {
+            for (index, value) in row.values.iter_mut().enumerate() {
+                value.weight = u32::from(index == wanted(id));
+            }
+        }
+        only
+    }
+
+    /// Every row with the number of its answers.
+    pub fn rows(&self) -> impl Iterator<Item = (&str, usize)> {
+        let facts = self.facts.iter();
+        let facts = facts.map(|(id, row)| (id.as_str(), row.values.len()));
+        let unknowns = self.unknowns.iter();
+        facts.chain(unknowns.map(|(id, row)| (id.as_str(), row.values.len())))
     }
 
     /// Names of the facts that have a row, with their first value.
@@ -209,65 +284,96 @@ impl Unknowns {
 
     /// Draws a lab: every unknown has a stream of its own, so that a new row leaves the others' draws as they are.
     #[must_use]
-    pub fn draw(&self, seed: u64) -> DrawnLab {
+    pub fn draw(&self, seed: u64) -> DrawnLab<'_> {
         let streams = Streams::new(seed);
         let mut lab = DrawnLab::default();
         for (name, row) in &self.facts {
             let weights: Vec<u32> = row.values.iter().map(|value| value.weight).collect();
             let index = streams.stream(name, 0).weighted(&weights);
-            lab.answers.insert(name.clone(), index);
-            let value = row.values.get(index).filter(|_| index > 0);
-            lab.effects.extend(value.map(|drawn| Effect::Fact {
-                name: name.clone(),
-                value: drawn.value.clone(),
-            }));
+            lab.answers.insert(name, index);
+            let other = index.checked_sub(1);
+            lab.effects
+                .extend(other.and_then(|other| row.effects.get(other)));
         }
         for (id, row) in &self.unknowns {
             let weights: Vec<u32> = row.values.iter().map(|value| value.weight).collect();
             let index = streams.stream(id, 0).weighted(&weights);
-            lab.answers.insert(id.clone(), index);
+            lab.answers.insert(id, index);
             let answer = row.values.get(index);
             lab.effects
-                .extend(answer.into_iter().flat_map(|answer| answer.effects.clone()));
+                .extend(answer.into_iter().flat_map(|answer| &answer.effects));
         }
         lab
     }
 }
 
-impl DrawnLab {
+impl<'u> DrawnLab<'u> {
     /// The same lab with a mechanism switched off.
     #[must_use]
-    pub fn without(&self, mechanism: &Mechanism) -> Self {
+    pub fn without(&self, mechanism: &'u Mechanism) -> Self {
         let mut lab = self.clone();
-        lab.effects.extend(mechanism.effects.iter().cloned());
+        lab.effects.extend(&mechanism.effects);
         lab
     }
 
-    /// The shelves of this lab.
+    /// What products' facts say here instead, by `product/key`; the last word holds.
+    #[must_use]
+    pub fn facts(&self) -> BTreeMap<&'u str, &'u toml::Value> {
+        let facts = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Fact { name, value } => Some((name.as_str(), value)),
+            _ => None,
+        });
+        facts.collect()
+    }
+
+    /// The hosts that have another processor, with its brand and clock.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeMap<&'u ProductId, (&'u str, u64)> {
+        let hosts = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Host {
+                product,
+                cpu_brand,
+                cpu_khz,
+            } => Some((product, (cpu_brand.as_str(), *cpu_khz))),
+            _ => None,
+        });
+        hosts.collect()
+    }
+
+    /// The shelves of this lab, but for its hosts.
     ///
     /// # Errors
     /// The name of a fact that no product has.
     pub fn library(&self, library: &Library) -> Result<Library, String> {
-        let facts: Vec<(String, ProductFact)> = self
-            .effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Fact { name, value } => {
-                    let quirk = library
-                        .fact(name)
-                        .map_or_else(String::new, |fact| fact.quirk.clone());
-                    let fact = ProductFact {
-                        value: value.clone(),
-                        mark: Mark::Belief,
-                        source: String::new(),
-                        quirk,
-                    };
-                    Some((name.clone(), fact))
-                }
-                _ => None,
-            })
-            .collect();
-        library.with_facts(&facts)
+        let facts = self.facts();
+        let replaced = facts.iter().map(|(name, value)| {
+            let mut fact = library
+                .fact(name)
+                .ok_or_else(|| (*name).to_owned())?
+                .clone();
+            fact.value = (*value).clone();
+            fact.mark = Mark::Belief;
+            fact.source.clear();
+            Ok(((*name).to_owned(), fact))
+        });
+        let replaced: Result<Vec<_>, String> = replaced.collect();
+        library.with_facts(&replaced?)
+    }
+
+    /// Gives hosts their processors. Shelves that remember other hosts' runs must not be used: see [`Library::apart`].
+    ///
+    /// # Errors
+    /// The name of a product that has no host.
+    pub fn set_hosts(&self, library: &mut Library) -> Result<(), String> {
+        for (product, (brand, khz)) in self.hosts() {
+            let mut known = library.lab.hosts.iter_mut();
+            let host = known
+                .find(|host| host.product == *product)
+                .ok_or_else(|| product.to_string())?;
+            brand.clone_into(&mut host.cpu_brand);
+            host.cpu_khz = khz;
+        }
+        Ok(())
     }
 
     /// Whether the tools of a route are at hand.
@@ -279,32 +385,66 @@ impl DrawnLab {
             .any(|effect| matches!(effect, Effect::Without { hop } if hops.contains(hop)))
     }
 
-    /// Puts a scenario into this lab. `mac` is the address the machine has at the source.
-    pub fn place(&self, scenario: &mut Scenario, mac: Mac) {
+    /// The scenario of a guest on a route in this lab. `mac` is the address the machine has at the source.
+    #[must_use]
+    pub fn scenario(&self, guest: &GuestId, route: &Route, mac: Mac) -> Scenario {
+        let (source, target) = (route.source.as_str(), route.target.as_str());
+        let mut scenario = Scenario::new(guest.as_str(), source, target, &route.id);
         for effect in &self.effects {
-            match effect {
-                Effect::Guest {
-                    guest,
-                    source,
-                    edits,
-                } if *guest == scenario.guest
-                    && source
-                        .as_ref()
-                        .is_none_or(|source| *source == scenario.source) =>
-                {
-                    scenario.edits.extend(edits.iter().cloned());
+            place(effect, &mut scenario, route, mac);
+        }
+        // Whichever row an edit comes from, equal sets of edits are one disk with one name.
+        scenario
+            .edits
+            .sort_by_cached_key(|edit| format!("{edit:?}"));
+        scenario
+    }
+}
+
+/// Puts one difference into a scenario that it concerns.
+fn place(effect: &Effect, scenario: &mut Scenario, route: &Route, mac: Mac) {
+    match effect {
+        Effect::Guest {
+            guest,
+            source,
+            edits,
+        } if *guest == scenario.guest && concerns(source.as_ref(), &scenario.source) => {
+            // Two answers may want the same change; the disk is changed once.
+            for edit in edits {
+                if !scenario.edits.contains(edit) {
+                    scenario.edits.push(edit.clone());
                 }
-                Effect::Network { target, leads }
-                    if target
-                        .as_ref()
-                        .is_none_or(|target| *target == scenario.target) =>
-                {
-                    scenario.lab.target_network = *leads;
-                }
-                Effect::KeepMac => scenario.target_vm.mac = Some(mac),
-                Effect::Relax { name } => scenario.relax.push(name.clone()),
-                _ => {}
             }
         }
+        Effect::Network { target, leads } if concerns(target.as_ref(), &scenario.target) => {
+            scenario.lab.target_network = *leads;
+        }
+        Effect::TargetVm {
+            guest,
+            target,
+            hop,
+            nic_model,
+            controller,
+        } if concerns(guest.as_ref(), &scenario.guest)
+            && concerns(target.as_ref(), &scenario.target)
+            && hop.is_none_or(|hop| route.hops.last() == Some(&hop)) =>
+        {
+            let vm = &mut scenario.target_vm;
+            vm.nic_model = nic_model.clone().or(vm.nic_model.take());
+            vm.controller = controller.clone().or(vm.controller.take());
+        }
+        Effect::SourceVm { vcpus, memory_mib } => {
+            scenario.source_vm.vcpus = *vcpus;
+            scenario.source_vm.memory_mib = *memory_mib;
+        }
+        Effect::ForwardDelay { seconds } => scenario.lab.forward_delay_s = *seconds,
+        Effect::KeepMac => scenario.target_vm.mac = Some(mac),
+        Effect::Relax { name } => scenario.relax.push(name.clone()),
+        _ => {}
     }
+}
+
+/// Whether something said of one (of all, when none is named) is said of this one.
+fn concerns<T: PartialEq>(named: Option<&T>, this: &T) -> bool {
+    named.is_none_or(|named| named == this)
 }

@@ -82,6 +82,7 @@ pub struct Library {
     /// The policy.
     pub policy: Policy,
     memo: Arc<Memo>,
+    crossings: Arc<Mutex<BTreeMap<String, Vec<Remembered>>>>,
 }
 
 /// Values by key, computed once.
@@ -109,13 +110,25 @@ type DiskKey = (usize, String);
 type Pair = (Arc<dyn ReadAt>, Arc<dyn ReadAt>);
 
 struct Memo {
-    bases: Once<&'static str, Arc<dyn ReadAt>>,
+    bases: Arc<Once<&'static str, Arc<dyn ReadAt>>>,
     disks: Once<(String, String, Option<u64>, String), SourceDisk>,
     converted: Once<DiskKey, Pair>,
     opened: Once<DiskKey, Pair>,
     inspected: Once<DiskKey, (GuestDisk, std::result::Result<Arc<Guest>, Error>)>,
     contents: Once<usize, (Arc<dyn ReadAt>, ContentId)>,
-    crossings: Mutex<BTreeMap<String, Vec<Remembered>>>,
+}
+
+impl Memo {
+    fn new(bases: Arc<Once<&'static str, Arc<dyn ReadAt>>>) -> Self {
+        Self {
+            bases,
+            disks: Once::new(),
+            converted: Once::new(),
+            opened: Once::new(),
+            inspected: Once::new(),
+            contents: Once::new(),
+        }
+    }
 }
 
 /// A crossing with the facts it rests on: it holds in every lab where these are the same.
@@ -144,15 +157,31 @@ impl Library {
             lab: LabFile::of_the_report(),
             routes: routes(),
             policy: Policy::our_reading(),
-            memo: Arc::new(Memo {
-                bases: Once::new(),
-                disks: Once::new(),
-                converted: Once::new(),
-                opened: Once::new(),
-                inspected: Once::new(),
-                contents: Once::new(),
-                crossings: Mutex::default(),
-            }),
+            memo: Arc::new(Memo::new(Arc::new(Once::new()))),
+            crossings: Arc::default(),
+        }
+    }
+
+    /// The same shelves with a memory of their own, which goes when they go; only the golden guests' base disks are
+    /// shared. For work over many differently edited guests, whose disks would fill one memory.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self {
+            products: self.products.clone(),
+            lab: self.lab.clone(),
+            routes: self.routes.clone(),
+            policy: self.policy.clone(),
+            memo: Arc::new(Memo::new(self.memo.bases.clone())),
+            crossings: Arc::default(),
+        }
+    }
+
+    /// The same shelves for a lab with other hosts: what was done to disks stays known, ways of machines do not.
+    #[must_use]
+    pub fn elsewhere(&self) -> Self {
+        Self {
+            memo: self.memo.clone(),
+            ..self.apart()
         }
     }
 
@@ -178,6 +207,7 @@ impl Library {
             routes: self.routes.clone(),
             policy: self.policy.clone(),
             memo: self.memo.clone(),
+            crossings: self.crossings.clone(),
         })
     }
 
@@ -338,8 +368,8 @@ impl Library {
     /// The way of a machine through all hops before the import, which no noise touches.
     pub(crate) fn crossing(&self, key: String, make: impl FnOnce() -> Crossing) -> Arc<Crossing> {
         let lock = || {
-            let crossings = &self.memo.crossings;
-            crossings.lock().unwrap_or_else(PoisonError::into_inner)
+            let crossings = self.crossings.lock();
+            crossings.unwrap_or_else(PoisonError::into_inner)
         };
         let known = |remembered: &&Remembered| self.agrees(&remembered.rests_on);
         if let Some(found) = lock().get(&key).and_then(|all| all.iter().find(known)) {
