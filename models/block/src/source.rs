@@ -308,7 +308,8 @@ impl WriteAt for SparseBytes {
             let Some(source) = bytes.get(range) else {
                 continue;
             };
-            let zero = source.iter().all(|byte| *byte == 0);
+            // One vector loop a page.
+            let zero = source.iter().fold(0u8, |sum, byte| sum | byte) == 0;
             if zero && !inner.pages.contains_key(&page) {
                 continue;
             }

@@ -151,7 +151,8 @@ impl<'a> Work<'a> {
         let mut shelves: BTreeMap<String, Library> = BTreeMap::new();
         let mut made = 0;
         let goes = |route: &&Route| {
-            route.source == *group.source
+            !route.today
+                && route.source == *group.source
                 && route.target != route.source
                 && plan.products.contains(&route.target)
         };

@@ -70,7 +70,12 @@ fn a_lab_of_first_answers_scores_as_the_matrix_does() {
     let matrix_plan = MatrixPlan {
         guests: plan.guests.clone(),
         products: plan.products.clone(),
-        routes: library().routes.clone(),
+        routes: library()
+            .routes
+            .iter()
+            .filter(|route| !route.today)
+            .cloned()
+            .collect(),
         seed: 0,
         repeat: 1,
         jobs: 2,
@@ -114,8 +119,11 @@ fn with_every_answer_every_cell_can_be_run_and_every_guest_is_healthy_where_it_w
         lab.set_hosts(&mut shelves).expect("hosts of the lab");
         let library = lab.library(&shelves).expect("facts of products");
         let answer = format!("{id} = {}", committed().answer(id, index));
+        // One route from each product will do: what is asked is whether the machine is healthy where it is.
+        let mut sources = std::collections::BTreeSet::new();
         for route in &library.routes {
-            if route.source != route.target && lab.has_tools(&route.hops) {
+            let other = route.source != route.target && !route.today;
+            if other && lab.has_tools(&route.hops) && sources.insert(&route.source) {
                 for guest in Library::guests() {
                     healthy(&library, &lab, (&guest, route), &answer);
                 }

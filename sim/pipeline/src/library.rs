@@ -8,10 +8,11 @@ use crate::crossing::Crossing;
 use crate::policy::Policy;
 use crate::route::{Route, routes};
 use drylab_block::{
-    ContentId, Delta, Error, Limits, Overlay, ReadAt, Result, SparseBytes, WriteAt, content_id,
-    copy_data,
+    ContentId, Delta, Error, Limits, Overlay, ReadAt, Result, SparseBytes, Window, WriteAt,
+    content_id, copy_data,
 };
-use drylab_catalog::{GuestId, Mac, ProductId};
+use drylab_catalog::{GuestId, Mac, Machine, ProductId};
+use drylab_guest::boot::{BootReport, boot};
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, GuestDisk, inspect};
 use drylab_hive::RegType;
@@ -115,7 +116,8 @@ struct Memo {
     converted: Once<DiskKey, Pair>,
     opened: Once<DiskKey, Pair>,
     inspected: Once<DiskKey, (GuestDisk, std::result::Result<Arc<Guest>, Error>)>,
-    contents: Once<usize, (Arc<dyn ReadAt>, ContentId)>,
+    contents: Once<(usize, u64), (Arc<dyn ReadAt>, ContentId)>,
+    booted: Once<(usize, String), (Arc<Guest>, BootReport)>,
 }
 
 impl Memo {
@@ -127,6 +129,7 @@ impl Memo {
             opened: Once::new(),
             inspected: Once::new(),
             contents: Once::new(),
+            booted: Once::new(),
         }
     }
 }
@@ -359,10 +362,42 @@ impl Library {
     /// # Errors
     /// What reading finds.
     pub fn content(&self, disk: &Arc<dyn ReadAt>) -> Result<ContentId> {
-        let found = self.memo.contents.get(identity(disk), || {
-            Ok::<_, Error>((disk.clone(), content_id(disk)?))
+        self.content_to(disk, disk.len())
+    }
+
+    /// The name of a disk's first bytes.
+    ///
+    /// # Errors
+    /// What reading finds; [`Error::Corrupt`] when the disk is shorter.
+    pub fn content_to(&self, disk: &Arc<dyn ReadAt>, bytes: u64) -> Result<ContentId> {
+        let found = self.memo.contents.get((identity(disk), bytes), || {
+            let first = Window::new(disk.clone(), 0, bytes)?;
+            Ok::<_, Error>((disk.clone(), content_id(&first)?))
         })?;
         Ok(found.1)
+    }
+
+    /// How a guest boots on a machine. Addresses and UUID decide nothing of that: machines that differ in them only are
+    /// booted once.
+    #[must_use]
+    pub fn boot(&self, guest: &Arc<Guest>, machine: &Machine) -> BootReport {
+        let mut plain = machine.clone();
+        plain.uuid.clear();
+        for nic in &mut plain.nics {
+            nic.mac = Mac([0; 6]);
+        }
+        let key = (Arc::as_ptr(guest).addr(), format!("{plain:?}"));
+        let booted = self.memo.booted.get(key, || {
+            Ok::<_, std::convert::Infallible>((guest.clone(), boot(guest, &plain)))
+        });
+        let mut report = match booted {
+            Ok((_, report)) => report,
+            Err(never) => match never {},
+        };
+        for (seen, nic) in report.nics.iter_mut().zip(&machine.nics) {
+            seen.mac = nic.mac;
+        }
+        report
     }
 
     /// The way of a machine through all hops before the import, which no noise touches.

@@ -105,7 +105,8 @@ impl Stream<'_> {
         let length = disk.len().saturating_sub(start).min(BLOCK);
         let mut bytes = vec![0u8; usize::try_from(length).map_err(Error::io)?];
         disk.read_at(start, &mut bytes)?;
-        if !always && bytes.iter().all(|byte| *byte == 0) {
+        let zero = |page: &[u8]| page.iter().fold(0u8, |sum, byte| sum | byte) == 0;
+        if !always && bytes.chunks(4096).all(zero) {
             return Ok(());
         }
         let name = format!("{id}/{number:08}");

@@ -1,9 +1,10 @@
 //! Booting a guest on a machine and taking its facts, as the script inside it would.
 
 use crate::facts::{Fact, GuestFacts, Seen};
+use crate::library::Library;
 use drylab_catalog::{Clock, Machine, Mark, Nic, Place, Witness};
 use drylab_guest::Tree;
-use drylab_guest::boot::{BootReport, boot};
+use drylab_guest::boot::BootReport;
 use drylab_guest::inspect::{Guest, System};
 use drylab_guest::net::linux::{Events, LinuxBootNet};
 use drylab_guest::net::windows::WindowsNet;
@@ -11,6 +12,7 @@ use drylab_guest::net::{NetDecisions, NetReport, Origin, bring_up_linux, bring_u
 use drylab_hypervisor::console::Made;
 use drylab_kernel::{Kind, Trace};
 use drylab_network::{Lan, PacketLog};
+use std::sync::Arc;
 
 /// Which boot of a machine it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +34,8 @@ pub(super) struct Boots {
 
 /// Everything that decides one boot.
 pub(super) struct Setting<'a> {
-    pub(super) guest: &'a Guest,
+    pub(super) library: &'a Library,
+    pub(super) guest: &'a Arc<Guest>,
     pub(super) made: &'a Made,
     pub(super) extra: &'a [Witness],
     pub(super) host: &'a str,
@@ -55,7 +58,7 @@ pub(super) fn observe(
     trace: &mut Trace,
 ) -> (GuestFacts, u64) {
     let machine = &setting.made.machine;
-    let report = boot(setting.guest, machine);
+    let report = setting.library.boot(setting.guest, machine);
     for stage in &report.stages {
         let outcome = if stage.ok { "ok" } else { "failed" };
         let why = stage

@@ -21,6 +21,7 @@ use drylab_hypervisor::importer::{Operator, ReadError, Reading, Verdict};
 use drylab_hypervisor::{Facts, Host, Product};
 use drylab_kernel::{Streams, Trace};
 use drylab_scenario::{Scenario, Step};
+use std::sync::Arc;
 
 /// What is to be expected of one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +126,7 @@ fn place_of<'l>(
 /// Boots the guest once on the machine the target's console makes of a request.
 fn expected(
     library: &Library,
-    guest: &Guest,
+    guest: &Arc<Guest>,
     target: &ProductId,
     request: &Request,
 ) -> Result<Prediction, CannotRun> {
@@ -152,7 +153,7 @@ fn boot_once(
     library: &Library,
     scenario: &Scenario,
     site: &Site<'_>,
-    guest: &Guest,
+    guest: &Arc<Guest>,
     made: &Made,
 ) -> Vec<Found> {
     let streams = Streams::new(0);
@@ -163,6 +164,7 @@ fn boot_once(
         .map(|known| known.chain())
         .unwrap_or_default();
     let setting = Setting {
+        library,
         guest,
         made,
         extra: &mac,

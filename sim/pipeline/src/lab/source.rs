@@ -78,6 +78,7 @@ impl SimLab<'_> {
         };
         let made = made.clone();
         let setting = Setting {
+            library: self.library,
             guest: &guest,
             made: &made,
             extra: &[],

@@ -168,9 +168,7 @@ impl SimLab<'_> {
     fn same_as_far_as_both_reach(&self, arrived: &Arc<dyn ReadAt>) -> drylab_block::Result<bool> {
         let source = &self.source_disk.disk.bytes;
         let common = source.len().min(arrived.len());
-        let part = |disk: &Arc<dyn ReadAt>| {
-            drylab_block::content_id(&Window::new(disk.clone(), 0, common)?)
-        };
+        let part = |disk: &Arc<dyn ReadAt>| self.library.content_to(disk, common);
         if part(source)? != part(arrived)? {
             return Ok(false);
         }
@@ -240,6 +238,7 @@ impl SimLab<'_> {
         let extra = self.mac_why();
         let instance = u32::from(power == Power::Again);
         let setting = Setting {
+            library: self.library,
             guest: &guest,
             made: &vm.made,
             extra: &extra,
