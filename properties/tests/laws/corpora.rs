@@ -24,7 +24,10 @@ fn files(below: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn every_kept_scenario_comes_to_what_it_says_and_keeps_the_laws() {
-    let files = files(&corpora().join("scenarios"));
+    // Cases hold scenarios in a form of their own, which `drylab cases` reads.
+    let cases = corpora().join("scenarios/cases");
+    let mut files = files(&corpora().join("scenarios"));
+    files.retain(|file| !file.starts_with(&cases));
     assert!(files.len() >= 3, "{files:?}");
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a scenario file");

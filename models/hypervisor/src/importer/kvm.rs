@@ -81,6 +81,10 @@ pub fn virsh_define(
         || "no address: one is drawn".to_owned(),
         |mac| format!("mac address {mac}"),
     );
+    let decides = match nics.first().and_then(|nic| nic.mac) {
+        Some(_) => vec![kept.witness],
+        None => facts.text("mac.on-import")?.chain(),
+    };
     let asked = sizes
         .iter()
         .zip(controllers)
@@ -108,7 +112,9 @@ pub fn virsh_define(
         },
         disks: plans,
         by_hand: Vec::new(),
-        mac: vec![Witness::descriptor(name.clone(), mac_says), kept.witness],
+        mac: std::iter::once(Witness::descriptor(name.clone(), mac_says))
+            .chain(decides)
+            .collect(),
         notes: Vec::new(),
         needs: Vec::new(),
     })

@@ -179,6 +179,11 @@ fn facts(
     name.extend(why("nic"));
     let mut mac_why = setting.extra.to_vec();
     mac_why.extend(why("mac"));
+    if main.is_none() {
+        // No interface, no name and no address to read: what took no driver is why.
+        mac_why.splice(0..0, net_why(net, "driver"));
+        name.splice(0..0, net_why(net, "driver"));
+    }
     let address = main
         .filter(|interface| interface.origin != Origin::LinkLocal)
         .and_then(|interface| interface.address);
