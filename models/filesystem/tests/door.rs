@@ -7,7 +7,7 @@ mod common;
 #[path = "common/small.rs"]
 mod small;
 
-use common::{run, skipped};
+use common::{run, skipped, skipping};
 use drylab_block::{Error, Limits, Overlay, ReadAt, SparseBytes, WriteAt};
 use drylab_filesystem::edit::{self, Applied, Change, Placed};
 use drylab_filesystem::{FileOverlay, FileType, Filesystem, Kind, Layered, WindowMut, open};

@@ -1,5 +1,7 @@
 //! Disks that nobody of this house made. Sizes, places and UUIDs must be those that sfdisk and blkid read.
 
+#[path = "../../../properties/skip.rs"]
+mod skipping;
 #[path = "../../../properties/foreign.rs"]
 mod unpacking;
 

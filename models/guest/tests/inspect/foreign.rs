@@ -1,5 +1,7 @@
 //! Real data none of us made: a Windows NT 6.1 registry, boot stores, boot menus of another project's tests.
 
+#[path = "../../../../properties/skip.rs"]
+mod skipping;
 #[path = "../../../../properties/foreign.rs"]
 mod unpacking;
 
