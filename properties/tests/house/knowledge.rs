@@ -8,7 +8,7 @@
 
 use crate::code::{Code, item_end};
 use crate::facts::{citations, ids, rows};
-use crate::{files, none, read, root};
+use crate::{files, none, read, root, skipping};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use toml::{Table, Value};
@@ -68,7 +68,9 @@ fn known() -> BTreeSet<String> {
     let folder = root().join("../shared/facts");
     let tables = ["guests-converters.md", "hypervisors.md"].map(|name| folder.join(name));
     if tables.iter().any(|table| !table.exists()) {
-        eprintln!("SKIPPED: ../shared/facts is not there; the rows are those of {LIST}");
+        skipping::skip(&format!(
+            "../shared/facts is not there; the rows are those of {LIST}"
+        ));
         return ids_of_table(&read(LIST));
     }
     let texts = tables.map(|table| std::fs::read_to_string(table).expect("a readable table"));

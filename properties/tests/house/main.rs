@@ -6,6 +6,8 @@ mod code;
 mod facts;
 mod knowledge;
 mod rooms;
+#[path = "../../skip.rs"]
+mod skipping;
 mod words;
 
 use std::path::{Path, PathBuf};

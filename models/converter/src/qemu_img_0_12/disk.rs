@@ -44,6 +44,25 @@ impl Padded {
         Ok(head)
     }
 
+    /// One entry of a table of `entries`; `None` behind the end of the file, where it and all further ones are zeros.
+    pub(crate) fn entry<const N: usize>(
+        &self,
+        table: u64,
+        number: u64,
+        entries: u64,
+    ) -> Result<Option<[u8; N]>> {
+        let size = u64::try_from(N).unwrap_or(u64::MAX);
+        let at = table.saturating_add(number.saturating_mul(size));
+        let end = table.saturating_add(entries.saturating_mul(size));
+        // Further entries past 2^63 would be an error: those are read one by one.
+        if at >= self.0.len() && i64::try_from(end).is_ok() {
+            return Ok(None);
+        }
+        let mut entry = [0; N];
+        self.read(at, &mut entry)?;
+        Ok(Some(entry))
+    }
+
     /// A table, bounded.
     pub(crate) fn table(&self, place: &str, offset: u64, length: u64) -> Result<Vec<u8>> {
         Limits::DEFAULT.check_table(place, length)?;

@@ -84,8 +84,12 @@ impl Map for Clusters {
             });
         }
         let entry = rem(div(offset, cluster), entries);
-        let mut bytes8 = [0; 8];
-        file.read(table.saturating_add(entry.saturating_mul(8)), &mut bytes8)?;
+        let Some(bytes8) = file.entry(table, entry, entries)? else {
+            return Ok(Run {
+                length: span.saturating_sub(rem(offset, span)),
+                place: self.absent,
+            });
+        };
         let within = rem(offset, cluster);
         Ok(Run {
             length: cluster.saturating_sub(within),

@@ -34,8 +34,12 @@ impl Map for Clusters {
             });
         }
         let entry = rem(div(offset, self.cluster), self.entries);
-        let mut bytes8 = [0; 8];
-        file.read(table.saturating_add(entry.saturating_mul(8)), &mut bytes8)?;
+        let Some(bytes8) = file.entry(table, entry, self.entries)? else {
+            return Ok(Run {
+                length: span.saturating_sub(rem(offset, span)),
+                place: self.absent,
+            });
+        };
         let within = rem(offset, self.cluster);
         let place = match u64::from_le_bytes(bytes8) {
             0 => self.absent,

@@ -38,9 +38,13 @@ impl Map for Grains {
             });
         }
         let entry = rem(div(offset, grain_bytes), self.table_entries);
-        let mut bytes4 = [0; 4];
-        let at = bytes(u64::from(sector)).saturating_add(entry.saturating_mul(4));
-        file.read(at, &mut bytes4)?;
+        let table = bytes(u64::from(sector));
+        let Some(bytes4) = file.entry(table, entry, self.table_entries)? else {
+            return Ok(Run {
+                length: span.saturating_sub(rem(offset, span)),
+                place: Place::Zeros,
+            });
+        };
         let within = rem(offset, grain_bytes);
         let place = match u64::from(u32::from_le_bytes(bytes4)) {
             0 => Place::Zeros,

@@ -1,5 +1,8 @@
 //! What the oracle tests share: tables and inputs from beside the repository, sparse files, hashes.
 
+#[path = "../../../../properties/skip.rs"]
+pub(crate) mod skipping;
+
 use drylab_block::{ContentId, Extents, ReadAt, SparseBytes, WriteAt, content_id};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -14,19 +17,6 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Says that a test did nothing; fails where it must not.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test asks its runner whether skipping is allowed"
-)]
-pub(crate) fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}");
-    assert!(
-        std::env::var("DRYLAB_REQUIRE_ORACLES").as_deref() != Ok("1"),
-        "oracles are required: {why}"
-    );
-}
-
 /// A row by the names of its columns.
 pub(crate) type Row = BTreeMap<String, String>;
 
@@ -34,7 +24,7 @@ pub(crate) type Row = BTreeMap<String, String>;
 pub(crate) fn oracle(table: &str, inputs: &str) -> Option<(Vec<Row>, PathBuf)> {
     let shared = root().join("../shared/oracles");
     let Ok(text) = std::fs::read_to_string(shared.join(table)) else {
-        skip(&format!(
+        skipping::skip(&format!(
             "the oracle table {table} is not beside the repository"
         ));
         return None;
@@ -65,7 +55,7 @@ pub(crate) fn oracle(table: &str, inputs: &str) -> Option<(Vec<Row>, PathBuf)> {
         let mut tar = Command::new("tar");
         tar.arg("-xJf").arg(&archive).arg("-C").arg(&folder);
         if !tar.status().is_ok_and(|status| status.success()) {
-            skip("the oracle's inputs cannot be unpacked (tar, xz)");
+            skipping::skip("the oracle's inputs cannot be unpacked (tar, xz)");
             return None;
         }
     }

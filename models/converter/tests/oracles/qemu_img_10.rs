@@ -1,6 +1,7 @@
 //! Our qemu-img 10 beside the real one: what it writes the other reads to the same bytes, both ways.
 
-use crate::common::{load, sha256, skip};
+use crate::common::skipping::skip;
+use crate::common::{load, sha256};
 use drylab_block::Limits;
 use drylab_block::{ReadAt, Reference, Resolver, SparseBytes, WriteAt, copy_data, read_vec};
 use drylab_catalog::Witness;

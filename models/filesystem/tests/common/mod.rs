@@ -1,5 +1,8 @@
 //! Images for the tests, made once per run.
 
+#[path = "../../../../properties/skip.rs"]
+pub(crate) mod skipping;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,16 +12,8 @@ use std::sync::Arc;
 pub(crate) const UUID: &str = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
 
 /// Says that an oracle is missing; fails where it must be there.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test asks whether its oracles must be there"
-)]
 pub(crate) fn skipped(what: &str) {
-    assert!(
-        !std::env::var("DRYLAB_REQUIRE_ORACLES").is_ok_and(|value| value == "1"),
-        "{what} is missing"
-    );
-    eprintln!("SKIPPED: {what} is missing");
+    skipping::skip(&format!("{what} is missing"));
 }
 
 /// Runs a tool that must succeed; gives its output.

@@ -1,5 +1,7 @@
 //! Real data none of us made: a Windows NT 6.1 registry, boot stores, boot menus of another project's tests.
 
+#[path = "../../../../properties/skip.rs"]
+pub(crate) mod skipping;
 #[path = "../../../../properties/foreign.rs"]
 mod unpacking;
 
@@ -14,24 +16,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-
-/// Folder with the foreign files; `None`, said on stderr, when they are not at hand.
-fn foreign(what: &str) -> Option<PathBuf> {
-    if let Some((folder, _)) = unpacking::foreign() {
-        return Some(folder);
-    }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "tests are told by the environment whether oracles are a must"
-    )]
-    let required = std::env::var("DRYLAB_REQUIRE_ORACLES").is_ok_and(|value| value == "1");
-    assert!(
-        !required,
-        "DRYLAB_REQUIRE_ORACLES=1, and the foreign files are not at hand"
-    );
-    eprintln!("SKIPPED: {what}: the foreign files are not at hand");
-    None
-}
 
 /// Files in memory, shown as an NTFS volume.
 struct Memory(BTreeMap<String, Vec<u8>>);
@@ -139,7 +123,7 @@ fn store(signature: u32, offset: u64) -> Vec<u8> {
 
 #[test]
 fn the_registry_of_a_real_nt_61_is_read_and_boots_on_the_controllers_it_was_installed_on() {
-    let Some(folder) = foreign("a real SYSTEM hive") else {
+    let Some((folder, _)) = unpacking::foreign() else {
         return;
     };
     let drivers = [
@@ -207,7 +191,7 @@ fn the_registry_of_a_real_nt_61_is_read_and_boots_on_the_controllers_it_was_inst
 
 #[test]
 fn real_boot_stores_name_their_default_and_its_devices() {
-    let Some(folder) = foreign("real BCD stores") else {
+    let Some((folder, _)) = unpacking::foreign() else {
         return;
     };
     for (name, default, device) in [
@@ -247,7 +231,7 @@ fn real_boot_stores_name_their_default_and_its_devices() {
 
 #[test]
 fn menus_of_another_project_are_read_with_every_entry() {
-    let Some(folder) = foreign("boot menus of grubby's tests") else {
+    let Some((folder, _)) = unpacking::foreign() else {
         return;
     };
     let mut read = 0;

@@ -4,6 +4,7 @@
 //! within a mount namespace of its own, so nothing of the machine is read or changed. Rules here call no program but
 //! test(1): the helpers of the guests are not on the machine.
 
+use crate::support::skipping;
 use crate::support::{RuleSet, persistent_line};
 use drylab_guest::Tree;
 use drylab_guest::net::linux::Bus;
@@ -227,7 +228,7 @@ fn must_work() -> bool {
     let works = Command::new("unshare")
         .args(["--net", "--mount", "true"])
         .output();
-    crate::support::required() && works.is_ok_and(|output| output.status.success())
+    skipping::required() && works.is_ok_and(|output| output.status.success())
 }
 
 #[test]
@@ -237,8 +238,7 @@ fn rules_name_an_interface_as_the_real_udevadm_names_it() {
             !must_work(),
             "the comparison with udevadm is required but impossible: {reason}"
         );
-        eprintln!("SKIPPED: no comparison with udevadm test: {reason}");
-        return;
+        return skipping::say(&format!("no comparison with udevadm test: {reason}"));
     }
     let mut runner = TestRunner::deterministic();
     let mut cases = committed_sets();

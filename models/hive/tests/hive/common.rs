@@ -1,5 +1,7 @@
 //! What the tests of this crate share: foreign hives, and hivex as the oracle.
 
+#[path = "../../../../properties/skip.rs"]
+mod skipping;
 #[path = "../../../../properties/foreign.rs"]
 mod unpacking;
 
@@ -9,28 +11,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "whether a missing oracle is an error is the runner's choice"
-)]
-fn required() -> bool {
-    std::env::var("DRYLAB_REQUIRE_ORACLES").is_ok_and(|value| value == "1")
-}
-
-/// Says that a test is skipped, or fails where the runner wants no skipping.
-fn skip(what: &str) {
-    assert!(
-        !required(),
-        "{what} is needed here (DRYLAB_REQUIRE_ORACLES=1)"
-    );
-    eprintln!("SKIPPED: {what} is not here");
-}
-
 /// Whether hivex's programs are here; says so when not.
 pub(crate) fn have_hivex() -> bool {
     let found = Command::new("hivexregedit").arg("--help").output().is_ok();
     if !found {
-        skip("hivexregedit");
+        skipping::skip("hivexregedit is not here");
     }
     found
 }

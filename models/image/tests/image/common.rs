@@ -1,5 +1,8 @@
 //! Disks to test with, and the tools beside us.
 
+#[path = "../../../../properties/skip.rs"]
+pub(crate) mod skipping;
+
 use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
 use drylab_image::vhd::{Creator, VhdFit};
 use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VhdOptions, VmdkOptions};
@@ -283,23 +286,6 @@ impl Resolver for Folder {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test asks whether oracles are demanded"
-)]
-fn demanded() -> bool {
-    std::env::var("DRYLAB_REQUIRE_ORACLES").is_ok_and(|value| value == "1")
-}
-
-/// Says aloud that a test was skipped, or fails where that is not allowed.
-pub(crate) fn skip(why: &str) {
-    assert!(
-        !demanded(),
-        "an oracle is missing and DRYLAB_REQUIRE_ORACLES=1: {why}"
-    );
-    eprintln!("SKIPPED: {why}");
-}
-
 /// Whether qemu-img is there.
 pub(crate) fn have_qemu_img() -> bool {
     let found = Command::new("qemu-img")
@@ -307,7 +293,7 @@ pub(crate) fn have_qemu_img() -> bool {
         .output()
         .is_ok_and(|output| output.status.success());
     if !found {
-        skip("qemu-img is not installed");
+        skipping::skip("qemu-img is not installed");
     }
     found
 }

@@ -3,7 +3,7 @@
 #[path = "../../../../properties/foreign.rs"]
 mod unpacking;
 
-use crate::common::{Folder, OnDisk};
+use crate::common::{Folder, OnDisk, skipping};
 use drylab_block::{Error, Limits, ReadAt};
 use drylab_image::{Image, fuzz};
 use sha2::{Digest, Sha256};
