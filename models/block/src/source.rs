@@ -42,6 +42,14 @@ pub trait WriteAt: ReadAt {
     /// # Errors
     /// [`Error::Io`] when the sink cannot have that length.
     fn set_len(&self, length: u64) -> Result<()>;
+
+    /// Returns when everything written so far is on the medium; a sink in memory has none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the medium fails.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Length of a slice as 64 bits.

@@ -2,6 +2,7 @@
 //!
 //! A panic is a bug of ours; an error is an answer.
 
+use crate::container::{Container, Opener};
 use crate::qcow2::Qcow2;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vmdk::{Flat, Vmdk, walk_stream};
@@ -71,7 +72,8 @@ impl Resolver for Beside {
 /// Opens `data` as the descriptor of a flat VMDK whose extents are files of 1 MiB.
 pub fn vmdk_flat(data: &[u8]) {
     let beside = Beside(Arc::new(drylab_block::SparseBytes::new(1 << 20)));
-    if let Ok(image) = Flat::open(&data, &beside, &limits()) {
+    let limits = limits();
+    if let Ok(image) = Flat::open(&data, &Opener::new(&beside, &limits)) {
         drop(image.details());
         walk(&image);
     }

@@ -1,29 +1,23 @@
 //! One open image of any format.
 
+use crate::container::{Container, Damage, Opener, Stored};
 use crate::detect::{Detected, Format, detect};
+use crate::edit::Plan;
+use crate::finding::{Finding, Findings};
 use crate::math::len64;
 use crate::qcow2::Qcow2;
+use crate::raw::Raw;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vmdk::{self, Flat, Vmdk};
-use drylab_block::{
-    DenyAll, Error, Extent, Finding, Limits, ReadAt, Resolver, Result, Severity, read_vec,
-};
+use drylab_block::{DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity, read_vec};
 use std::sync::Arc;
 
 /// A disk inside a container: its [`ReadAt`] is what a guest would see.
 ///
 /// Metadata and unpacked data used last are cached; many threads may read one image.
 pub struct Image {
-    content: Content,
+    container: Box<dyn Container>,
     detected: Detected,
-}
-
-enum Content {
-    Raw(Arc<dyn ReadAt>),
-    Vmdk(Vmdk),
-    Flat(Flat),
-    Qcow2(Qcow2),
-    Vhd(Vhd),
 }
 
 /// What is known of an image from opening it.
@@ -38,7 +32,7 @@ pub struct Info {
     /// Header fields and descriptor lines in the format's own words, in file order: `ddb.adapterType`, `lsilogic`.
     pub details: Vec<(String, String)>,
     /// What was noticed and does not hinder reading.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
 }
 
 impl Info {
@@ -50,6 +44,29 @@ impl Info {
             .find(|(known, _)| known.eq_ignore_ascii_case(key))
             .map(|(_, value)| value.as_str())
     }
+}
+
+/// How an image is opened. [`Options::DEFAULT`] opens no other file, keeps the default limits and notes damage.
+#[derive(Clone)]
+pub struct Options<'a> {
+    /// Opens the files that the image names: extents, parents, backing and data files.
+    pub resolver: &'a dyn Resolver,
+    /// What the file may cost.
+    pub limits: Limits,
+    /// Whether a file is refused that breaks rules and can still be read.
+    pub damage: Damage,
+    /// Which of its two sizes is believed of a VHD.
+    pub vhd_size: VhdSize,
+}
+
+impl Options<'_> {
+    /// No other file, [`Limits::DEFAULT`], [`Damage::Note`], [`VhdSize::ByCreator`].
+    pub const DEFAULT: Self = Self {
+        resolver: &DenyAll,
+        limits: Limits::DEFAULT,
+        damage: Damage::Note,
+        vhd_size: VhdSize::ByCreator,
+    };
 }
 
 /// Opens whatever disk image `source` holds, told by its content; no other file.
@@ -64,8 +81,8 @@ pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Image> {
     open_with(source, &DenyAll, limits)
 }
 
-/// [`open`], with the extents of a flat VMDK opened through `resolver`. It is asked for each name once, and only for
-/// names of files beside the descriptor: without folders, drives and ways up.
+/// [`open`], with the files that the image names opened through `resolver`. It is asked for each name once, and only for
+/// names of files beside the image: without folders, drives and ways up.
 ///
 /// # Errors
 /// As [`open`], and what the resolver answers.
@@ -74,33 +91,55 @@ pub fn open_with(
     resolver: &dyn Resolver,
     limits: &Limits,
 ) -> Result<Image> {
+    let limits = *limits;
+    open_as(
+        source,
+        &Options {
+            resolver,
+            limits,
+            ..Options::DEFAULT
+        },
+    )
+}
+
+/// [`open`] with all options.
+///
+/// # Errors
+/// As [`open`], what the resolver answers, and with [`Damage::Refuse`] the first rule broken whose severity is an error.
+pub fn open_as(source: Arc<dyn ReadAt>, options: &Options<'_>) -> Result<Image> {
+    let opener = Opener::new(options.resolver, &options.limits);
+    let image = opened(source, options.vhd_size, &opener)?;
+    image.refuse(options.damage)
+}
+
+/// Opens an image, the first one or one that another names.
+pub(crate) fn opened(
+    source: Arc<dyn ReadAt>,
+    vhd_size: VhdSize,
+    opener: &Opener<'_>,
+) -> Result<Image> {
+    let limits = opener.limits;
     let mut detected = detect(&*source)?;
-    let content = match detected.format {
+    let container: Box<dyn Container> = match detected.format {
         Format::Raw if source.len() > limits.disk_bytes_max => {
             let (length, most) = (source.len(), limits.disk_bytes_max);
             return Err(Error::unsupported(format_args!(
                 "raw image of {length} bytes, more than the {most} allowed"
             )));
         }
-        Format::Raw => Content::Raw(source),
+        Format::Raw => Box::new(Raw::open(source)),
         Format::Vmdk if !starts_with(&*source, vmdk::MAGIC)? => {
-            let flat = Flat::open(&*source, resolver, limits)?;
-            flat.subformat().clone_into(&mut detected.subformat);
-            Content::Flat(flat)
+            Box::new(Flat::open(&*source, opener)?)
         }
-        Format::Vmdk => {
-            let vmdk = Vmdk::open(source, limits)?;
-            vmdk.subformat().clone_into(&mut detected.subformat);
-            Content::Vmdk(vmdk)
-        }
-        Format::Qcow2 => {
-            let qcow2 = Qcow2::open(source, limits)?;
-            detected.subformat = qcow2.subformat();
-            Content::Qcow2(qcow2)
-        }
-        Format::Vhd => Content::Vhd(Vhd::open(source, VhdSize::default(), limits)?),
+        Format::Vmdk => Box::new(Vmdk::open(source, limits)?),
+        Format::Qcow2 => Box::new(Qcow2::open(source, limits)?),
+        Format::Vhd => Box::new(Vhd::open(source, vhd_size, limits)?),
     };
-    Ok(Image { content, detected })
+    detected.subformat = container.subformat();
+    Ok(Image {
+        container,
+        detected,
+    })
 }
 
 /// Opens a VHD as a program sees it that `believes` one of its two sizes. What `source` is is not asked: as with
@@ -109,13 +148,15 @@ pub fn open_with(
 /// # Errors
 /// As [`open`]; [`Error::Corrupt`] also when the file is no VHD, or lacks the bytes or blocks for the size believed.
 pub fn open_vhd(source: Arc<dyn ReadAt>, believes: VhdSize, limits: &Limits) -> Result<Image> {
-    let vhd = Vhd::open(source, believes, limits)?;
+    let container: Box<dyn Container> = Box::new(Vhd::open(source, believes, limits)?);
     let detected = Detected {
         format: Format::Vhd,
-        subformat: vhd.subformat().to_owned(),
+        subformat: container.subformat(),
     };
-    let content = Content::Vhd(vhd);
-    Ok(Image { content, detected })
+    Ok(Image {
+        container,
+        detected,
+    })
 }
 
 /// Whether the first bytes of a file are these. A VMDK that does not start as a sparse extent is a descriptor.
@@ -125,16 +166,6 @@ fn starts_with(source: &dyn ReadAt, magic: &[u8]) -> Result<bool> {
 }
 
 impl Image {
-    fn disk(&self) -> &dyn ReadAt {
-        match &self.content {
-            Content::Raw(source) => source,
-            Content::Vmdk(vmdk) => vmdk,
-            Content::Flat(flat) => flat,
-            Content::Qcow2(qcow2) => qcow2,
-            Content::Vhd(vhd) => vhd,
-        }
-    }
-
     /// The format found.
     #[must_use]
     pub fn format(&self) -> Format {
@@ -150,42 +181,66 @@ impl Image {
     /// Guest-visible bytes.
     #[must_use]
     pub fn virtual_size(&self) -> u64 {
-        self.disk().len()
+        self.container.len()
     }
 
     /// Everything known from opening.
     #[must_use]
     pub fn info(&self) -> Info {
-        let (details, findings) = match &self.content {
-            Content::Raw(source) => (Vec::new(), raw_findings(source.len())),
-            Content::Vmdk(vmdk) => (vmdk.details(), vmdk.findings().to_vec()),
-            Content::Flat(flat) => (flat.details(), flat.findings().to_vec()),
-            Content::Qcow2(qcow2) => (qcow2.details(), qcow2.findings().to_vec()),
-            Content::Vhd(vhd) => (vhd.details(), vhd.findings().to_vec()),
-        };
         Info {
             format: self.format(),
             subformat: self.subformat().to_owned(),
             virtual_size: self.virtual_size(),
-            details,
-            findings,
+            details: self.container.details(),
+            findings: self.container.noticed().clone(),
         }
     }
-}
 
-fn raw_findings(length: u64) -> Vec<Finding> {
-    if length.is_multiple_of(512) {
-        return Vec::new();
+    /// Looks at the whole structure: every table, every reference, every file of the chain.
+    ///
+    /// # Errors
+    /// What reading the files finds; damage is a finding.
+    pub fn check(&self) -> Result<Findings> {
+        let mut found = self.container.noticed().clone();
+        self.container.check(&mut found)?;
+        Ok(found)
     }
-    vec![Finding {
-        code: "RAW-PARTIAL-SECTOR",
-        severity: Severity::Warning,
-        offset: length.saturating_sub(length % 512),
-        message: format!(
-            "the length {length} is no multiple of 512: some programs cut off the last {}",
-            length % 512
-        ),
-    }]
+
+    /// What would have to be written to the file to mend what [`check`](Self::check) finds, as far as that can be.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the format is not repaired; what reading finds.
+    pub fn repair(&self) -> Result<Plan> {
+        self.container.repair()
+    }
+
+    /// What would have to be written to the file to give the disk `size` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the format cannot hold that size or is not resized; what reading finds.
+    pub fn resize(&self, size: u64) -> Result<Plan> {
+        self.container.resize(size)
+    }
+
+    /// The extent at an offset, and where its bytes stand when a file holds them as they are.
+    #[must_use]
+    pub fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {
+        self.container.piece_at(offset)
+    }
+
+    fn refuse(self, damage: Damage) -> Result<Self> {
+        let noticed = self.container.noticed().list();
+        let wrong = |finding: &&Finding| finding.rule.severity == Severity::Error;
+        match noticed.iter().find(wrong) {
+            Some(finding) if damage == Damage::Refuse => Err(Error::corrupt(format_args!(
+                "{} at offset {}: {}",
+                finding.rule.code,
+                finding.offset,
+                finding.message()
+            ))),
+            _ => Ok(self),
+        }
+    }
 }
 
 impl std::fmt::Debug for Image {
@@ -206,10 +261,10 @@ impl ReadAt for Image {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.disk().read_at(offset, buffer)
+        self.container.read_at(offset, buffer)
     }
 
     fn extent_at(&self, offset: u64) -> Extent {
-        self.disk().extent_at(offset)
+        self.container.extent_at(offset)
     }
 }

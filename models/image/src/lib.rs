@@ -45,7 +45,10 @@
 )]
 
 mod codec;
+mod container;
 mod detect;
+mod edit;
+mod finding;
 pub mod fuzz;
 mod image;
 mod map;
@@ -58,11 +61,26 @@ pub mod vhd;
 mod vmdk;
 mod write;
 
+pub use container::{Damage, Stored};
 pub use detect::{Detected, Format, detect};
-pub use image::{Image, Info, open, open_vhd, open_with};
+pub use edit::{Edit, Plan};
+pub use finding::{Finding, Findings, Repair, Rule};
+pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
 pub use qcow2::{Qcow2Options, Qcow2Version};
 pub use vhd::{VhdOptions, VhdSize};
 pub use vmdk::{
     Adapter, FlatKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream, write_flat,
 };
 pub use write::{Target, Written, file_size, write, write_stream};
+
+/// Every rule that [`Image::check`] knows, format by format.
+#[must_use]
+pub fn rules() -> Vec<&'static Rule> {
+    let all = [
+        raw::rules::ALL,
+        vmdk::rules::ALL,
+        qcow2::rules::ALL,
+        vhd::rules::ALL,
+    ];
+    all.into_iter().flatten().copied().collect()
+}

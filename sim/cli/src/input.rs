@@ -138,7 +138,8 @@ impl Input {
         }
         let info = image.info();
         self.package.disks.push(name.to_owned());
-        self.notice(name, info.findings.clone());
+        let findings = info.findings.list().iter();
+        self.notice(name, findings.map(drylab_image::Finding::brief).collect());
         self.containers.push(Container {
             name: name.to_owned(),
             file_bytes,

@@ -1,8 +1,10 @@
 //! The header and its extensions.
 
+use super::rules;
+use crate::finding::Findings;
 use drylab_block::{
-    DenyAll, Error, Finding, Limits, ReadAt, Reference, Resolver, Result, Severity, array_at,
-    be_u32, be_u64, read_vec, slice_at,
+    DenyAll, Error, Limits, ReadAt, Reference, Resolver, Result, array_at, be_u32, be_u64,
+    read_vec, slice_at,
 };
 
 /// First bytes of every version, qcow 1 included.
@@ -51,7 +53,7 @@ impl Header {
     pub(crate) fn read(
         source: &dyn ReadAt,
         limits: &Limits,
-        findings: &mut Vec<Finding>,
+        findings: &mut Findings,
     ) -> Result<Self> {
         let place = |error: Error| error.within("qcow2 header");
         let first = source.len().min(u64::from(SIZE_V3) + 8);
@@ -161,7 +163,7 @@ impl Header {
         &self,
         source: &dyn ReadAt,
         limits: &Limits,
-        findings: &mut Vec<Finding>,
+        findings: &mut Findings,
     ) -> Result<()> {
         let bits = self.incompatible;
         let unknown = bits & !(DIRTY | CORRUPT | DATA_FILE | COMPRESSION_TYPE | EXTENDED_L2);
@@ -207,38 +209,18 @@ impl Header {
             DenyAll.resolve(&Reference {
                 kind: "backing file",
                 name,
+                by: String::new(),
             })?;
         }
-        let mut note = |code, severity, offset, message: String| {
-            findings.push(Finding {
-                code,
-                severity,
-                offset,
-                message,
-            });
-        };
         if bits & DIRTY != 0 {
-            note(
-                "QCOW2-DIRTY",
-                Severity::Warning,
-                72,
-                "dirty bit: refcounts are not to be trusted".to_owned(),
-            );
+            findings.add(&rules::DIRTY, (72, 8), "header, dirty bit", 1, 0);
         }
         if bits & CORRUPT != 0 {
-            note(
-                "QCOW2-CORRUPT",
-                Severity::Error,
-                72,
-                "corrupt bit: a program found its metadata broken".to_owned(),
-            );
+            findings.add(&rules::CORRUPT, (72, 8), "header, corrupt bit", 1, 0);
         }
         if self.snapshots > 0 {
-            let message = format!(
-                "{} internal snapshots, of which nothing is read",
-                self.snapshots
-            );
-            note("QCOW2-SNAPSHOTS", Severity::Note, 60, message);
+            let path = "header, number of internal snapshots";
+            findings.add(&rules::SNAPSHOTS, (60, 4), path, self.snapshots, 0);
         }
         let table = u64::from(self.refcount_clusters).saturating_mul(self.cluster_bytes());
         if self
@@ -246,11 +228,15 @@ impl Header {
             .checked_add(table)
             .is_none_or(|end| end > source.len())
         {
-            let message = format!(
-                "refcount table of {table} bytes at {} ends past the end",
-                self.refcount_offset
+            let found = format!("of {table} bytes at {}", self.refcount_offset);
+            let expected = format!("inside the {} bytes of the file", source.len());
+            findings.add(
+                &rules::REFCOUNT_TABLE,
+                (48, 8),
+                "refcount table",
+                found,
+                expected,
             );
-            note("QCOW2-REFCOUNT-TABLE", Severity::Warning, 48, message);
         }
         Ok(())
     }
@@ -260,7 +246,7 @@ impl Header {
         &self,
         source: &dyn ReadAt,
         limits: &Limits,
-        findings: &mut Vec<Finding>,
+        findings: &mut Findings,
     ) -> Result<()> {
         let area = source.len().min(self.cluster_bytes());
         let bytes = read_vec(source, "qcow2 header extensions", 0, area, limits)?;
@@ -285,18 +271,25 @@ impl Header {
             match kind {
                 EXTENSION_BACKING_FORMAT | EXTENSION_FEATURES => {}
                 EXTENSION_ENCRYPTION => return Err(Error::unsupported("qcow2 encryption header")),
-                _ => findings.push(Finding {
-                    code: match kind {
-                        EXTENSION_BITMAPS => "QCOW2-BITMAPS",
-                        EXTENSION_DATA_FILE => "QCOW2-DATA-FILE-NAME",
-                        _ => "QCOW2-UNKNOWN-EXTENSION",
-                    },
-                    severity: Severity::Note,
-                    offset: u64::try_from(at).unwrap_or(u64::MAX),
-                    message: format!(
-                        "header extension {kind:#x} of {length} bytes, not used for reading"
-                    ),
-                }),
+                _ => {
+                    let rule = match kind {
+                        EXTENSION_BITMAPS => &rules::BITMAPS,
+                        EXTENSION_DATA_FILE => &rules::DATA_FILE_NAME,
+                        _ => &rules::UNKNOWN_EXTENSION,
+                    };
+                    let place = (
+                        u64::try_from(at).unwrap_or(u64::MAX),
+                        crate::math::len64(data),
+                    );
+                    let found = format!("{kind:#x} of {length} bytes");
+                    findings.add(
+                        rule,
+                        place,
+                        "header extension",
+                        found,
+                        "none, or one used for reading",
+                    );
+                }
             }
             at = start.saturating_add(length.checked_next_multiple_of(8).unwrap_or(usize::MAX));
         }
@@ -305,6 +298,7 @@ impl Header {
             DenyAll.resolve(&Reference {
                 kind,
                 name: data_file,
+                by: String::new(),
             })?;
         }
         Ok(())

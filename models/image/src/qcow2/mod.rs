@@ -20,6 +20,7 @@
 
 mod header;
 mod read;
+pub(crate) mod rules;
 mod write;
 
 pub(crate) use header::MAGIC;

@@ -2,10 +2,12 @@
 
 use super::header::Header;
 use crate::codec::{Framing, unpack};
+use crate::container::Container;
+use crate::finding::Findings;
 use crate::map::{self, Store, Units};
 use crate::math::{div, div_up, index, len64, rem};
 use crate::recent::Recent;
-use drylab_block::{Error, Extent, Finding, Limits, ReadAt, Result, read_vec};
+use drylab_block::{Error, Extent, Limits, ReadAt, Result, read_vec};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,13 +29,13 @@ pub(crate) struct Qcow2 {
     metadata: [Range<u64>; 2],
     tables: Recent<[u64]>,
     clusters: Recent<[u8]>,
-    findings: Vec<Finding>,
+    findings: Findings,
 }
 
 impl Qcow2 {
     /// Reads header, extensions and L1 table; L2 tables and clusters are read when asked for.
     pub(crate) fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
-        let mut findings = Vec::new();
+        let mut findings = Findings::default();
         let header = Header::read(&*source, limits, &mut findings)?;
         let needed = div_up(
             header.size,
@@ -70,21 +72,6 @@ impl Qcow2 {
             clusters: Recent::new(4),
             findings,
         })
-    }
-
-    /// `v2` or `v3`.
-    pub(crate) fn subformat(&self) -> String {
-        format!("v{}", self.header.version)
-    }
-
-    /// What was noticed on opening.
-    pub(crate) fn findings(&self) -> &[Finding] {
-        &self.findings
-    }
-
-    /// Header fields.
-    pub(crate) fn details(&self) -> Vec<(String, String)> {
-        self.header.details()
     }
 
     /// Checks that `needed` bytes of a cluster can be at `offset`.
@@ -258,6 +245,20 @@ impl std::fmt::Display for Entry {
             "L2 entry of cluster {} (L2 table {})",
             self.unit, self.table
         )
+    }
+}
+
+impl Container for Qcow2 {
+    fn subformat(&self) -> String {
+        format!("v{}", self.header.version)
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        self.header.details()
+    }
+
+    fn noticed(&self) -> &Findings {
+        &self.findings
     }
 }
 

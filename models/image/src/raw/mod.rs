@@ -2,9 +2,89 @@
 //!
 //! There is no specification and no magic: a file is raw when nothing else claims it. Reading is the source itself.
 
+pub(crate) mod rules;
+
+use crate::container::{Container, Stored};
+use crate::edit::{Edit, Plan};
+use crate::finding::Findings;
 use crate::math::{div, index};
 use crate::scan::for_each_unit;
-use drylab_block::{Error, ReadAt, Result, WriteAt};
+use drylab_block::{Error, Extent, ReadAt, Result, WriteAt};
+use std::sync::Arc;
+
+/// An open raw image.
+pub(crate) struct Raw {
+    source: Arc<dyn ReadAt>,
+    findings: Findings,
+}
+
+impl Raw {
+    pub(crate) fn open(source: Arc<dyn ReadAt>) -> Self {
+        let mut findings = Findings::default();
+        let (length, left) = (source.len(), source.len() % SECTOR);
+        if left != 0 {
+            let place = (length.saturating_sub(left), left);
+            let expected = "a multiple of 512 bytes";
+            findings.add(
+                &rules::PARTIAL_SECTOR,
+                place,
+                "length of the file",
+                length,
+                expected,
+            );
+        }
+        Self { source, findings }
+    }
+}
+
+/// Bytes of a sector.
+const SECTOR: u64 = 512;
+
+impl Container for Raw {
+    fn subformat(&self) -> String {
+        String::new()
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn noticed(&self) -> &Findings {
+        &self.findings
+    }
+
+    fn repair(&self) -> Result<Plan> {
+        self.resize(crate::math::round_up(self.len(), SECTOR))
+    }
+
+    fn resize(&self, size: u64) -> Result<Plan> {
+        let mut plan = Plan::default();
+        let old = self.len();
+        if size != old {
+            plan.push(Edit::Length { old, new: size });
+        }
+        Ok(plan)
+    }
+
+    fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {
+        let file = String::new();
+        (self.extent_at(offset), Some(Stored { file, offset }))
+    }
+}
+
+impl ReadAt for Raw {
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.source.read_at(offset, buffer)
+    }
+
+    fn extent_at(&self, offset: u64) -> Extent {
+        self.source.extent_at(offset)
+    }
+}
 
 /// Bytes looked at for zeros at a time.
 const PIECE: u64 = 1 << 16;

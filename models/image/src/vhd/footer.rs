@@ -1,10 +1,10 @@
 //! The footer, wherever it stands.
 
 use super::read::{HEADER_CHECKSUM_AT, HEADER_SIZE};
+use super::rules;
 use super::{Creator, Geometry};
-use drylab_block::{
-    Error, Finding, Limits, ReadAt, Result, Severity, array_at, be_u16, be_u32, be_u64, read_vec,
-};
+use crate::finding::Findings;
+use drylab_block::{Error, Limits, ReadAt, Result, array_at, be_u16, be_u32, be_u64, read_vec};
 
 const COOKIE: &[u8; 8] = b"conectix";
 /// Bytes of a footer.
@@ -266,23 +266,15 @@ pub(crate) fn claims(source: &dyn ReadAt) -> Result<bool> {
 ///
 /// # Errors
 /// [`Error::Corrupt`] when there is no valid one; what reading the source finds.
-pub fn footer(source: &dyn ReadAt) -> Result<(Footer, Vec<Finding>)> {
+pub fn footer(source: &dyn ReadAt) -> Result<(Footer, Findings)> {
     let (footer, _, findings) = locate(source)?;
     Ok((footer, findings))
 }
 
 /// [`footer()`], with the place of the one that counts.
-pub(crate) fn locate(source: &dyn ReadAt) -> Result<(Footer, u64, Vec<Finding>)> {
+pub(crate) fn locate(source: &dyn ReadAt) -> Result<(Footer, u64, Findings)> {
     let (last, front) = (last(source)?, found_at(source, 0, 512)?);
-    let mut findings = Vec::new();
-    let mut note = |code, place, message: String| {
-        findings.push(Finding {
-            code,
-            severity: Severity::Warning,
-            offset: place,
-            message,
-        });
-    };
+    let mut findings = Findings::default();
     let wrong = |found: &Option<Found>| match found {
         Some(Found { parsed, .. }) => parsed.as_ref().err().map(ToString::to_string),
         None => Some("is not there".to_owned()),
@@ -296,23 +288,28 @@ pub(crate) fn locate(source: &dyn ReadAt) -> Result<(Footer, u64, Vec<Finding>)>
         // In a fixed disk the first bytes are the guest's, whatever they look like.
         if footer.kind != Kind::Fixed {
             match (&front, wrong(&front)) {
-                (_, Some(why)) => note(
-                    "VHD-FOOTER-COPY",
-                    0,
-                    format!(
-                        "the copy of the footer in front of the file cannot be used ({why}): qemu-img refuses it"
-                    ),
-                ),
+                (_, Some(why)) => {
+                    let found = format!("of no use ({why})");
+                    findings.add(
+                        &rules::FOOTER_COPY,
+                        (0, 512),
+                        "copy of the footer",
+                        found,
+                        "a footer",
+                    );
+                }
                 (
                     Some(Found {
                         parsed: Ok(copy), ..
                     }),
                     None,
-                ) if copy != footer => note(
-                    "VHD-FOOTERS-DIFFER",
-                    *place,
-                    "the footer and its copy in front differ; the last one counts".to_owned(),
-                ),
+                ) if copy != footer => {
+                    let (path, found) = (
+                        "copy of the footer",
+                        "another than the last one, which counts",
+                    );
+                    findings.add(&rules::FOOTERS_DIFFER, (0, 512), path, found, "the same");
+                }
                 _ => {}
             }
         }
@@ -323,12 +320,14 @@ pub(crate) fn locate(source: &dyn ReadAt) -> Result<(Footer, u64, Vec<Finding>)>
             parsed: Ok(footer), ..
         }) if footer.kind != Kind::Fixed => {
             let why = wrong(&last).unwrap_or_default();
-            note(
-                "VHD-FOOTER",
-                end.saturating_sub(512),
-                format!(
-                    "the footer at the end of the file cannot be used ({why}); its copy in front counts"
-                ),
+            let found = format!("of no use ({why}), so its copy in front counts");
+            let place = (end.saturating_sub(512), 512);
+            findings.add(
+                &rules::FOOTER,
+                place,
+                "footer at the end",
+                found,
+                "a footer",
             );
             Ok((footer, 0, findings))
         }

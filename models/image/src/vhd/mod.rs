@@ -32,6 +32,7 @@
 mod footer;
 mod geometry;
 mod read;
+pub(crate) mod rules;
 mod write;
 
 pub use footer::{Footer, Kind, footer};

@@ -1,12 +1,13 @@
 //! Reading fixed and dynamic disks.
 
 use super::footer::{Footer, Kind, VERSION, locate, verify};
+use super::rules;
 use super::{DISK_BYTES_MAX, SECTOR, VhdSize};
+use crate::container::Container;
+use crate::finding::Findings;
 use crate::map::{self, Store, Units};
 use crate::math::{div, div_up, index, round_up};
-use drylab_block::{
-    Error, Extent, Finding, Limits, ReadAt, Result, Severity, Window, be_u32, be_u64, read_vec,
-};
+use drylab_block::{Error, Extent, Limits, ReadAt, Result, Window, be_u32, be_u64, read_vec};
 use std::sync::Arc;
 
 const HEADER_COOKIE: &[u8; 8] = b"cxsparse";
@@ -21,7 +22,7 @@ pub(crate) const UNUSED: u32 = u32::MAX;
 pub(crate) struct Vhd {
     footer: Footer,
     body: Body,
-    findings: Vec<Finding>,
+    findings: Findings,
     details: Vec<(String, String)>,
 }
 
@@ -79,26 +80,25 @@ impl Vhd {
         })
     }
 
-    /// `fixed` or `dynamic`.
-    pub(crate) fn subformat(&self) -> &'static str {
-        self.footer.kind.name()
-    }
-
-    /// What was noticed on opening.
-    pub(crate) fn findings(&self) -> &[Finding] {
-        &self.findings
-    }
-
-    /// The fields of footer and header.
-    pub(crate) fn details(&self) -> Vec<(String, String)> {
-        self.details.clone()
-    }
-
     fn disk(&self) -> &dyn ReadAt {
         match &self.body {
             Body::Fixed(window) => window,
             Body::Dynamic(blocks) => blocks,
         }
+    }
+}
+
+impl Container for Vhd {
+    fn subformat(&self) -> String {
+        self.footer.kind.name().to_owned()
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        self.details.clone()
+    }
+
+    fn noticed(&self) -> &Findings {
+        &self.findings
     }
 }
 
@@ -125,46 +125,37 @@ fn fixed(source: Arc<dyn ReadAt>, size: u64, footer: u64) -> Result<Window> {
     Window::new(source, 0, size)
 }
 
-fn warning(code: &'static str, offset: u64, message: String) -> Finding {
-    Finding {
-        code,
-        severity: Severity::Warning,
-        offset,
-        message,
-    }
-}
-
-fn note_length(footer: &Footer, place: u64, findings: &mut Vec<Finding>) {
+fn note_length(footer: &Footer, place: u64, findings: &mut Findings) {
     if footer.current_size != place {
-        let message = format!(
-            "the current size is {}, but {place} bytes stand in front of the footer",
-            footer.current_size
+        let expected = format!("the {place} bytes in front of the footer");
+        let at = (place.saturating_add(0x30), 8);
+        findings.add(
+            &rules::FIXED_LENGTH,
+            at,
+            "footer, current size",
+            footer.current_size,
+            expected,
         );
-        findings.push(warning("VHD-FIXED-LENGTH", place, message));
     }
 }
 
-fn note_sizes(footer: &Footer, size: u64, place: u64, findings: &mut Vec<Finding>) {
+fn note_sizes(footer: &Footer, size: u64, place: u64, findings: &mut Findings) {
     let (current, geometry) = (footer.current_size, footer.geometry.bytes());
     if current != geometry {
-        let message = format!(
-            "the current size is {current}, the geometry {} gives {geometry}: programs differ in which they believe, \
-             and {size} was taken",
-            footer.geometry
+        let found = format!("{current} ({size} was taken)");
+        let expected = format!("the {geometry} bytes of the geometry {}", footer.geometry);
+        let at = (place.saturating_add(0x30), 12);
+        findings.add(
+            &rules::TWO_SIZES,
+            at,
+            "footer, current size",
+            found,
+            expected,
         );
-        findings.push(warning(
-            "VHD-TWO-SIZES",
-            place.saturating_add(0x30),
-            message,
-        ));
     }
     if footer.saved_state {
-        let message = "the machine was suspended with this disk in use (saved state)".to_owned();
-        findings.push(warning(
-            "VHD-SAVED-STATE",
-            place.saturating_add(0x54),
-            message,
-        ));
+        let at = (place.saturating_add(0x54), 1);
+        findings.add(&rules::SAVED_STATE, at, "footer, saved state", 1, 0);
     }
 }
 
@@ -180,24 +171,32 @@ impl Header {
         source: &dyn ReadAt,
         place: u64,
         limits: &Limits,
-        findings: &mut Vec<Finding>,
+        findings: &mut Findings,
     ) -> Result<Self> {
         let length = crate::math::len64(&[0u8; HEADER_SIZE]);
         let bytes = read_vec(source, "VHD dynamic header", place, length, limits)?;
         if let Err(wrong) = verify("VHD dynamic header", &bytes, HEADER_CHECKSUM_AT) {
-            let message = format!("{wrong}: Microsoft's programs refuse it");
-            findings.push(warning("VHD-HEADER-CHECKSUM", place, message));
+            let at = (place.saturating_add(0x24), 4);
+            let path = "dynamic header, checksum";
+            findings.add(
+                &rules::HEADER_CHECKSUM,
+                at,
+                path,
+                format_args!("wrong ({wrong})"),
+                "right",
+            );
         }
         let next = be_u64(&bytes, 0x08).unwrap_or(0);
         if next != u64::MAX {
-            let message = format!(
-                "the data offset of the dynamic header is {next:#x}, not all ones: Microsoft's programs may refuse it"
+            let at = (place.saturating_add(8), 8);
+            let path = "dynamic header, data offset";
+            findings.add(
+                &rules::HEADER_DATA_OFFSET,
+                at,
+                path,
+                format_args!("{next:#x}"),
+                "all ones",
             );
-            findings.push(warning(
-                "VHD-HEADER-DATA-OFFSET",
-                place.saturating_add(8),
-                message,
-            ));
         }
         Self::parse(&bytes)
             .map_err(|error| error.within(format_args!("VHD dynamic header at offset {place}")))
@@ -250,7 +249,7 @@ impl Blocks {
         footer: &Footer,
         header: &Header,
         limits: &Limits,
-        findings: &mut Vec<Finding>,
+        findings: &mut Findings,
     ) -> Result<Self> {
         let needed = div_up(size, header.block);
         if u64::from(header.entries) < needed {
@@ -281,7 +280,7 @@ impl Blocks {
     }
 
     /// Blocks that cannot be where their entries say. Reading them fails; others are read.
-    fn note_lost(&self, header: &Header, findings: &mut Vec<Finding>) {
+    fn note_lost(&self, header: &Header, findings: &mut Findings) {
         let used = (0u64..).zip(self.table.iter());
         let mut lost = used.filter(|(unit, entry)| **entry != UNUSED && !self.fits(*unit, **entry));
         let first = lost
@@ -289,19 +288,20 @@ impl Blocks {
             .and_then(|(unit, entry)| self.place(unit, *entry).err());
         if let Some(first) = first {
             let more = lost.count();
-            findings.push(Finding {
-                code: "VHD-BLOCK-LOST",
-                severity: Severity::Error,
-                offset: header.table,
-                message: format!(
-                    "{first}; {more} more blocks are lost, and qemu-img refuses the file"
-                ),
-            });
+            let found = format!("wrong ({first}; {more} more blocks are lost)");
+            let at = (header.table, u64::from(header.entries).saturating_mul(4));
+            findings.add(
+                &rules::BLOCK_LOST,
+                at,
+                "BAT entry",
+                found,
+                "a block inside the file",
+            );
         }
     }
 
     /// Blocks that stand in each other: a write to one changes the other.
-    fn note_shared(&self, header: &Header, findings: &mut Vec<Finding>) {
+    fn note_shared(&self, header: &Header, findings: &mut Findings) {
         let mut used: Vec<u32> = self
             .table
             .iter()
@@ -317,14 +317,16 @@ impl Blocks {
         let mut shared = used.windows(2).filter(near);
         if let Some([first, second]) = shared.next() {
             let more = shared.count();
-            findings.push(Finding {
-                code: "VHD-BLOCKS-OVERLAP",
-                severity: Severity::Error,
-                offset: header.table,
-                message: format!(
-                    "blocks at sectors {first} and {second} overlap, since a block takes {step} sectors; {more} more do"
-                ),
-            });
+            let found = format!("at sectors {first} and {second} ({more} more do)");
+            let expected = format!("{step} sectors for each block");
+            let at = (header.table, u64::from(header.entries).saturating_mul(4));
+            findings.add(
+                &rules::BLOCKS_OVERLAP,
+                at,
+                "pair of blocks",
+                found,
+                expected,
+            );
         }
     }
 

@@ -15,13 +15,13 @@ use super::VmdkOptions;
 use super::descriptor::{Descriptor, ExtentLine, Sole, compose};
 use super::header::{SECTOR, capacity_of};
 use super::read::refuse_parent;
+use super::rules;
+use crate::container::{Container, Opener};
+use crate::finding::{Finding, Findings};
 use crate::math::len64;
 use crate::raw::write_raw;
 use crate::write::Written;
-use drylab_block::{
-    Error, Extent, ExtentKind, Finding, Limits, ReadAt, Reference, Resolver, Result, Severity,
-    WriteAt, read_vec,
-};
+use drylab_block::{Error, Extent, ExtentKind, Limits, ReadAt, Result, WriteAt, read_vec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -101,16 +101,13 @@ pub(crate) struct Flat {
     size: u64,
     /// In ascending order, without gaps; none is empty.
     parts: Vec<Part>,
-    findings: Vec<Finding>,
+    findings: Findings,
 }
 
 impl Flat {
     /// Reads the descriptor in `source` and opens what it names through `resolver`.
-    pub(crate) fn open(
-        source: &dyn ReadAt,
-        resolver: &dyn Resolver,
-        limits: &Limits,
-    ) -> Result<Self> {
+    pub(crate) fn open(source: &dyn ReadAt, opener: &Opener<'_>) -> Result<Self> {
+        let limits = opener.limits;
         let (length, most) = (source.len(), limits.text_bytes_max);
         if length > most {
             return Err(Error::unsupported(format_args!(
@@ -124,15 +121,13 @@ impl Flat {
         let mut disk = Self {
             size: 0,
             parts: Vec::new(),
-            findings: Vec::new(),
+            findings: Findings::default(),
             descriptor: Descriptor::default(),
         };
         let mut files = BTreeMap::new();
         for (number, line) in descriptor.extents.iter().enumerate() {
-            disk.add(number, line, limits, |name| {
-                file(name, &mut files, resolver)
-            })
-            .map_err(within)?;
+            disk.add(number, line, limits, |name| file(name, &mut files, opener))
+                .map_err(within)?;
         }
         disk.descriptor = descriptor;
         Ok(disk)
@@ -211,31 +206,16 @@ impl Flat {
         }
         if line.offset.is_none() && end < file.len() {
             self.findings.push(Finding {
-                code: "VMDK-EXTENT-SIZE",
-                severity: Severity::Warning,
+                rule: &rules::EXTENT_SIZE,
+                file: name.clone(),
                 offset: end,
-                message: format!(
-                    "extent {number} takes {length} bytes of {name:?}, which has {}",
-                    file.len()
-                ),
+                length: file.len().saturating_sub(end),
+                path: format!("length of extent {number}"),
+                expected: format!("{length} bytes"),
+                found: format!("{} bytes", file.len()),
             });
         }
         Ok(())
-    }
-
-    /// `createType` of the descriptor.
-    pub(crate) fn subformat(&self) -> &str {
-        self.descriptor.value("createType").unwrap_or_default()
-    }
-
-    /// What was noticed on opening.
-    pub(crate) fn findings(&self) -> &[Finding] {
-        &self.findings
-    }
-
-    /// Every line of the descriptor.
-    pub(crate) fn details(&self) -> Vec<(String, String)> {
-        self.descriptor.details()
     }
 
     /// The part that holds byte `offset` of the disk.
@@ -249,16 +229,13 @@ impl Flat {
 fn file(
     name: &str,
     files: &mut BTreeMap<String, Arc<dyn ReadAt>>,
-    resolver: &dyn Resolver,
+    opener: &Opener<'_>,
 ) -> Result<Arc<dyn ReadAt>> {
     if let Some(known) = files.get(name) {
         return Ok(known.clone());
     }
     check_name(name)?;
-    let found = resolver.resolve(&Reference {
-        kind: "extent",
-        name: name.to_owned(),
-    })?;
+    let found = opener.second("extent", name)?.bytes;
     files.insert(name.to_owned(), found.clone());
     Ok(found)
 }
@@ -310,6 +287,23 @@ pub(crate) fn refused(create_type: &str) -> Error {
     Error::unsupported(format_args!(
         "format VMDK descriptor ({create_type}) whose extents are other files and not flat"
     ))
+}
+
+impl Container for Flat {
+    fn subformat(&self) -> String {
+        self.descriptor
+            .value("createType")
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        self.descriptor.details()
+    }
+
+    fn noticed(&self) -> &Findings {
+        &self.findings
+    }
 }
 
 impl ReadAt for Flat {

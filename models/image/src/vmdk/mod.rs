@@ -21,6 +21,7 @@ mod descriptor;
 mod flat;
 mod header;
 mod read;
+pub(crate) mod rules;
 mod sparse;
 mod stream;
 mod walk;

@@ -2,13 +2,15 @@
 
 use super::descriptor::Descriptor;
 use super::header::{GD_AT_END, Header, Marker, SECTOR};
+use super::rules;
 use crate::codec::{Framing, unpack};
+use crate::container::Container;
+use crate::finding::Findings;
 use crate::map::{self, Store, Units};
 use crate::math::{div_up, index, len64, rem};
 use crate::recent::Recent;
 use drylab_block::{
-    DenyAll, Error, Extent, Finding, Limits, ReadAt, Reference, Resolver, Result, Severity, le_u32,
-    le_u64, read_vec,
+    DenyAll, Error, Extent, Limits, ReadAt, Reference, Resolver, Result, le_u32, le_u64, read_vec,
 };
 use std::sync::Arc;
 
@@ -30,7 +32,7 @@ pub(crate) struct Vmdk {
     directory: Vec<u32>,
     tables: Recent<[u32]>,
     grains: Recent<[u8]>,
-    findings: Vec<Finding>,
+    findings: Findings,
 }
 
 impl Vmdk {
@@ -40,7 +42,7 @@ impl Vmdk {
         let front = Header::parse(&bytes, 0, limits)?;
         let descriptor = read_descriptor(&*source, &front, limits)?;
         check_whole(&descriptor)?;
-        let mut findings = Vec::new();
+        let mut findings = Findings::default();
         let (header, layout) = if front.gd_offset == GD_AT_END {
             (
                 read_footer(&*source, &front, limits, &mut findings)?,
@@ -64,67 +66,37 @@ impl Vmdk {
         Ok(vmdk)
     }
 
-    /// `createType` of the descriptor.
-    pub(crate) fn subformat(&self) -> &str {
-        self.descriptor.value("createType").unwrap_or_default()
-    }
-
-    /// What was noticed on opening.
-    pub(crate) fn findings(&self) -> &[Finding] {
-        &self.findings
-    }
-
-    /// Header fields and every line of the descriptor.
-    pub(crate) fn details(&self) -> Vec<(String, String)> {
-        let layout = match (self.layout, self.header.rgd_offset) {
-            (Layout::Footer, _) => "footer",
-            (Layout::Front, 0) => "front GD",
-            (Layout::Front, _) => "front GD and RGD",
-        };
-        let mut details = vec![
-            ("header.version".to_owned(), self.header.version.to_string()),
-            (
-                "header.flags".to_owned(),
-                format!("{:#x}", self.header.flags),
-            ),
-            ("header.grainSize".to_owned(), self.header.grain.to_string()),
-            (
-                "header.overHead".to_owned(),
-                self.header.overhead.to_string(),
-            ),
-            ("layout".to_owned(), layout.to_owned()),
-        ];
-        details.extend(self.descriptor.details());
-        details
-    }
-
     fn note_findings(&mut self) {
-        let mut note = |code, severity, offset, message: String| {
-            self.findings.push(Finding {
-                code,
-                severity,
-                offset,
-                message,
-            });
-        };
         if self.header.unclean {
-            let message = "the disk was not closed by its last writer (uncleanShutdown)".to_owned();
-            note("VMDK-UNCLEAN", Severity::Warning, 72, message);
+            let place = (72, 1);
+            self.findings
+                .add(&rules::UNCLEAN, place, "header, uncleanShutdown", 1, 0);
         }
         if let Some(line) = self.descriptor.extents.first()
             && line.sectors != self.header.capacity
         {
-            let message = format!(
-                "the descriptor's extent has {} sectors, the header's capacity is {}",
-                line.sectors, self.header.capacity
+            let found = format!("{} sectors", self.header.capacity);
+            let expected = format!("{} as in the descriptor's extent", line.sectors);
+            self.findings.add(
+                &rules::EXTENT_SIZE,
+                (12, 8),
+                "header, capacity",
+                found,
+                expected,
             );
-            note("VMDK-EXTENT-SIZE", Severity::Warning, 12, message);
         }
         if self.header.compressed() && self.layout == Layout::Front {
-            let message = "compressed grains with the grain directory in front and no footer: \
-                           a reader that goes front to back by markers may not find the end"
-                .to_owned();
-            note("VMDK-NOT-A-STREAM", Severity::Warning, 56, message);
+            let (found, expected) = (
+                "in front of compressed grains",
+                "behind them, with a footer",
+            );
+            self.findings.add(
+                &rules::NOT_A_STREAM,
+                (56, 8),
+                "grain directory",
+                found,
+                expected,
+            );
         }
     }
 
@@ -286,6 +258,42 @@ impl Units for Vmdk {
     }
 }
 
+impl Container for Vmdk {
+    fn subformat(&self) -> String {
+        self.descriptor
+            .value("createType")
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let layout = match (self.layout, self.header.rgd_offset) {
+            (Layout::Footer, _) => "footer",
+            (Layout::Front, 0) => "front GD",
+            (Layout::Front, _) => "front GD and RGD",
+        };
+        let mut details = vec![
+            ("header.version".to_owned(), self.header.version.to_string()),
+            (
+                "header.flags".to_owned(),
+                format!("{:#x}", self.header.flags),
+            ),
+            ("header.grainSize".to_owned(), self.header.grain.to_string()),
+            (
+                "header.overHead".to_owned(),
+                self.header.overhead.to_string(),
+            ),
+            ("layout".to_owned(), layout.to_owned()),
+        ];
+        details.extend(self.descriptor.details());
+        details
+    }
+
+    fn noticed(&self) -> &Findings {
+        &self.findings
+    }
+}
+
 impl ReadAt for Vmdk {
     fn len(&self) -> u64 {
         self.size()
@@ -374,7 +382,8 @@ pub(crate) fn refuse_parent(descriptor: &Descriptor) -> Result<()> {
         .unwrap_or(parent)
         .to_owned();
     let kind = "parent disk";
-    DenyAll.resolve(&Reference { kind, name }).map(drop)
+    let by = String::new();
+    DenyAll.resolve(&Reference { kind, name, by }).map(drop)
 }
 
 /// Footer marker, footer and end-of-stream marker: the last three sectors of the file.
@@ -382,7 +391,7 @@ fn read_footer(
     source: &dyn ReadAt,
     front: &Header,
     limits: &Limits,
-    findings: &mut Vec<Finding>,
+    findings: &mut Findings,
 ) -> Result<Header> {
     let length = source.len();
     let place = length.checked_sub(3 * SECTOR).filter(|_| rem(length, SECTOR) == 0).ok_or_else(|| {
@@ -417,13 +426,15 @@ fn read_footer(
         )
     };
     if same(&footer) != same(front) {
-        findings.push(Finding {
-            code: "VMDK-FOOTER-DIFFERS",
-            severity: Severity::Warning,
-            offset: place,
-            message: "header and footer differ in version, capacity, grain size or descriptor; the footer counts"
-                .to_owned(),
-        });
+        let found = "another than the header's in version, capacity, grain size or descriptor";
+        let place = (place.saturating_add(SECTOR), SECTOR);
+        findings.add(
+            &rules::FOOTER_DIFFERS,
+            place,
+            "footer",
+            found,
+            "the same; it counts",
+        );
     }
     Ok(footer)
 }

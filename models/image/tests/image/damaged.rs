@@ -358,8 +358,9 @@ fn features_not_read_are_refused_by_name_and_known_damage_is_noted() {
             image
                 .info()
                 .findings
+                .list()
                 .iter()
-                .any(|finding| finding.code == code),
+                .any(|finding| finding.rule.code == code),
             "{code}"
         );
         crate::common::assert_same(&plan(300_032).disk(), &image);

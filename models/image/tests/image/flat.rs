@@ -289,7 +289,13 @@ fn what_a_descriptor_must_not_say_is_refused_with_the_value() {
 fn an_extent_shorter_than_its_file_is_said() {
     let files = Files::of(&[("a", Arc::new(vec![1u8; 4096]))]);
     let image = open_text(&descriptor("vmfs", "RW 4 VMFS \"a\""), &files).unwrap();
-    let codes: Vec<_> = image.info().findings.iter().map(|f| f.code).collect();
+    let codes: Vec<_> = image
+        .info()
+        .findings
+        .list()
+        .iter()
+        .map(|f| f.rule.code)
+        .collect();
     assert_eq!((image.len(), codes), (2048, vec!["VMDK-EXTENT-SIZE"]));
 }
 

@@ -181,8 +181,10 @@ fn theirs_is_read_by_us_to_equal_bytes() {
             let bad = image
                 .info()
                 .findings
-                .into_iter()
-                .find(|f| !["VMDK-NOT-A-STREAM", "VHD-TWO-SIZES"].contains(&f.code));
+                .list()
+                .iter()
+                .find(|f| !["VMDK-NOT-A-STREAM", "VHD-TWO-SIZES"].contains(&f.rule.code))
+                .cloned();
             prop_assert!(bad.is_none(), "{:?}", bad);
             assert_same(&disk, &image);
             Ok(())

@@ -18,7 +18,7 @@ proptest! {
         prop_assert_eq!(drylab_image::file_size(&disk, &target).unwrap(), file.len());
         let image = opened(file);
         let known = ["RAW-PARTIAL-SECTOR", "VHD-TWO-SIZES"];
-        prop_assert!(image.info().findings.iter().all(|finding| known.contains(&finding.code)));
+        prop_assert!(image.info().findings.list().iter().all(|finding| known.contains(&finding.rule.code)));
         assert_same(&disk, &image);
     }
 

@@ -138,8 +138,9 @@ fn qemus_stream_optimized_is_read_and_found_to_be_no_stream() {
         image
             .info()
             .findings
+            .list()
             .iter()
-            .any(|finding| finding.code == "VMDK-NOT-A-STREAM")
+            .any(|finding| finding.rule.code == "VMDK-NOT-A-STREAM")
     );
     crate::common::assert_same(&disk, &image);
 }

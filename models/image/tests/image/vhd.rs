@@ -60,7 +60,13 @@ fn a_program_that_believes_the_geometry_loses_the_tail_of_hyper_vs_disks() {
             (image.format(), image.subformat()),
             (Format::Vhd, "dynamic")
         );
-        let codes: Vec<_> = image.info().findings.iter().map(|f| f.code).collect();
+        let codes: Vec<_> = image
+            .info()
+            .findings
+            .list()
+            .iter()
+            .map(|f| f.rule.code)
+            .collect();
         assert_eq!(codes, ["VHD-TWO-SIZES"]);
     }
 }

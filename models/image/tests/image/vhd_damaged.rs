@@ -68,7 +68,13 @@ fn reads_with(bytes: Vec<u8>, good: &[u8], codes: &[&str]) {
     let image = open(bytes).unwrap();
     let expected = read_all(&open(good.to_vec()).unwrap()).unwrap();
     assert!(read_all(&image).unwrap() == expected);
-    let found: Vec<_> = image.info().findings.iter().map(|f| f.code).collect();
+    let found: Vec<_> = image
+        .info()
+        .findings
+        .list()
+        .iter()
+        .map(|f| f.rule.code)
+        .collect();
     assert_eq!(found, codes);
 }
 
@@ -153,7 +159,13 @@ fn a_fixed_disk_without_a_valid_footer_is_refused_and_never_taken_for_raw() {
     let smaller = with(good.clone(), last + 0x30, &512u64.to_be_bytes());
     let image = open(seal(smaller, last, 512, 0x40)).unwrap();
     assert_eq!(image.len(), 512);
-    let codes: Vec<_> = image.info().findings.iter().map(|f| f.code).collect();
+    let codes: Vec<_> = image
+        .info()
+        .findings
+        .list()
+        .iter()
+        .map(|f| f.rule.code)
+        .collect();
     assert_eq!(codes, ["VHD-FIXED-LENGTH", "VHD-TWO-SIZES"]);
 }
 
@@ -258,23 +270,29 @@ fn entries_that_point_outside_or_into_metadata_or_each_other_are_found() {
     // The other blocks of such a disk are read.
     let image = open(entry(1, 1 << 30)).unwrap();
     assert!(image.read_at(0, &mut [0; 4096]).is_ok());
-    let lost = image.info().findings[0].clone();
+    let lost = image.info().findings.list()[0].clone();
     assert_eq!(
-        (lost.code, lost.severity),
+        (lost.rule.code, lost.rule.severity),
         ("VHD-BLOCK-LOST", Severity::Error)
     );
-    assert!(lost.message.contains("; 0 more"), "{lost:?}");
+    assert!(lost.message().contains("; 0 more"), "{lost:?}");
     let first = u32::from_be_bytes(good[bat..bat + 4].try_into().unwrap());
     for overlap in [first, first + 1, first + 1024] {
         let image = open(entry(1, overlap)).unwrap();
-        let found = image.info().findings;
+        let found = image.info().findings.list().to_vec();
         assert_eq!(
-            (found[0].code, found[0].severity),
+            (found[0].rule.code, found[0].rule.severity),
             ("VHD-BLOCKS-OVERLAP", Severity::Error)
         );
     }
     assert!(
-        open(entry(1, u32::MAX)).unwrap().info().findings.len() == 1,
+        open(entry(1, u32::MAX))
+            .unwrap()
+            .info()
+            .findings
+            .list()
+            .len()
+            == 1,
         "a block less is no overlap"
     );
 }
