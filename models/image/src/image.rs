@@ -9,7 +9,9 @@ use crate::qcow2::Qcow2;
 use crate::raw::Raw;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vmdk::{self, Flat, Vmdk};
-use drylab_block::{DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity, read_vec};
+use drylab_block::{
+    Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity, read_vec,
+};
 use std::sync::Arc;
 
 /// A disk inside a container: its [`ReadAt`] is what a guest would see.
@@ -266,5 +268,9 @@ impl ReadAt for Image {
 
     fn extent_at(&self, offset: u64) -> Extent {
         self.container.extent_at(offset)
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        self.container.below(offset)
     }
 }

@@ -24,7 +24,8 @@
 //! * [`open`] gives an [`Image`]: the guest-visible bytes, with a total map of extents and an [`Info`].
 //! * [`open_with`] opens the extents that a flat VMDK names, through a [`Resolver`](drylab_block::Resolver);
 //!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes.
-//! * [`write()`], [`write_stream`], [`file_size`]: the same bytes into another container, deterministic.
+//! * [`write()`], [`write_with`], [`write_stream`], [`file_size`]: the same bytes into another container, by as many
+//!   workers as one likes ([`Work`]), deterministic.
 //! * [`write_flat`]: a flat VMDK, which is two files.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`fuzz`]: entry points for fuzzers.
@@ -48,6 +49,7 @@ mod codec;
 mod container;
 mod detect;
 mod edit;
+mod engine;
 mod finding;
 pub mod fuzz;
 mod image;
@@ -64,14 +66,15 @@ mod write;
 pub use container::{Damage, Stored};
 pub use detect::{Detected, Format, detect};
 pub use edit::{Edit, Plan};
+pub use engine::{Progress, Work};
 pub use finding::{Finding, Findings, Repair, Rule};
 pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
-pub use qcow2::{Qcow2Options, Qcow2Version};
+pub use qcow2::{Qcow2Compression, Qcow2Options, Qcow2Version};
 pub use vhd::{VhdOptions, VhdSize};
 pub use vmdk::{
     Adapter, FlatKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream, write_flat,
 };
-pub use write::{Target, Written, file_size, write, write_stream};
+pub use write::{Target, Written, file_size, write, write_stream, write_with};
 
 /// Every rule that [`Image::check`] knows, format by format.
 #[must_use]

@@ -7,7 +7,9 @@ use crate::container::Container;
 use crate::finding::Findings;
 use crate::map::{self, Store, Units};
 use crate::math::{div, div_up, index, round_up};
-use drylab_block::{Error, Extent, Limits, ReadAt, Result, Window, be_u32, be_u64, read_vec};
+use drylab_block::{
+    Below, Error, Extent, Limits, ReadAt, Result, Window, be_u32, be_u64, read_vec,
+};
 use std::sync::Arc;
 
 const HEADER_COOKIE: &[u8; 8] = b"cxsparse";
@@ -113,6 +115,10 @@ impl ReadAt for Vhd {
 
     fn extent_at(&self, offset: u64) -> Extent {
         self.disk().extent_at(offset)
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        self.disk().below(offset)
     }
 }
 
@@ -425,5 +431,9 @@ impl ReadAt for Blocks {
 
     fn extent_at(&self, offset: u64) -> Extent {
         map::extent(self, offset)
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        map::below(self, offset)
     }
 }
