@@ -177,6 +177,18 @@ impl Vmdk {
         Ok(bytes.into())
     }
 
+    /// Whether the grain table at `sector` is in a hole of the file. Every table of a sparse disk has its place, also
+    /// those of the terabytes never written to, and none of them needs to be read.
+    fn is_hole(&self, sector: u32) -> bool {
+        let place = u64::from(sector).saturating_mul(SECTOR);
+        let length = self.units_per_table().saturating_mul(4);
+        if !self.holds(place, length) {
+            return false;
+        }
+        let there = self.source.extent_at(place);
+        there.offset == place && !there.kind.has_bytes() && there.length >= length
+    }
+
     /// Most bytes of a packed grain. No sane deflate stream is twice its output; two sectors cover the marker and tiny
     /// grains.
     fn packed_most(&self) -> u64 {
@@ -214,14 +226,14 @@ impl Units for Vmdk {
         let later = self.directory.get(index(table)..).unwrap_or_default();
         let skip = later
             .iter()
-            .position(|entry| *entry != 0)
+            .position(|entry| *entry != 0 && !self.is_hole(*entry))
             .unwrap_or(later.len());
         table.saturating_add(u64::try_from(skip).unwrap_or(u64::MAX))
     }
 
     fn table(&self, table: u64) -> Result<Option<Arc<[u32]>>> {
         let sector = self.directory.get(index(table)).copied().unwrap_or(0);
-        if sector == 0 {
+        if sector == 0 || self.is_hole(sector) {
             return Ok(None);
         }
         self.tables

@@ -2,6 +2,7 @@
 
 mod common;
 mod damaged;
+mod engine;
 mod flat;
 mod foreign;
 mod qemu;
