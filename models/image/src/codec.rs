@@ -8,7 +8,7 @@
 
 use drylab_block::{Error, Result};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
-use libdeflater::{CompressionError, CompressionLvl, Compressor, DecompressionError, Decompressor};
+use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
 use std::sync::{Mutex, PoisonError};
 
 /// A compressor that is reused from unit to unit.
@@ -55,12 +55,9 @@ impl Packer {
         out.resize(start.saturating_add(most), 0);
         let room = out.get_mut(start..).unwrap_or_default();
         let packed = match &mut self.0 {
-            Kind::Zlib(packer) => match packer.zlib_compress(bytes, room) {
-                Ok(length) => Some(length),
-                Err(CompressionError::InsufficientSpace) => None,
-            },
+            // The only error there can be is a stream that does not fit, here and of zstd.
+            Kind::Zlib(packer) => packer.zlib_compress(bytes, room).ok(),
             Kind::Raw4k { level, deflate } => pack_4k(deflate, *level, bytes, room)?,
-            // The only error there can be is a frame that does not fit.
             Kind::Zstd(packer) => packer.compress_to_buffer(bytes, room).ok(),
         };
         out.truncate(start.saturating_add(packed.unwrap_or(0)));
