@@ -1,4 +1,4 @@
-//! Disk image formats: raw, VMDK, qcow2, VHD; detected by content, read and written.
+//! Disk image formats: raw, VMDK, qcow2, VHD, VHDX; detected by content, read and written.
 //!
 //! ```
 //! use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
@@ -25,7 +25,7 @@
 //! * [`open_with`] opens the extents that a flat VMDK names, through a [`Resolver`](drylab_block::Resolver);
 //!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes.
 //! * [`write()`], [`write_stream`], [`file_size`]: the same bytes into another container, deterministic.
-//! * [`write_flat`]: a flat VMDK, which is two files.
+//! * [`write_flat`]: a flat VMDK, which is two files. [`write_vhdx_child`]: a VHDX with what differs from another one.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`fuzz`]: entry points for fuzzers.
 //!
@@ -58,6 +58,7 @@ mod raw;
 mod recent;
 mod scan;
 pub mod vhd;
+pub mod vhdx;
 mod vmdk;
 mod write;
 
@@ -68,6 +69,7 @@ pub use finding::{Finding, Findings, Repair, Rule};
 pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
 pub use qcow2::{Qcow2Options, Qcow2Version};
 pub use vhd::{VhdOptions, VhdSize};
+pub use vhdx::{VhdxOptions, VhdxParent, write_vhdx_child};
 pub use vmdk::{
     Adapter, FlatKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream, write_flat,
 };
@@ -81,6 +83,7 @@ pub fn rules() -> Vec<&'static Rule> {
         vmdk::rules::ALL,
         qcow2::rules::ALL,
         vhd::rules::ALL,
+        vhdx::rules::ALL,
     ];
     all.into_iter().flatten().copied().collect()
 }

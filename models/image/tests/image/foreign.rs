@@ -1,7 +1,7 @@
 //! Files of others: never a panic, and the size and bytes that an independent tool found, or a stated reason.
 
 #[path = "../../../../properties/foreign.rs"]
-mod unpacking;
+pub(crate) mod unpacking;
 
 use crate::common::{Folder, OnDisk, skipping};
 use drylab_block::{Error, Limits, ReadAt};
@@ -76,7 +76,7 @@ fn sha256(disk: &dyn ReadAt) -> String {
 fn foreign_vmdk_qcow2_and_vhd_have_the_size_and_bytes_that_qemu_img_found() {
     let Some((folder, rows)) = rows() else { return };
     let (mut agreed, mut hashed, mut refused) = (0, 0, 0);
-    let read = ["vmdk-sparse", "vmdk-desc", "qcow2", "vhd-"];
+    let read = ["vmdk-sparse", "vmdk-desc", "qcow2", "vhd-", "vhdx"];
     let ours = |row: &&Row| read.iter().any(|known| row.subformat.starts_with(known));
     for row in rows.iter().filter(ours) {
         let found = open(&folder, row);
@@ -121,6 +121,7 @@ fn no_foreign_disk_panics_a_reader() {
         fuzz::vmdk(&bytes);
         fuzz::qcow2(&bytes);
         fuzz::vhd(&bytes);
+        fuzz::vhdx(&bytes);
         fuzz::vmdk_flat(&bytes);
         // And with a piece missing.
         fuzz::detect(&bytes[..bytes.len() / 2]);
@@ -130,7 +131,7 @@ fn no_foreign_disk_panics_a_reader() {
 #[test]
 fn foreign_containers_that_we_do_not_read_are_never_taken_for_raw() {
     let Some((folder, rows)) = rows() else { return };
-    let known = ["vhdx", "qed", "ewf", "vmdk-sesparse", "parallels", "wim"];
+    let known = ["qed", "ewf", "vmdk-sesparse", "parallels", "wim"];
     let mut seen = 0;
     for row in rows
         .iter()

@@ -18,6 +18,7 @@ fn format(target: &Target) -> &'static str {
         Target::Raw => "raw",
         Target::VmdkSparse(_) | Target::VmdkStream(_) => "vmdk",
         Target::VhdFixed(_) | Target::VhdDynamic(_) => "vpc",
+        Target::VhdxFixed(_) | Target::VhdxDynamic(_) => "vhdx",
         _ => "qcow2",
     }
 }
@@ -34,6 +35,9 @@ const THEIRS: &[&[&str]] = &[
     &["-O", "vmdk", "-o", "subformat=streamOptimized"],
     &["-O", "vpc", "-o", "subformat=dynamic,force_size=on"],
     &["-O", "vpc", "-o", "subformat=fixed,force_size=on"],
+    &["-O", "vhdx", "-o", "subformat=dynamic"],
+    &["-O", "vhdx", "-o", "subformat=dynamic,block_size=1M"],
+    &["-O", "vhdx", "-o", "subformat=fixed"],
     &["-O", "qcow2", "-o", "compat=0.10"],
     &["-O", "qcow2", "-o", "compat=1.1"],
     &[
@@ -215,7 +219,6 @@ fn what_we_do_not_read_is_refused_by_name() {
             &["-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse"],
             "twoGbMaxExtentSparse",
         ),
-        (&["-f", "vhdx"], "VHDX"),
         (&["-f", "vdi"], "VDI"),
         (&["-f", "qed"], "QED"),
         (&["-f", "qcow"], "qcow (version 1)"),

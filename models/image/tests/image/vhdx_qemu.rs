@@ -1,0 +1,257 @@
+//! VHDX of others: qemu-img reads ours and we read its, and foreign files are what qemu-img says.
+
+use crate::common::{
+    OnDisk, Plan, assert_same, have_qemu_img, opened, qemu_img, skipping, try_qemu_img,
+};
+use crate::vhdx_tools::{MIB, dynamic, entry, piece};
+use drylab_block::{Limits, ReadAt};
+use drylab_image::{Target, VhdxOptions};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+const GIB: u64 = 1 << 30;
+
+/// A folder of the foreign files, or `None` after saying why.
+pub(crate) fn foreign(folder: &str) -> Option<PathBuf> {
+    let (all, _) = crate::foreign::unpacking::foreign()?;
+    Some(all.join(folder))
+}
+
+/// A file that came packed, unpacked into a temporary place; `None`, said, without the program for it.
+pub(crate) fn unpacked(path: &Path) -> Option<tempfile::TempPath> {
+    let tool = match path.extension().and_then(|end| end.to_str()) {
+        Some("bz2") => "bzip2",
+        _ => "gzip",
+    };
+    let Ok(output) = Command::new(tool).arg("-dc").arg(path).output() else {
+        skipping::skip(&format!("{tool} is not here to unpack {path:?}"));
+        return None;
+    };
+    assert!(output.status.success(), "{path:?}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), output.stdout).unwrap();
+    Some(file.into_temp_path())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The sizes at which readers differ.
+fn sizes() -> Vec<u64> {
+    vec![
+        512,
+        3 * 512,
+        77 * 512,
+        MIB - 512,
+        MIB,
+        MIB + 512,
+        4 * GIB + 512,
+        2 << 40,
+    ]
+}
+
+fn disk(size: u64) -> Plan {
+    let at = |offset: u64, seed| piece(offset.min(size.saturating_sub(1)), 3000, seed);
+    let pieces = vec![at(0, 1), at(size / 2, 2), at(size.saturating_sub(3000), 3)];
+    Plan { size, pieces }
+}
+
+#[test]
+fn ours_is_read_by_qemu_img_to_equal_bytes_at_all_sizes() {
+    if !have_qemu_img() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, ours) = (folder.path().join("raw"), folder.path().join("ours.vhdx"));
+    for size in sizes() {
+        let disk = disk(size).disk();
+        drylab_image::write(&disk, &Target::Raw, &OnDisk::create(&raw)).unwrap();
+        let blocks = [None, Some(1 << 20), Some(32 << 20), Some(256 << 20)];
+        for (number, block_bytes) in blocks.into_iter().enumerate() {
+            let options = VhdxOptions {
+                block_bytes,
+                ..VhdxOptions::default()
+            };
+            let target = if number == 2 {
+                Target::VhdxFixed(options)
+            } else {
+                Target::VhdxDynamic(options)
+            };
+            drylab_image::write(&disk, &target, &OnDisk::create(&ours)).unwrap();
+            let said = qemu_img(&["check", "-f", "vhdx", text(&ours)]);
+            assert!(said.contains("No errors"), "{said}");
+            let same = [
+                "compare",
+                "-f",
+                "raw",
+                "-F",
+                "vhdx",
+                text(&raw),
+                text(&ours),
+            ];
+            assert!(
+                qemu_img(&same).contains("identical"),
+                "{size} {block_bytes:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn theirs_is_read_by_us_to_equal_bytes_at_all_sizes() {
+    if !have_qemu_img() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, theirs) = (folder.path().join("raw"), folder.path().join("theirs.vhdx"));
+    for size in sizes() {
+        let disk = disk(size).disk();
+        drylab_image::write(&disk, &Target::Raw, &OnDisk::create(&raw)).unwrap();
+        for options in [
+            "subformat=dynamic",
+            "subformat=dynamic,block_size=1M,log_size=4M",
+            "subformat=dynamic,block_size=256M",
+            "subformat=fixed,block_size=2M",
+        ] {
+            if options.contains("fixed") && size > 8 * GIB {
+                continue;
+            }
+            qemu_img(&[
+                "convert",
+                "-f",
+                "raw",
+                "-O",
+                "vhdx",
+                "-o",
+                options,
+                text(&raw),
+                text(&theirs),
+            ]);
+            let image = opened(Arc::new(OnDisk::open(&theirs)));
+            assert!(image.check().unwrap().is_empty(), "{size} {options}");
+            assert_same(&disk, &image);
+        }
+    }
+}
+
+#[test]
+fn a_disk_of_no_bytes_and_one_past_64_tib_are_what_qemu_img_says() {
+    if !have_qemu_img() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("empty.vhdx");
+    drylab_image::write(
+        &drylab_block::SparseBytes::new(0),
+        &Target::VhdxDynamic(VhdxOptions::default()),
+        &OnDisk::create(&path),
+    )
+    .unwrap();
+    let said = qemu_img(&["info", "-f", "vhdx", text(&path)]);
+    assert!(said.contains("virtual size: 0 B"), "{said}");
+    qemu_img(&["create", "-q", "-f", "vhdx", text(&path), "0"]);
+    let image = opened(Arc::new(OnDisk::open(&path)));
+    assert_eq!(image.len(), 0);
+    assert!(image.check().unwrap().is_empty());
+    let output = try_qemu_img(&["create", "-q", "-f", "vhdx", text(&path), "65T"]);
+    assert!(!output.status.success());
+}
+
+#[test]
+fn a_file_that_qemu_was_writing_when_it_died_is_read_and_repaired() {
+    if !have_qemu_img() || Command::new("qemu-io").arg("--version").output().is_err() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dirty.vhdx");
+    qemu_img(&[
+        "create",
+        "-q",
+        "-f",
+        "vhdx",
+        "-o",
+        "block_size=1M",
+        text(&path),
+        "64M",
+    ]);
+    // The process aborts with a log that it has not emptied.
+    let mut commands = Vec::new();
+    for block in 0..20 {
+        commands.extend([
+            "-c".to_owned(),
+            format!("write -P {} {}M 64k", block + 1, block * 3),
+        ]);
+    }
+    commands.extend(["-c".to_owned(), "abort".to_owned()]);
+    let output = Command::new("qemu-io")
+        .args(["-f", "vhdx", text(&path)])
+        .args(&commands)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let file = crate::vhdx_tools::copy(&OnDisk::open(&path));
+    let image = crate::vhdx_tools::open(crate::vhdx_tools::copy(&file)).unwrap();
+    let found = crate::vhdx_tools::codes(&image.check().unwrap());
+    assert_eq!(found, ["VHDX-LOG-PENDING"]);
+    for block in 0..20u64 {
+        let read = crate::vhdx_tools::bytes(&image, block * 3 * MIB, 65536);
+        assert!(read == vec![block as u8 + 1; 65536], "block {block}");
+    }
+    let mended = crate::vhdx_tools::repaired(&file);
+    assert!(crate::vhdx_tools::passes_qemu(&mended));
+    qemu_img(&["check", "-r", "all", "-f", "vhdx", text(&path)]);
+    assert_same(&image, &opened(Arc::new(OnDisk::open(&path))));
+}
+
+#[test]
+fn damage_that_qemu_img_does_not_see_or_cannot_read_is_seen_and_read_by_us() {
+    if !have_qemu_img() {
+        return;
+    }
+    // formats.md 3.2: shared blocks are no error to it, and a bad first region table is the end.
+    let file = dynamic();
+    crate::vhdx_tools::set_entry(&file, 1, entry(&file, 3));
+    assert!(crate::vhdx_tools::passes_qemu(&file));
+    assert_eq!(crate::vhdx_tools::check(&file), ["VHDX-BLOCK-SHARED"]);
+    let file = dynamic();
+    drylab_block::WriteAt::write_at(&file, 192 << 10, &[0; 4]).unwrap();
+    assert!(!crate::vhdx_tools::passes_qemu(&file));
+    assert_eq!(crate::vhdx_tools::check(&file), ["VHDX-REGION-TABLE"]);
+}
+
+#[test]
+fn foreign_files_have_the_size_and_bytes_that_qemu_img_finds() {
+    let Some(folder) = foreign("disk") else {
+        return;
+    };
+    if !have_qemu_img() {
+        return;
+    }
+    let set = folder.join("dissect.hypervisor__set");
+    for (path, kind) in [
+        (set.join("dynamic.vhdx.gz"), "dynamic"),
+        (set.join("fixed.vhdx.gz"), "fixed"),
+        (
+            folder.join("qemu__qemu-iotests_sample_images_test-disk2vhd.vhdx.bz2"),
+            "dynamic",
+        ),
+    ] {
+        let Some(path) = unpacked(&path) else { return };
+        let image = drylab_image::open(Arc::new(OnDisk::open(&path)), &Limits::DEFAULT).unwrap();
+        assert_eq!(image.subformat(), kind);
+        assert!(image.check().unwrap().is_empty());
+        let raw = tempfile::NamedTempFile::new().unwrap();
+        qemu_img(&[
+            "convert",
+            "-f",
+            "vhdx",
+            "-O",
+            "raw",
+            text(&path),
+            text(raw.path()),
+        ]);
+        assert_same(&image, &OnDisk::open(raw.path()));
+    }
+}
