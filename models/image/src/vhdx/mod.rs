@@ -23,6 +23,9 @@
 //! **Log.** A header with a LogGuid asks for the log to be replayed. Opening does that in memory and leaves the file as
 //! it is; [`Image::repair`](crate::Image::repair) does it in the file.
 //!
+//! Where qemu-img 10.0.2 differs from the specification, the specification is followed: it replays of a sequence that goes
+//! round the end of the ring only the entries behind it, and does not lengthen the file to LastFileOffset.
+//!
 //! **Blocks.** Not present (0): the parent's, or zeros. Undefined (1), zero (2) and unmapped (3): zeros, never the
 //! parent's. Fully present (6): in the file. Partially present (7): sector by sector, as the bitmap says.
 //!

@@ -349,6 +349,12 @@ impl Vhdx {
         match self.run(offset, u64::MAX) {
             Ok((Place::Zero, length)) => (extent(length, ExtentKind::Zero), None),
             Ok((Place::File(at), length)) => {
+                // Where the file has a hole the disk has zeros: a fixed disk is as sparse as its file.
+                let found = self.file.extent_at(at);
+                let length = length.min(found.length.max(1));
+                if !found.kind.has_bytes() {
+                    return (extent(length, ExtentKind::Zero), None);
+                }
                 let stored = self.file.is_plain(at, length).then(|| Stored {
                     file: String::new(),
                     offset: at,

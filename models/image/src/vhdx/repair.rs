@@ -228,6 +228,11 @@ impl Vhdx {
         self.put_entries(plan, &changed)
     }
 
+    /// Whether a repair gives up what an entry points to.
+    pub(super) fn is_given_up(&self, seen: &Seen) -> bool {
+        matches!(self.mended(seen), Mended::GivenUp)
+    }
+
     /// What becomes of an entry.
     fn mended(&self, seen: &Seen) -> Mended {
         let sound = seen.entry & !bat::reserved(seen.entry);

@@ -227,7 +227,10 @@ impl Vhdx {
             let mut index = first;
             for entry in piece {
                 if entry != 0 {
-                    let seen = self.seen(index, entry, &mut partial, &mut used)?;
+                    let seen = self.seen(index, entry, partial, &mut used)?;
+                    if self.needs_bitmap(&seen) {
+                        partial = Some(div(index, self.geometry.chunk_ratio().saturating_add(1)));
+                    }
                     if seen.placed {
                         let (_, length) = self.geometry.extent(seen.slot);
                         end = end.max(bat::offset(entry).saturating_add(length));
@@ -253,24 +256,22 @@ impl Vhdx {
         Ok((piece, 0))
     }
 
+    /// Whether an entry is that of a block which is partly the parent's, also after a repair.
+    fn needs_bitmap(&self, seen: &Seen) -> bool {
+        matches!(seen.slot, Slot::Payload(block) if block < self.geometry.blocks())
+            && bat::state(seen.entry) == bat::PARTIALLY_PRESENT
+            && !self.is_given_up(seen)
+    }
+
     /// One entry. `partial` is the last chunk in which a block was seen that needs a bitmap: blocks stand before it.
-    fn seen(
-        &self,
-        index: u64,
-        entry: u64,
-        partial: &mut Option<u64>,
-        used: &mut Used,
-    ) -> Result<Seen> {
+    fn seen(&self, index: u64, entry: u64, partial: Option<u64>, used: &mut Used) -> Result<Seen> {
         let slot = self.geometry.slot(index);
         let mut fault = None;
         let placed = match slot {
             // What stands in the table for blocks past the disk is of no account.
             Slot::Payload(block) if block >= self.geometry.blocks() => false,
-            Slot::Payload(block) => {
+            Slot::Payload(_) => {
                 fault = self.fault(slot, entry)?;
-                if bat::state(entry) == bat::PARTIALLY_PRESENT {
-                    *partial = Some(div(block, self.geometry.chunk_ratio()));
-                }
                 match &fault {
                     Some(Fault::State | Fault::InArea(_)) => false,
                     Some(Fault::BeyondEnd) => bat::offset(entry) < self.file.len(),
@@ -279,7 +280,7 @@ impl Vhdx {
             }
             Slot::Bitmap(chunk) => {
                 fault = self.fault(slot, entry)?;
-                if fault.is_some() && self.geometry.has_parent && *partial == Some(chunk) {
+                if fault.is_some() && self.geometry.has_parent && partial == Some(chunk) {
                     fault = Some(Fault::LostBitmap);
                 }
                 fault.is_none() && bat::state(entry) == bat::FULLY_PRESENT

@@ -86,8 +86,12 @@ impl<'a> Writer<'a> {
                 }
             }
         }
-        let table_bytes = geometry.entries().saturating_mul(8).max(1);
-        let table_bytes = round_up(table_bytes, REGION_BYTES);
+        let entries = match geometry.entries() {
+            // qemu counts the blocks before the last one of a disk without blocks in 32 bits, and wants room for them.
+            0 => div(u64::from(u32::MAX), geometry.chunk_ratio()),
+            entries => entries,
+        };
+        let table_bytes = round_up(entries.saturating_mul(8), REGION_BYTES);
         let mut mix = Mix::default();
         mix.add(geometry.disk_bytes, b"size");
         Ok(Self {

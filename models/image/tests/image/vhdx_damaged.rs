@@ -169,7 +169,8 @@ fn regions_must_have_places_of_their_own_in_whole_mib() {
     // The second entry is the BAT; its offset and its length.
     let (offset, length) = (16 + 32 + 16, 16 + 32 + 24);
     let longer = with(length, &(MIB as u32 + 4096).to_le_bytes());
-    assert_eq!(check(&longer), ["VHDX-REGION-PLACE"]);
+    let found = ["VHDX-BLOCK-IN-STRUCTURE", "VHDX-REGION-PLACE"];
+    assert_eq!(check(&longer), found);
     let error = open(longer).unwrap().repair().unwrap_err().to_string();
     assert!(error.contains("VHDX-REGION-PLACE"), "{error}");
     let overlapping = with(16 + 24, &(2 * MIB as u32).to_le_bytes());
@@ -187,10 +188,10 @@ fn regions_must_have_places_of_their_own_in_whole_mib() {
     refuses(with(8, &[1]), &["no entry for the BAT"]);
     refuses(with(8, &2048u32.to_le_bytes()), &["2048 entries"]);
     let twice = bytes(&dynamic(), REGIONS[0] + 16, 32);
-    refuses(
-        with(16 + 32, &twice),
-        &["two entries for the metadata region"],
-    );
+    let file = dynamic();
+    in_regions(&file, 16 + 64, &twice);
+    in_regions(&file, 8, &[3]);
+    refuses(file, &["two entries for the metadata region"]);
     refuses(
         with(16 + 16, &(1u64 << 50).to_le_bytes()),
         &["metadata", "past the end"],
@@ -598,4 +599,17 @@ fn the_fuzzers_files_are_sound_before_they_are_changed() {
     let (child, _) = fuzz::vhdx_file(&[2]).unwrap();
     let error = open(child).unwrap_err().to_string();
     assert!(error.contains("base.vhdx"), "{error}");
+}
+
+#[test]
+fn the_fuzzers_seeds_are_survived() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpora/fuzz/vhdx");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let script = std::fs::read(entry.unwrap().path()).unwrap();
+        fuzz::vhdx(&script);
+        fuzz::vhdx_repair(&script);
+        seen += 1;
+    }
+    assert!(seen >= 20, "{seen}");
 }

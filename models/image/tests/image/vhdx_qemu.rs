@@ -3,8 +3,11 @@
 use crate::common::{
     OnDisk, Plan, assert_same, have_qemu_img, opened, qemu_img, skipping, try_qemu_img,
 };
-use crate::vhdx_tools::{MIB, dynamic, entry, piece};
-use drylab_block::{Limits, ReadAt};
+use crate::vhdx_tools::{
+    MIB, bytes, check, codes, copy, dynamic, entry, in_headers, open, passes_qemu, piece, repaired,
+    set_entry, u64_at,
+};
+use drylab_block::{Limits, ReadAt, WriteAt};
 use drylab_image::{Target, VhdxOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -74,7 +77,8 @@ fn ours_is_read_by_qemu_img_to_equal_bytes_at_all_sizes() {
                 block_bytes,
                 ..VhdxOptions::default()
             };
-            let target = if number == 2 {
+            // It reads all of a fixed one, holes too.
+            let target = if number == 2 && size < GIB {
                 Target::VhdxFixed(options)
             } else {
                 Target::VhdxDynamic(options)
@@ -115,20 +119,23 @@ fn theirs_is_read_by_us_to_equal_bytes_at_all_sizes() {
             "subformat=dynamic,block_size=256M",
             "subformat=fixed,block_size=2M",
         ] {
-            if options.contains("fixed") && size > 8 * GIB {
+            if options.contains("fixed") && size > GIB {
                 continue;
             }
-            qemu_img(&[
+            // Without this it logs a change of the table for every block of zeros.
+            let size = size.to_string();
+            let create = ["create", "-q", "-f", "vhdx", "-o", options];
+            qemu_img(&[&create[..], &[text(&theirs), &size]].concat());
+            let convert = [
                 "convert",
+                "-n",
+                "--target-is-zero",
                 "-f",
                 "raw",
                 "-O",
                 "vhdx",
-                "-o",
-                options,
-                text(&raw),
-                text(&theirs),
-            ]);
+            ];
+            qemu_img(&[&convert[..], &[text(&raw), text(&theirs)]].concat());
             let image = opened(Arc::new(OnDisk::open(&theirs)));
             assert!(image.check().unwrap().is_empty(), "{size} {options}");
             assert_same(&disk, &image);
@@ -160,47 +167,41 @@ fn a_disk_of_no_bytes_and_one_past_64_tib_are_what_qemu_img_says() {
 }
 
 #[test]
-fn a_file_that_qemu_was_writing_when_it_died_is_read_and_repaired() {
+fn an_entry_that_qemu_wrote_to_its_log_is_replayed_as_qemu_does() {
     if !have_qemu_img() || Command::new("qemu-io").arg("--version").output().is_err() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dirty.vhdx");
-    qemu_img(&[
-        "create",
-        "-q",
-        "-f",
-        "vhdx",
-        "-o",
-        "block_size=1M",
-        text(&path),
-        "64M",
-    ]);
-    // The process aborts with a log that it has not emptied.
-    let mut commands = Vec::new();
-    for block in 0..20 {
-        commands.extend([
-            "-c".to_owned(),
-            format!("write -P {} {}M 64k", block + 1, block * 3),
-        ]);
-    }
-    commands.extend(["-c".to_owned(), "abort".to_owned()]);
+    let create = ["create", "-q", "-f", "vhdx", "-o", "block_size=1M"];
+    qemu_img(&[&create[..], &[text(&path), "64M"]].concat());
+    // The process dies; qemu applies each entry at once, so it is put back to the moment before.
     let output = Command::new("qemu-io")
-        .args(["-f", "vhdx", text(&path)])
-        .args(&commands)
+        .args([
+            "-f",
+            "vhdx",
+            text(&path),
+            "-c",
+            "write -P 7 3M 64k",
+            "-c",
+            "abort",
+        ])
         .output()
         .unwrap();
     assert!(!output.status.success());
-    let file = crate::vhdx_tools::copy(&OnDisk::open(&path));
-    let image = crate::vhdx_tools::open(crate::vhdx_tools::copy(&file)).unwrap();
-    let found = crate::vhdx_tools::codes(&image.check().unwrap());
-    assert_eq!(found, ["VHDX-LOG-PENDING"]);
-    for block in 0..20u64 {
-        let read = crate::vhdx_tools::bytes(&image, block * 3 * MIB, 65536);
-        assert!(read == vec![block as u8 + 1; 65536], "block {block}");
-    }
-    let mended = crate::vhdx_tools::repaired(&file);
-    assert!(crate::vhdx_tools::passes_qemu(&mended));
+    let file = copy(&OnDisk::open(&path));
+    let (log, table) = (MIB, 2 * MIB);
+    assert_eq!(bytes(&file, log, 4), b"loge");
+    assert_eq!(u64_at(&file, table + 24), (8 * MIB) | 6);
+    file.write_at(table + 24, &[0; 8]).unwrap();
+    in_headers(&file, 48, &bytes(&file, log + 32, 16));
+    let image = open(copy(&file)).unwrap();
+    assert_eq!(codes(&image.check().unwrap()), ["VHDX-LOG-PENDING"]);
+    assert_eq!(bytes(&image, 3 * MIB, 65536), vec![7; 65536]);
+    let mended = repaired(&file);
+    assert_eq!(u64_at(&mended, table + 24), (8 * MIB) | 6);
+    assert!(passes_qemu(&mended));
+    drylab_block::copy_data(&file, &OnDisk::create(&path)).unwrap();
     qemu_img(&["check", "-r", "all", "-f", "vhdx", text(&path)]);
     assert_same(&image, &opened(Arc::new(OnDisk::open(&path))));
 }
@@ -212,13 +213,13 @@ fn damage_that_qemu_img_does_not_see_or_cannot_read_is_seen_and_read_by_us() {
     }
     // formats.md 3.2: shared blocks are no error to it, and a bad first region table is the end.
     let file = dynamic();
-    crate::vhdx_tools::set_entry(&file, 1, entry(&file, 3));
-    assert!(crate::vhdx_tools::passes_qemu(&file));
-    assert_eq!(crate::vhdx_tools::check(&file), ["VHDX-BLOCK-SHARED"]);
+    set_entry(&file, 1, entry(&file, 3));
+    assert!(passes_qemu(&file));
+    assert_eq!(check(&file), ["VHDX-BLOCK-SHARED"]);
     let file = dynamic();
-    drylab_block::WriteAt::write_at(&file, 192 << 10, &[0; 4]).unwrap();
-    assert!(!crate::vhdx_tools::passes_qemu(&file));
-    assert_eq!(crate::vhdx_tools::check(&file), ["VHDX-REGION-TABLE"]);
+    file.write_at(192 << 10, &[0; 4]).unwrap();
+    assert!(!passes_qemu(&file));
+    assert_eq!(check(&file), ["VHDX-REGION-TABLE"]);
 }
 
 #[test]
@@ -243,15 +244,16 @@ fn foreign_files_have_the_size_and_bytes_that_qemu_img_finds() {
         assert_eq!(image.subformat(), kind);
         assert!(image.check().unwrap().is_empty());
         let raw = tempfile::NamedTempFile::new().unwrap();
-        qemu_img(&[
-            "convert",
+        drylab_image::write(&image, &Target::Raw, &OnDisk::create(raw.path())).unwrap();
+        let same = [
+            "compare",
             "-f",
-            "vhdx",
-            "-O",
             "raw",
-            text(&path),
+            "-F",
+            "vhdx",
             text(raw.path()),
-        ]);
-        assert_same(&image, &OnDisk::open(raw.path()));
+            text(&path),
+        ];
+        assert!(qemu_img(&same).contains("identical"));
     }
 }
