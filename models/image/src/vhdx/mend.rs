@@ -29,6 +29,8 @@ const AREAS: [u64; 12] = [
     5 << 20,
     (2 << 20) - (64 << 10),
 ];
+/// Most bytes of changes that are taken.
+const SCRIPT_MAX: usize = 64 << 10;
 /// The LogGuid of files with a log.
 const LOG: Guid = Guid([0x4c; 16]);
 
@@ -64,7 +66,8 @@ pub(crate) fn scripted(data: &[u8]) -> Result<(SparseBytes, SparseBytes)> {
         let [_, second] = HEADERS_AT;
         file.write_at(second.saturating_add(48), &LOG.0)?;
     }
-    change(&file, data.get(3..).unwrap_or_default())?;
+    let script = data.get(3..).unwrap_or_default();
+    change(&file, script.get(..SCRIPT_MAX).unwrap_or(script))?;
     mend(&file, data.get(1).copied().unwrap_or(0))?;
     let cut = u64::from(data.get(2).copied().unwrap_or(0) % 16).saturating_mul(SECTION);
     file.set_len(file.len().saturating_sub(cut))?;
