@@ -204,7 +204,7 @@ proptest! {
         let target = if fixed { Target::VhdxFixed(options) } else { Target::VhdxDynamic(options) };
         let file = packed(&disk, &target);
         prop_assert_eq!(drylab_image::file_size(&disk, &target).unwrap(), file.len());
-        prop_assert!(file.len() % MIB == 0);
+        prop_assert!(file.len().is_multiple_of(MIB));
         let image = opened(file);
         prop_assert_eq!(image.len(), plan.size.next_multiple_of(if large { 4096 } else { 512 }));
         prop_assert!(image.check().unwrap().is_empty());

@@ -146,10 +146,13 @@ fn sequences_and_entries_go_on_at_the_beginning_of_the_ring() {
     }
 }
 
+/// What is done to the bytes of an entry.
+type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 #[test]
 fn an_entry_with_any_field_wrong_does_not_count() {
     let good = Entry::new(9, 12, to(2));
-    let with = |change: &dyn Fn(&mut Vec<u8>), sealed: bool| {
+    let with = |change: Damage<'_>, sealed: bool| {
         let mut entry = good.bytes();
         change(&mut entry);
         if sealed {
@@ -163,7 +166,7 @@ fn an_entry_with_any_field_wrong_does_not_count() {
         file
     };
     comes_to(&with(&|_| {}, true), Ok(2));
-    let changes: [&dyn Fn(&mut Vec<u8>); 17] = [
+    let changes: [Damage<'_>; 17] = [
         &|e| e[0] = b'L',
         &|e| e[9] = 0x30,                 // EntryLength of three sectors
         &|e| e[8] = 1,                    // not of whole ones
