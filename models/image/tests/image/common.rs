@@ -180,10 +180,7 @@ pub(crate) fn vhdx() -> impl Strategy<Value = VhdxOptions> {
 
 /// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens.
 pub(crate) fn fits(plan: &Plan, target: &Target) -> bool {
-    // And it reads all of a fixed VHDX, holes too.
-    let whole = matches!(target, Target::VhdxFixed(_)) && plan.size > 256 << 20;
-    !whole
-        && !matches!(target, Target::Qcow2(options) if options.cluster_bits == 9 && plan.size > 1 << 30)
+    !matches!(target, Target::Qcow2(options) if options.cluster_bits == 9 && plan.size > 1 << 30)
 }
 
 pub(crate) fn packed(disk: &dyn ReadAt, target: &Target) -> Arc<SparseBytes> {

@@ -84,6 +84,16 @@ fn ours_is_read_by_qemu_img_to_equal_bytes() {
     runner
         .run(&cases, |(plan, target)| {
             prop_assume!(fits(&plan, &target));
+            // It has no map of a VHDX and reads all of it.
+            let most = if format(&target) == "vhdx" {
+                64 << 20
+            } else {
+                u64::MAX
+            };
+            let plan = Plan {
+                size: plan.size.min(most),
+                ..plan
+            };
             let disk = plan.disk();
             drylab_image::write(&disk, &Target::Raw, &OnDisk::create(&raw)).unwrap();
             drylab_image::write(&disk, &target, &OnDisk::create(&ours)).unwrap();

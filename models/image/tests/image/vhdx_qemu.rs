@@ -90,19 +90,24 @@ fn ours_is_read_by_qemu_img_to_equal_bytes_at_all_sizes() {
             drylab_image::write(&disk, &target, &OnDisk::create(&ours)).unwrap();
             let said = qemu_img(&["check", "-f", "vhdx", text(&ours)]);
             assert!(said.contains("No errors"), "{said}");
-            let same = [
-                "compare",
-                "-f",
-                "raw",
-                "-F",
-                "vhdx",
-                text(&raw),
-                text(&ours),
-            ];
-            assert!(
-                qemu_img(&same).contains("identical"),
-                "{size} {block_bytes:?}"
-            );
+            if size > 8 * GIB {
+                // It has no map of a VHDX and would make two TiB of zeros: only the pieces are read.
+                for at in [0, size / 2 / MIB, size / MIB - 1] {
+                    let back = folder.path().join("back");
+                    let (skip, count) = (format!("skip={at}"), format!("count={}", at + 1));
+                    let from = format!("if={}", text(&ours));
+                    let to = format!("of={}", text(&back));
+                    let mut dd = vec!["dd", "-f", "vhdx", "-O", "raw", "bs=1M"];
+                    dd.extend([skip.as_str(), count.as_str(), from.as_str(), to.as_str()]);
+                    qemu_img(&dd);
+                    let read = std::fs::read(&back).unwrap();
+                    assert!(read == bytes(&disk, at * MIB, MIB), "{size} at {at}");
+                }
+                continue;
+            }
+            let same = ["compare", "-f", "raw", "-F", "vhdx"];
+            let same = qemu_img(&[&same[..], &[text(&raw), text(&ours)]].concat());
+            assert!(same.contains("identical"), "{size} {block_bytes:?}");
         }
     }
 }
