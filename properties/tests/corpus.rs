@@ -40,6 +40,8 @@ const TARGETS: [(&str, Reader); 39] = [
     ("udev_rules", drylab_guest::fuzz::udev_rules),
     ("units", drylab_appliance::fuzz::units),
     ("vhd", drylab_image::fuzz::vhd),
+    ("vhdx", drylab_image::fuzz::vhdx),
+    ("vhdx_repair", drylab_image::fuzz::vhdx_repair),
     ("virt_convert_ovf", drylab_converter::fuzz::virt_convert_ovf),
     ("virt_convert_vmx", drylab_converter::fuzz::virt_convert_vmx),
     ("virt_image", drylab_appliance::fuzz::virt_image),

@@ -2,6 +2,7 @@
 
 use crate::qcow2;
 use crate::vhd;
+use crate::vhdx;
 use crate::vmdk::{self, Descriptor, Header};
 use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
 
@@ -17,10 +18,12 @@ pub enum Format {
     Qcow2,
     /// Microsoft's virtual hard disk of before Windows Server 2012.
     Vhd,
+    /// Microsoft's virtual hard disk since Windows Server 2012.
+    Vhdx,
 }
 
 impl Format {
-    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`.
+    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`, `vhdx`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -28,6 +31,7 @@ impl Format {
             Self::Vmdk => "vmdk",
             Self::Qcow2 => "qcow2",
             Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
         }
     }
 }
@@ -43,7 +47,7 @@ impl std::fmt::Display for Format {
 pub struct Detected {
     /// The format.
     pub format: Format,
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD or VHDX, empty for raw.
     pub subformat: String,
 }
 
@@ -51,7 +55,6 @@ pub struct Detected {
 const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
     (0, b"COWD", "VMDK COWD (ESX sparse extent)"),
     (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK seSparse"),
-    (0, b"vhdxfile", "VHDX"),
     (64, b"\x7f\x10\xda\xbe", "VDI"),
     (0, b"QED\0", "QED"),
     (0, b"WithoutFreeSpace", "Parallels"),
@@ -100,6 +103,9 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
             Some(version) => refused(&format!("qcow2 version {version}")),
             None => Err(Error::corrupt(format_args!("qcow2 of {length} bytes"))),
         };
+    }
+    if head.starts_with(vhdx::MAGIC) {
+        return found(Format::Vhdx, vhdx::kind(source).unwrap_or(""));
     }
     let hit = |(offset, magic, _): &&(usize, &[u8], &str)| {
         drylab_block::slice_at(&head, *offset, (*magic).len()) == Some(*magic)

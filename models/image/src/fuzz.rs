@@ -3,8 +3,11 @@
 //! A panic is a bug of ours; an error is an answer.
 
 use crate::container::{Container, Opener};
+use crate::edit::Edit;
+use crate::finding::{Findings, Repair};
 use crate::qcow2::Qcow2;
 use crate::vhd::{Vhd, VhdSize};
+use crate::vhdx::{Vhdx, scripted};
 use crate::vmdk::{Flat, Vmdk, walk_stream};
 use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result};
 use std::sync::Arc;
@@ -52,6 +55,136 @@ pub fn vhd(data: &[u8]) {
             drop(image.details());
             walk(&image);
         }
+    }
+}
+
+/// One file, whatever it is called.
+struct Always(Arc<dyn ReadAt>);
+
+impl Resolver for Always {
+    fn resolve(&self, _: &Reference) -> Result<Arc<dyn ReadAt>> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Opens `data` as a VHDX, or the file that it makes as a script of changes to a sound one, and checks it.
+pub fn vhdx(data: &[u8]) {
+    let (file, base): (Arc<dyn ReadAt>, Arc<dyn ReadAt>) = if data.starts_with(crate::vhdx::MAGIC) {
+        (Arc::new(data.to_vec()), Arc::new(Vec::new()))
+    } else {
+        match scripted(data) {
+            Ok((file, base)) => (Arc::new(file), Arc::new(base)),
+            Err(_) => return,
+        }
+    };
+    let (limits, parents) = (limits(), Always(base));
+    if let Ok(image) = Vhdx::open(file, &Opener::new(&parents, &limits)) {
+        drop(image.details());
+        let _ = image.check(&mut Findings::default());
+        walk(&image);
+    }
+}
+
+/// The file that a script makes, and the parent of a differencing one: what [`vhdx`] and [`vhdx_repair`] open.
+///
+/// # Errors
+/// None that is not a bug of ours.
+pub fn vhdx_file(data: &[u8]) -> Result<(drylab_block::SparseBytes, drylab_block::SparseBytes)> {
+    scripted(data)
+}
+
+/// Bytes copied by a plan that is still tried out.
+const COPIED: u64 = 64 << 20;
+/// Steps of a plan of which every prefix is tried out.
+const STEPS: usize = 16;
+
+/// Repairs the VHDX that a script makes: what is mended needs no second repair, what could be read reads the same, and
+/// both after every prefix of the plan.
+pub fn vhdx_repair(data: &[u8]) {
+    let limits = limits();
+    let opened = |file: Arc<dyn ReadAt>, base: Arc<dyn ReadAt>| {
+        Vhdx::open(file, &Opener::new(&Always(base), &limits))
+    };
+    let Ok((file, base)) = scripted(data) else {
+        return;
+    };
+    let (file, base) = (Arc::new(file), Arc::new(base));
+    let Ok(image) = opened(file.clone(), base.clone()) else {
+        return;
+    };
+    let Ok(plan) = image.repair() else { return };
+    let copied = |edit: &Edit| match edit {
+        Edit::Copy { length, .. } => *length,
+        _ => 0,
+    };
+    if plan.edits().iter().map(copied).fold(0, u64::saturating_add) > COPIED {
+        return;
+    }
+    let before = samples(&image);
+    if plan.edits().len() <= STEPS {
+        for count in 0..plan.edits().len() {
+            let Ok((crashed, _)) = scripted(data) else {
+                return;
+            };
+            let applied = plan.apply_first(count, &crashed);
+            assert!(applied.is_ok(), "step {count} of a plan: {applied:?}");
+            let image = opened(Arc::new(crashed), base.clone());
+            let image = image.unwrap_or_else(|error| unopened(count, &error));
+            same(&before, &image);
+        }
+    }
+    let applied = plan.apply(&*file);
+    assert!(applied.is_ok(), "a plan for its own file: {applied:?}");
+    let image = opened(file, base).unwrap_or_else(|error| unopened(STEPS, &error));
+    same(&before, &image);
+    let mut found = image.noticed().clone();
+    if image.check(&mut found).is_ok() {
+        let left = found
+            .list()
+            .iter()
+            .find(|finding| finding.rule.repair != Repair::No && finding.file.is_empty());
+        assert!(left.is_none(), "left by a repair: {left:?}");
+    }
+}
+
+#[expect(
+    clippy::panic,
+    reason = "a repair that leaves no image is a bug of ours"
+)]
+fn unopened(count: usize, error: &drylab_block::Error) -> Vhdx {
+    panic!("not opened after {count} steps of a repair: {error}")
+}
+
+/// What can be read of a disk, at some places.
+fn samples(disk: &dyn ReadAt) -> Vec<(u64, Vec<u8>)> {
+    let mut found = Vec::new();
+    for extent in Extents::new(disk).take(64) {
+        let last = extent
+            .offset
+            .saturating_add(extent.length)
+            .saturating_sub(1);
+        for at in [
+            extent.offset,
+            last.saturating_sub(last % PIECE).max(extent.offset),
+        ] {
+            let length = usize::try_from(disk.len().saturating_sub(at).min(PIECE)).unwrap_or(0);
+            let mut bytes = vec![0; length];
+            if disk.read_at(at, &mut bytes).is_ok() {
+                found.push((at, bytes));
+            }
+        }
+    }
+    found
+}
+
+fn same(before: &[(u64, Vec<u8>)], disk: &dyn ReadAt) {
+    for (at, bytes) in before {
+        let mut now = vec![0; bytes.len()];
+        let read = disk.read_at(*at, &mut now);
+        assert!(
+            read.is_ok() && now == *bytes,
+            "what could be read at {at} is lost by a repair: {read:?}"
+        );
     }
 }
 

@@ -8,6 +8,7 @@ use crate::math::len64;
 use crate::qcow2::Qcow2;
 use crate::raw::Raw;
 use crate::vhd::{Vhd, VhdSize};
+use crate::vhdx::Vhdx;
 use crate::vmdk::{self, Flat, Vmdk};
 use drylab_block::{
     Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity, read_vec,
@@ -136,6 +137,7 @@ pub(crate) fn opened(
         Format::Vmdk => Box::new(Vmdk::open(source, limits)?),
         Format::Qcow2 => Box::new(Qcow2::open(source, limits)?),
         Format::Vhd => Box::new(Vhd::open(source, vhd_size, limits)?),
+        Format::Vhdx => Box::new(Vhdx::open(source, opener)?),
     };
     detected.subformat = container.subformat();
     Ok(Image {

@@ -1,4 +1,4 @@
-//! Disk image formats: raw, VMDK, qcow2, VHD; detected by content, read and written.
+//! Disk image formats: raw, VMDK, qcow2, VHD, VHDX; detected by content, read and written.
 //!
 //! ```
 //! use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
@@ -26,7 +26,7 @@
 //!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes.
 //! * [`write()`], [`write_with`], [`write_stream`], [`file_size`]: the same bytes into another container, by as many
 //!   workers as one likes ([`Work`]), deterministic.
-//! * [`write_flat`]: a flat VMDK, which is two files.
+//! * [`write_flat`]: a flat VMDK, which is two files. [`write_vhdx_child`]: a VHDX with what differs from another one.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`fuzz`]: entry points for fuzzers.
 //!
@@ -60,6 +60,7 @@ mod raw;
 mod recent;
 mod scan;
 pub mod vhd;
+pub mod vhdx;
 mod vmdk;
 mod write;
 
@@ -71,6 +72,7 @@ pub use finding::{Finding, Findings, Repair, Rule};
 pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
 pub use qcow2::{Qcow2Compression, Qcow2Options, Qcow2Version};
 pub use vhd::{VhdOptions, VhdSize};
+pub use vhdx::{VhdxOptions, VhdxParent, write_vhdx_child};
 pub use vmdk::{
     Adapter, FlatKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream, write_flat,
 };
@@ -84,6 +86,7 @@ pub fn rules() -> Vec<&'static Rule> {
         vmdk::rules::ALL,
         qcow2::rules::ALL,
         vhd::rules::ALL,
+        vhdx::rules::ALL,
     ];
     all.into_iter().flatten().copied().collect()
 }

@@ -5,6 +5,7 @@ use crate::math::len64;
 use crate::qcow2::{Qcow2Options, write_qcow2};
 use crate::raw::write_raw_with;
 use crate::vhd::{self, VhdOptions};
+use crate::vhdx::{self, VhdxOptions};
 use crate::vmdk::{self, VmdkOptions};
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 use std::sync::Mutex;
@@ -25,6 +26,10 @@ pub enum Target {
     VhdFixed(VhdOptions),
     /// VHD dynamic: the blocks that hold data.
     VhdDynamic(VhdOptions),
+    /// VHDX fixed: a place for every block.
+    VhdxFixed(VhdxOptions),
+    /// VHDX dynamic: the blocks that hold data.
+    VhdxDynamic(VhdxOptions),
 }
 
 /// What was written.
@@ -37,7 +42,7 @@ pub struct Written {
 /// Writes the guest-visible bytes of `disk` to `sink`, which is emptied first.
 ///
 /// The file is a function of those bytes and the options: holes, explicit zeros and written zeros give the same file.
-/// VMDK, qcow2 and VHD round the size up to sectors of 512 bytes, VHD perhaps further ([`VhdFit`](crate::vhd::VhdFit)).
+/// VMDK, qcow2, VHD and VHDX round the size up to sectors of 512 bytes (VHDX to its own), VHD perhaps further ([`VhdFit`](crate::vhd::VhdFit)).
 ///
 /// # Errors
 /// What reading the disk or writing the sink finds; [`Error::Unsupported`] for options out of range, or a disk larger
@@ -79,6 +84,8 @@ pub fn write_with(
         Target::Qcow2(options) => write_qcow2(disk, options, sink, work)?,
         Target::VhdFixed(options) => vhd::write_fixed(disk, options, sink, work)?,
         Target::VhdDynamic(options) => vhd::write_dynamic(disk, options, sink, work)?,
+        Target::VhdxFixed(options) => vhdx::write_fixed(disk, options, sink)?,
+        Target::VhdxDynamic(options) => vhdx::write_dynamic(disk, options, sink)?,
     };
     Ok(Written { file_bytes })
 }

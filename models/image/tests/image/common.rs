@@ -5,7 +5,9 @@ pub(crate) mod skipping;
 
 use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
 use drylab_image::vhd::{Creator, VhdFit};
-use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VhdOptions, VmdkOptions};
+use drylab_image::{
+    Adapter, Image, Qcow2Options, Qcow2Version, Target, VhdOptions, VhdxOptions, VmdkOptions,
+};
 use proptest::prelude::*;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -135,6 +137,8 @@ pub(crate) fn targets() -> impl Strategy<Value = Target> {
         1 => Just(Target::Raw),
         1 => vhd().prop_map(Target::VhdFixed),
         2 => vhd().prop_map(Target::VhdDynamic),
+        1 => vhdx().prop_map(Target::VhdxFixed),
+        2 => vhdx().prop_map(Target::VhdxDynamic),
         2 => vmdk.clone().prop_map(Target::VmdkSparse),
         2 => vmdk.prop_map(Target::VmdkStream),
         3 => qcow2.prop_map(Target::Qcow2),
@@ -162,6 +166,16 @@ pub(crate) fn vhd() -> impl Strategy<Value = VhdOptions> {
             ..VhdOptions::default()
         },
     )
+}
+
+/// VHDX that keep the size of the disk to 512 bytes.
+pub(crate) fn vhdx() -> impl Strategy<Value = VhdxOptions> {
+    let block = prop::option::of(prop::sample::select(vec![1u32 << 20, 2 << 20, 32 << 20]));
+    (block, any::<bool>()).prop_map(|(block_bytes, small)| VhdxOptions {
+        block_bytes,
+        physical_sector: if small { 512 } else { 4096 },
+        ..VhdxOptions::default()
+    })
 }
 
 /// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens.

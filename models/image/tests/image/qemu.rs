@@ -18,6 +18,7 @@ fn format(target: &Target) -> &'static str {
         Target::Raw => "raw",
         Target::VmdkSparse(_) | Target::VmdkStream(_) => "vmdk",
         Target::VhdFixed(_) | Target::VhdDynamic(_) => "vpc",
+        Target::VhdxFixed(_) | Target::VhdxDynamic(_) => "vhdx",
         _ => "qcow2",
     }
 }
@@ -83,6 +84,16 @@ fn ours_is_read_by_qemu_img_to_equal_bytes() {
     runner
         .run(&cases, |(plan, target)| {
             prop_assume!(fits(&plan, &target));
+            // It has no map of a VHDX and reads all of it.
+            let most = if format(&target) == "vhdx" {
+                64 << 20
+            } else {
+                u64::MAX
+            };
+            let plan = Plan {
+                size: plan.size.min(most),
+                ..plan
+            };
             let disk = plan.disk();
             drylab_image::write(&disk, &Target::Raw, &OnDisk::create(&raw)).unwrap();
             drylab_image::write(&disk, &target, &OnDisk::create(&ours)).unwrap();
@@ -214,7 +225,6 @@ fn what_we_do_not_read_is_refused_by_name() {
             &["-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse"],
             "twoGbMaxExtentSparse",
         ),
-        (&["-f", "vhdx"], "VHDX"),
         (&["-f", "vdi"], "VDI"),
         (&["-f", "qed"], "QED"),
         (&["-f", "qcow"], "qcow (version 1)"),
