@@ -1,6 +1,7 @@
 //! What a file is, told from its bytes and never from its name.
 
 use crate::qcow2;
+use crate::vdi;
 use crate::vhd;
 use crate::vmdk::{self, Descriptor, Header};
 use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
@@ -17,10 +18,12 @@ pub enum Format {
     Qcow2,
     /// Microsoft's virtual hard disk of before Windows Server 2012.
     Vhd,
+    /// VirtualBox' disk image.
+    Vdi,
 }
 
 impl Format {
-    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`.
+    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`, `vdi`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -28,6 +31,7 @@ impl Format {
             Self::Vmdk => "vmdk",
             Self::Qcow2 => "qcow2",
             Self::Vhd => "vhd",
+            Self::Vdi => "vdi",
         }
     }
 }
@@ -43,7 +47,8 @@ impl std::fmt::Display for Format {
 pub struct Detected {
     /// The format.
     pub format: Format,
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD or VDI,
+    /// empty for raw.
     pub subformat: String,
 }
 
@@ -52,7 +57,6 @@ const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
     (0, b"COWD", "VMDK COWD (ESX sparse extent)"),
     (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK seSparse"),
     (0, b"vhdxfile", "VHDX"),
-    (64, b"\x7f\x10\xda\xbe", "VDI"),
     (0, b"QED\0", "QED"),
     (0, b"WithoutFreeSpace", "Parallels"),
     (0, b"WithouFreSpacExt", "Parallels"),
@@ -100,6 +104,9 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
             Some(version) => refused(&format!("qcow2 version {version}")),
             None => Err(Error::corrupt(format_args!("qcow2 of {length} bytes"))),
         };
+    }
+    if drylab_block::slice_at(&head, 0x40, vdi::MAGIC.len()) == Some(vdi::MAGIC) {
+        return found(Format::Vdi, vdi::kind(&head));
     }
     let hit = |(offset, magic, _): &&(usize, &[u8], &str)| {
         drylab_block::slice_at(&head, *offset, (*magic).len()) == Some(*magic)

@@ -1,4 +1,4 @@
-//! Disk image formats: raw, VMDK, qcow2, VHD; detected by content, read and written.
+//! Disk image formats: raw, VMDK, qcow2, VHD, VDI; detected by content, read and written.
 //!
 //! ```
 //! use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
@@ -51,12 +51,14 @@ mod edit;
 mod finding;
 pub mod fuzz;
 mod image;
+mod layer;
 mod map;
 mod math;
 mod qcow2;
 mod raw;
 mod recent;
 mod scan;
+pub mod vdi;
 pub mod vhd;
 mod vmdk;
 mod write;
@@ -67,6 +69,7 @@ pub use edit::{Edit, Plan};
 pub use finding::{Finding, Findings, Repair, Rule};
 pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
 pub use qcow2::{Qcow2Options, Qcow2Version};
+pub use vdi::VdiOptions;
 pub use vhd::{VhdOptions, VhdSize};
 pub use vmdk::{
     Adapter, FlatKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream, write_flat,
@@ -81,6 +84,7 @@ pub fn rules() -> Vec<&'static Rule> {
         vmdk::rules::ALL,
         qcow2::rules::ALL,
         vhd::rules::ALL,
+        vdi::rules::ALL,
     ];
     all.into_iter().flatten().copied().collect()
 }

@@ -3,6 +3,7 @@
 use crate::math::len64;
 use crate::qcow2::{Qcow2Options, write_qcow2};
 use crate::raw::write_raw;
+use crate::vdi::{self, VdiOptions};
 use crate::vhd::{self, VhdOptions};
 use crate::vmdk::{self, VmdkOptions};
 use drylab_block::{Error, ReadAt, Result, WriteAt};
@@ -24,6 +25,10 @@ pub enum Target {
     VhdFixed(VhdOptions),
     /// VHD dynamic: the blocks that hold data.
     VhdDynamic(VhdOptions),
+    /// VDI dynamic: the blocks that hold data.
+    VdiDynamic(VdiOptions),
+    /// VDI fixed: all blocks, zeros left to the sink.
+    VdiFixed(VdiOptions),
 }
 
 /// What was written.
@@ -36,7 +41,7 @@ pub struct Written {
 /// Writes the guest-visible bytes of `disk` to `sink`, which is emptied first.
 ///
 /// The file is a function of those bytes and the options: holes, explicit zeros and written zeros give the same file.
-/// VMDK, qcow2 and VHD round the size up to sectors of 512 bytes, VHD perhaps further ([`VhdFit`](crate::vhd::VhdFit)).
+/// VMDK, qcow2, VHD and VDI round the size up to sectors of 512 bytes, VHD perhaps further ([`VhdFit`](crate::vhd::VhdFit)).
 ///
 /// # Errors
 /// What reading the disk or writing the sink finds; [`Error::Unsupported`] for options out of range, or a disk larger
@@ -62,6 +67,8 @@ pub fn write(disk: &dyn ReadAt, target: &Target, sink: &dyn WriteAt) -> Result<W
         Target::Qcow2(options) => write_qcow2(disk, options, sink)?,
         Target::VhdFixed(options) => vhd::write_fixed(disk, options, sink)?,
         Target::VhdDynamic(options) => vhd::write_dynamic(disk, options, sink)?,
+        Target::VdiDynamic(options) => vdi::write_dynamic(disk, options, sink)?,
+        Target::VdiFixed(options) => vdi::write_fixed(disk, options, sink)?,
     };
     Ok(Written { file_bytes })
 }

@@ -1,34 +1,24 @@
 //! Writing fixed and dynamic disks.
 
+use super::blocks::UNUSED;
 use super::footer::{Footer, Kind, VERSION, seal};
-use super::read::{HEADER_CHECKSUM_AT, HEADER_SIZE, UNUSED, bitmap_bytes};
-use super::{DISK_BYTES_MAX, Geometry, SECTOR, VhdFit, VhdOptions};
+use super::header::{HEADER_CHECKSUM_AT, HEADER_SIZE, bitmap_bytes};
+use super::{DISK_BYTES_MAX, SECTOR, VhdOptions};
 use crate::math::{div, div_up, index, len64, rem, round_up};
 use crate::scan::{Front, for_each_unit};
 use crate::write::Written;
 use drylab_block::{ContentId, Error, ReadAt, Result, WriteAt};
 
 /// Where the dynamic header stands: behind the copy of the footer.
-const HEADER_AT: u64 = 512;
+pub(super) const HEADER_AT: u64 = 512;
 /// Where the BAT stands: behind the dynamic header.
-const TABLE_AT: u64 = 1536;
+pub(super) const TABLE_AT: u64 = 1536;
 /// Bytes looked at for zeros at a time in a fixed disk.
 const PIECE: u64 = 1 << 16;
 
 /// The footer of a file that holds `disk`.
-fn plan(disk: &dyn ReadAt, options: &VhdOptions, kind: Kind) -> Result<Footer> {
-    let sectors = div_up(disk.len(), SECTOR);
-    let (size, geometry) = match options.fit {
-        VhdFit::Kept => (sectors.saturating_mul(SECTOR), Geometry::of(sectors)),
-        VhdFit::Pinned => (sectors.saturating_mul(SECTOR), Geometry::MAX),
-        VhdFit::RoundedUp => {
-            let geometry = Geometry::holding(sectors);
-            (
-                sectors.max(geometry.sectors()).saturating_mul(SECTOR),
-                geometry,
-            )
-        }
-    };
+pub(super) fn plan(disk: &dyn ReadAt, options: &VhdOptions, kind: Kind) -> Result<Footer> {
+    let (size, geometry) = options.fit.fitted(disk.len());
     if size > DISK_BYTES_MAX {
         return Err(Error::unsupported(format_args!(
             "VHD of {size} bytes, more than the {DISK_BYTES_MAX} (2040 GiB) of the format"
@@ -112,7 +102,7 @@ fn fill(front: &mut Front<'_>, zeros: &[u8], end: u64) -> Result<()> {
 }
 
 /// The 1024 bytes of the dynamic header.
-fn header(entries: u32, block: u32) -> Vec<u8> {
+pub(super) fn header(entries: u32, block: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_SIZE);
     bytes.extend_from_slice(b"cxsparse");
     bytes.extend_from_slice(&u64::MAX.to_be_bytes());
@@ -125,8 +115,18 @@ fn header(entries: u32, block: u32) -> Vec<u8> {
     bytes
 }
 
+/// Refuses block sizes that programs in the field do not read.
+pub(super) fn check_block(block: u64) -> Result<()> {
+    if [512 << 10, 2 << 20].contains(&block) {
+        return Ok(());
+    }
+    Err(Error::unsupported(format_args!(
+        "VHD blocks of {block} bytes, written are 524288 and 2097152"
+    )))
+}
+
 /// The bitmap in front of a block: all of its sectors are there.
-fn bitmap(block: u64) -> Vec<u8> {
+pub(super) fn bitmap(block: u64) -> Vec<u8> {
     let mut bytes = vec![0xff; index(div_up(div(block, SECTOR), 8))];
     bytes.resize(index(bitmap_bytes(block)), 0);
     bytes
@@ -139,11 +139,7 @@ pub(crate) fn write_dynamic(
     sink: &dyn WriteAt,
 ) -> Result<u64> {
     let block = u64::from(options.block_bytes);
-    if ![512 << 10, 2 << 20].contains(&block) {
-        return Err(Error::unsupported(format_args!(
-            "VHD blocks of {block} bytes, written are 524288 and 2097152"
-        )));
-    }
+    check_block(block)?;
     let footer = plan(disk, options, Kind::Dynamic)?;
     let entries = div_up(footer.current_size, block);
     let mut table = vec![0xffu8; index(round_up(entries.saturating_mul(4), SECTOR))];

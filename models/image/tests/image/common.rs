@@ -5,7 +5,9 @@ pub(crate) mod skipping;
 
 use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
 use drylab_image::vhd::{Creator, VhdFit};
-use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VhdOptions, VmdkOptions};
+use drylab_image::{
+    Adapter, Image, Qcow2Options, Qcow2Version, Target, VdiOptions, VhdOptions, VmdkOptions,
+};
 use proptest::prelude::*;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -135,6 +137,8 @@ pub(crate) fn targets() -> impl Strategy<Value = Target> {
         1 => Just(Target::Raw),
         1 => vhd().prop_map(Target::VhdFixed),
         2 => vhd().prop_map(Target::VhdDynamic),
+        2 => vdi().prop_map(Target::VdiDynamic),
+        1 => vdi().prop_map(Target::VdiFixed),
         2 => vmdk.clone().prop_map(Target::VmdkSparse),
         2 => vmdk.prop_map(Target::VmdkStream),
         3 => qcow2.prop_map(Target::Qcow2),
@@ -164,9 +168,27 @@ pub(crate) fn vhd() -> impl Strategy<Value = VhdOptions> {
     )
 }
 
-/// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens.
+/// VDIs that qemu-img reads, too.
+pub(crate) fn vdi() -> impl Strategy<Value = VdiOptions> {
+    let id = prop::option::of(any::<[u8; 16]>());
+    (any::<bool>(), id, "[a-z ]{0,20}").prop_map(|(qemu, uuid_create, comment)| VdiOptions {
+        uuid_create,
+        comment,
+        ..if qemu {
+            VdiOptions::qemu()
+        } else {
+            VdiOptions::default()
+        }
+    })
+}
+
+/// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens, and it reads all of a fixed VDI.
 pub(crate) fn fits(plan: &Plan, target: &Target) -> bool {
-    !matches!(target, Target::Qcow2(options) if options.cluster_bits == 9 && plan.size > 1 << 30)
+    match target {
+        Target::Qcow2(options) => options.cluster_bits != 9 || plan.size <= 1 << 30,
+        Target::VdiFixed(_) => plan.size <= 256 << 20,
+        _ => true,
+    }
 }
 
 pub(crate) fn packed(disk: &dyn ReadAt, target: &Target) -> Arc<SparseBytes> {

@@ -1,7 +1,7 @@
 //! Files of others: never a panic, and the size and bytes that an independent tool found, or a stated reason.
 
 #[path = "../../../../properties/foreign.rs"]
-mod unpacking;
+pub(crate) mod unpacking;
 
 use crate::common::{Folder, OnDisk, skipping};
 use drylab_block::{Error, Limits, ReadAt};
@@ -20,7 +20,6 @@ const REFUSED: &[(&str, &str)] = &[
         "disk/libvirt__virstoragetestdata/images/qcow2_raw-raw-relative.qcow2",
         "backing file",
     ),
-    ("disk/dfvfs__set/ntfs-differential.vhd", "parent"),
     (
         "disk/SecurityRonin-vmdk__set/tw_sparse.vmdk",
         "twoGbMaxExtentSparse",
@@ -121,6 +120,9 @@ fn no_foreign_disk_panics_a_reader() {
         fuzz::vmdk(&bytes);
         fuzz::qcow2(&bytes);
         fuzz::vhd(&bytes);
+        fuzz::vhd_repair(&bytes);
+        fuzz::vdi(&bytes);
+        fuzz::vdi_repair(&bytes);
         fuzz::vmdk_flat(&bytes);
         // And with a piece missing.
         fuzz::detect(&bytes[..bytes.len() / 2]);
