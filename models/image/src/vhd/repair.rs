@@ -109,8 +109,7 @@ pub(super) fn append(length: u64, place: u64, footer: &[u8], plan: &mut Plan) {
     });
 }
 
-/// Makes the file end with a footer at `place`; the one before it stays where it is. Returns what has to be written for
-/// the file of `file`'s bytes.
+/// Makes a file end with a footer at `place`; the one before it stays where it is, until blocks are put over it.
 pub(super) fn lift(file: &dyn ReadAt, place: u64, footer: &[u8], plan: &mut Plan) -> Result<()> {
     let length = file.len();
     if place >= length {

@@ -60,7 +60,7 @@ pub(super) fn plan(image: &Vhd, bytes: u64, fit: VhdFit) -> Result<Plan> {
             ));
         }
         Body::Blocks(blocks) if size >= blocks.size => {
-            Growth::new(image, blocks, size)?.plan(image, blocks, (size, &then), &mut plan)?;
+            Growth::new(image, blocks, size)?.plan(image, blocks, &then, &mut plan)?;
         }
         Body::Blocks(blocks) => shrink(image, blocks, (size, &then), &mut plan)?,
     }
@@ -158,13 +158,7 @@ impl Growth {
         })
     }
 
-    fn plan(
-        &self,
-        image: &Vhd,
-        blocks: &Blocks,
-        (size, then): (u64, &[u8]),
-        plan: &mut Plan,
-    ) -> Result<()> {
+    fn plan(&self, image: &Vhd, blocks: &Blocks, then: &[u8], plan: &mut Plan) -> Result<()> {
         let (file, now, header) = (&*image.source, &image.located.bytes, &blocks.header);
         let place = image.located.data_end;
         if self.end != place {
@@ -200,14 +194,8 @@ impl Growth {
         fill(plan, file, (known, self.table_end), 0xff)?;
         self.zero_tail(file, blocks, &table, plan)?;
         flush(plan);
-        if size > blocks.size || self.entries != header.entries {
-            plan.write(
-                file,
-                header.at,
-                &header.mended(self.entries.max(header.entries.min(self.entries))),
-            )?;
-            flush(plan);
-        }
+        plan.write(file, header.at, &header.mended(self.entries))?;
+        flush(plan);
         plan.write(file, 0, then)?;
         flush(plan);
         plan.push(Edit::Write {

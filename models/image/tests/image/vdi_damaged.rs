@@ -260,8 +260,9 @@ fn small(fixed: bool) -> Vec<u8> {
 
 #[test]
 fn the_fuzzers_seeds_are_read_and_mended() {
+    type Reader = fn(&[u8]);
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpora/fuzz");
-    let targets: [(&str, fn(&[u8]), usize); 4] = [
+    let targets: [(&str, Reader, usize); 4] = [
         ("vdi", fuzz::vdi, 7),
         ("vdi_repair", fuzz::vdi_repair, 4),
         ("vhd", fuzz::vhd, 5),
