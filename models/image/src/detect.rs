@@ -1,6 +1,7 @@
 //! What a file is, told from its bytes and never from its name.
 
 use crate::qcow2;
+use crate::vdi;
 use crate::vhd;
 use crate::vhdx;
 use crate::vmdk::{self, Descriptor, Header};
@@ -20,10 +21,12 @@ pub enum Format {
     Vhd,
     /// Microsoft's virtual hard disk since Windows Server 2012.
     Vhdx,
+    /// VirtualBox' disk image.
+    Vdi,
 }
 
 impl Format {
-    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`, `vhdx`.
+    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`, `vhdx`, `vdi`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -32,6 +35,7 @@ impl Format {
             Self::Qcow2 => "qcow2",
             Self::Vhd => "vhd",
             Self::Vhdx => "vhdx",
+            Self::Vdi => "vdi",
         }
     }
 }
@@ -47,7 +51,8 @@ impl std::fmt::Display for Format {
 pub struct Detected {
     /// The format.
     pub format: Format,
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD or VHDX, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD, VHDX or VDI, empty
+    /// for raw.
     pub subformat: String,
 }
 
@@ -55,7 +60,6 @@ pub struct Detected {
 const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
     (0, b"COWD", "VMDK COWD (ESX sparse extent)"),
     (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK seSparse"),
-    (64, b"\x7f\x10\xda\xbe", "VDI"),
     (0, b"QED\0", "QED"),
     (0, b"WithoutFreeSpace", "Parallels"),
     (0, b"WithouFreSpacExt", "Parallels"),
@@ -106,6 +110,9 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
     }
     if head.starts_with(vhdx::MAGIC) {
         return found(Format::Vhdx, vhdx::kind(source).unwrap_or(""));
+    }
+    if drylab_block::slice_at(&head, 0x40, vdi::MAGIC.len()) == Some(vdi::MAGIC) {
+        return found(Format::Vdi, vdi::kind(&head));
     }
     let hit = |(offset, magic, _): &&(usize, &[u8], &str)| {
         drylab_block::slice_at(&head, *offset, (*magic).len()) == Some(*magic)

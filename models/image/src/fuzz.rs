@@ -3,13 +3,15 @@
 //! A panic is a bug of ours; an error is an answer.
 
 use crate::container::{Container, Opener};
-use crate::edit::Edit;
+use crate::edit::{Edit, Plan};
 use crate::finding::{Findings, Repair};
 use crate::qcow2::Qcow2;
+use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vhdx::{Vhdx, scripted};
 use crate::vmdk::{Flat, Vmdk, walk_stream};
-use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result};
+use crate::write::Target;
+use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
 use std::sync::Arc;
 
 /// Extents walked of one input, so that a small input cannot cost much.
@@ -45,15 +47,18 @@ pub fn qcow2(data: &[u8]) {
 }
 
 /// Opens `data` as a VHD, as each kind of program sees it, after setting its checksums right: no change of a few bytes
-/// would get past them. A damaged one is a matter of [`detect`].
+/// would get past them. A damaged one is a matter of [`detect`]. Whatever parent it names is a small fixed disk.
 pub fn vhd(data: &[u8]) {
     let mut bytes = data.to_vec();
     crate::vhd::mend(&mut bytes);
     let source: Arc<dyn ReadAt> = Arc::new(bytes);
+    let beside = Beside(parent(&Target::VhdFixed(crate::VhdOptions::default())));
     for believes in [VhdSize::ByCreator, VhdSize::Current, VhdSize::Geometry] {
-        if let Ok(image) = Vhd::open(source.clone(), believes, &limits()) {
+        let limits = limits();
+        if let Ok(image) = Vhd::open(source.clone(), believes, &Opener::new(&beside, &limits)) {
             drop(image.details());
             walk(&image);
+            checked(&image);
         }
     }
 }
@@ -130,13 +135,13 @@ pub fn vhdx_repair(data: &[u8]) {
             assert!(applied.is_ok(), "step {count} of a plan: {applied:?}");
             let image = opened(Arc::new(crashed), base.clone());
             let image = image.unwrap_or_else(|error| unopened(count, &error));
-            same(&before, &image);
+            still(&before, &image);
         }
     }
     let applied = plan.apply(&*file);
     assert!(applied.is_ok(), "a plan for its own file: {applied:?}");
     let image = opened(file, base).unwrap_or_else(|error| unopened(STEPS, &error));
-    same(&before, &image);
+    still(&before, &image);
     let mut found = image.noticed().clone();
     if image.check(&mut found).is_ok() {
         let left = found
@@ -177,7 +182,7 @@ fn samples(disk: &dyn ReadAt) -> Vec<(u64, Vec<u8>)> {
     found
 }
 
-fn same(before: &[(u64, Vec<u8>)], disk: &dyn ReadAt) {
+fn still(before: &[(u64, Vec<u8>)], disk: &dyn ReadAt) {
     for (at, bytes) in before {
         let mut now = vec![0; bytes.len()];
         let read = disk.read_at(*at, &mut now);
@@ -199,6 +204,138 @@ impl Resolver for Beside {
             reference.name
         );
         Ok(self.0.clone())
+    }
+}
+
+/// Repairs `data` as a VHD, as it is and with its checksums set right.
+pub fn vhd_repair(data: &[u8]) {
+    let beside = Beside(parent(&Target::VhdFixed(crate::VhdOptions::default())));
+    let limits = limits();
+    let open = |source| {
+        let opener = Opener::new(&beside, &limits);
+        let image = Vhd::open(source, VhdSize::ByCreator, &opener).ok()?;
+        let image: Box<dyn Container> = Box::new(image);
+        Some(image)
+    };
+    repaired(data, &open);
+    let mut bytes = data.to_vec();
+    crate::vhd::mend(&mut bytes);
+    repaired(&bytes, &open);
+}
+
+/// Opens `data` as a VDI. Whatever parent it names is a small fixed image.
+pub fn vdi(data: &[u8]) {
+    let beside = Beside(parent(&Target::VdiFixed(small_vdi())));
+    let limits = limits();
+    if let Ok(image) = Vdi::open(Arc::new(data.to_vec()), &Opener::new(&beside, &limits)) {
+        drop(image.details());
+        walk(&image);
+        checked(&image);
+    }
+}
+
+/// Repairs `data` as a VDI.
+pub fn vdi_repair(data: &[u8]) {
+    let beside = Beside(parent(&Target::VdiFixed(small_vdi())));
+    let limits = limits();
+    repaired(data, &|source| {
+        let image = Vdi::open(source, &Opener::new(&beside, &limits)).ok()?;
+        let image: Box<dyn Container> = Box::new(image);
+        Some(image)
+    });
+}
+
+fn small_vdi() -> crate::VdiOptions {
+    crate::VdiOptions {
+        block_bytes: 4096,
+        ..crate::VdiOptions::qemu()
+    }
+}
+
+/// A small disk as a file of a format.
+fn parent(target: &Target) -> Arc<dyn ReadAt> {
+    let (disk, file) = (SparseBytes::new(1 << 16), SparseBytes::default());
+    let made = disk
+        .write_at(700, b"parent")
+        .and_then(|()| crate::write(&disk, target, &file));
+    assert!(made.is_ok(), "a small disk can be written");
+    Arc::new(file)
+}
+
+/// A check is an answer or an error.
+fn checked(image: &dyn Container) -> Option<Findings> {
+    let mut found = image.noticed().clone();
+    image.check(&mut found).ok().map(|()| found)
+}
+
+/// Bytes that a repair may add or copy before it is not tried.
+const ADDED: u64 = 64 << 20;
+
+/// Bytes that a plan adds to a file and copies in it.
+fn added(plan: &Plan) -> u64 {
+    let of = |edit: &Edit| match edit {
+        Edit::Copy { length, .. } => *length,
+        Edit::Write { new, .. } => crate::math::len64(new),
+        Edit::Length { .. } | Edit::Flush => 0,
+    };
+    plan.edits().iter().map(of).fold(0, u64::saturating_add)
+}
+
+/// A plan of repair fits the file, and then nothing is left to repair and all that could be read reads the same.
+fn repaired(data: &[u8], open: &dyn Fn(Arc<dyn ReadAt>) -> Option<Box<dyn Container>>) {
+    let Some(image) = open(Arc::new(data.to_vec())) else {
+        return;
+    };
+    let (Some(before), Ok(plan)) = (checked(&*image), image.repair()) else {
+        return;
+    };
+    if added(&plan) > ADDED {
+        return;
+    }
+    let file = Arc::new(SparseBytes::default());
+    let done = file.write_at(0, data).and_then(|()| plan.apply(&*file));
+    assert!(
+        done.is_ok(),
+        "a plan must fit the file it was made for: {done:?}"
+    );
+    let again = open(file);
+    assert!(again.is_some(), "a repaired file must open");
+    let Some(again) = again else { return };
+    // Where the data area begins inside the map there may be no room for all blocks.
+    let full = before.counts().contains_key("VDI-DATA-IN-METADATA");
+    let after = checked(&*again).unwrap_or_default();
+    for finding in after.list() {
+        let code = finding.rule.code;
+        assert!(
+            full || finding.rule.repair == Repair::No,
+            "{code} is left after the repair"
+        );
+    }
+    assert!(again.len() == image.len(), "a repair must keep the size");
+    same(&*image, &*again);
+}
+
+/// All that could be read of `image` reads the same of `again`.
+fn same(image: &dyn Container, again: &dyn Container) {
+    let (mut old, mut new) = ([0u8; 4096], [0u8; 4096]);
+    for extent in Extents::new(image).take(256) {
+        let last = extent
+            .offset
+            .saturating_add(extent.length)
+            .saturating_sub(PIECE);
+        for at in [extent.offset, last.max(extent.offset)] {
+            let length = crate::math::index(PIECE.min(image.len().saturating_sub(at)));
+            let (Some(old), Some(new)) = (old.get_mut(..length), new.get_mut(..length)) else {
+                continue;
+            };
+            if image.read_at(at, old).is_ok() {
+                let read = again.read_at(at, new);
+                assert!(
+                    read.is_ok() && old == new,
+                    "bytes at {at} are others after the repair"
+                );
+            }
+        }
     }
 }
 

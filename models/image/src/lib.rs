@@ -1,4 +1,4 @@
-//! Disk image formats: raw, VMDK, qcow2, VHD, VHDX; detected by content, read and written.
+//! Disk image formats: raw, VMDK, qcow2, VHD, VHDX, VDI; detected by content, read and written.
 //!
 //! ```
 //! use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
@@ -53,12 +53,14 @@ mod engine;
 mod finding;
 pub mod fuzz;
 mod image;
+mod layer;
 mod map;
 mod math;
 mod qcow2;
 mod raw;
 mod recent;
 mod scan;
+pub mod vdi;
 pub mod vhd;
 pub mod vhdx;
 mod vmdk;
@@ -71,6 +73,7 @@ pub use engine::{Progress, Work};
 pub use finding::{Finding, Findings, Repair, Rule};
 pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
 pub use qcow2::{Qcow2Compression, Qcow2Options, Qcow2Version};
+pub use vdi::VdiOptions;
 pub use vhd::{VhdOptions, VhdSize};
 pub use vhdx::{VhdxOptions, VhdxParent, write_vhdx_child};
 pub use vmdk::{
@@ -87,6 +90,7 @@ pub fn rules() -> Vec<&'static Rule> {
         qcow2::rules::ALL,
         vhd::rules::ALL,
         vhdx::rules::ALL,
+        vdi::rules::ALL,
     ];
     all.into_iter().flatten().copied().collect()
 }

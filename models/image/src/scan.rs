@@ -9,13 +9,6 @@ use drylab_block::{ReadAt, Result};
 /// Holes, explicit zeros and written zeros are the same to a writer, so that its output is a function of the
 /// guest-visible bytes alone. Writers that say where units go before they are written are faster by
 /// [`engine::copy`](crate::engine::copy).
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "for writers that are not yet written for several workers"
-    )
-)]
 pub(crate) fn for_each_unit(
     disk: &dyn ReadAt,
     unit_bytes: u64,

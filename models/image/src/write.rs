@@ -4,6 +4,7 @@ use crate::engine::Work;
 use crate::math::len64;
 use crate::qcow2::{Qcow2Options, write_qcow2};
 use crate::raw::write_raw_with;
+use crate::vdi::{self, VdiOptions};
 use crate::vhd::{self, VhdOptions};
 use crate::vhdx::{self, VhdxOptions};
 use crate::vmdk::{self, VmdkOptions};
@@ -30,6 +31,10 @@ pub enum Target {
     VhdxFixed(VhdxOptions),
     /// VHDX dynamic: the blocks that hold data.
     VhdxDynamic(VhdxOptions),
+    /// VDI dynamic: the blocks that hold data.
+    VdiDynamic(VdiOptions),
+    /// VDI fixed: all blocks, zeros left to the sink.
+    VdiFixed(VdiOptions),
 }
 
 /// What was written.
@@ -42,7 +47,8 @@ pub struct Written {
 /// Writes the guest-visible bytes of `disk` to `sink`, which is emptied first.
 ///
 /// The file is a function of those bytes and the options: holes, explicit zeros and written zeros give the same file.
-/// VMDK, qcow2, VHD and VHDX round the size up to sectors of 512 bytes (VHDX to its own), VHD perhaps further ([`VhdFit`](crate::vhd::VhdFit)).
+/// VMDK, qcow2, VHD, VHDX and VDI round the size up to sectors of 512 bytes (VHDX to its own), VHD perhaps further
+/// ([`VhdFit`](crate::vhd::VhdFit)).
 ///
 /// # Errors
 /// What reading the disk or writing the sink finds; [`Error::Unsupported`] for options out of range, or a disk larger
@@ -86,6 +92,8 @@ pub fn write_with(
         Target::VhdDynamic(options) => vhd::write_dynamic(disk, options, sink, work)?,
         Target::VhdxFixed(options) => vhdx::write_fixed(disk, options, sink)?,
         Target::VhdxDynamic(options) => vhdx::write_dynamic(disk, options, sink)?,
+        Target::VdiDynamic(options) => vdi::write_dynamic(disk, options, sink)?,
+        Target::VdiFixed(options) => vdi::write_fixed(disk, options, sink)?,
     };
     Ok(Written { file_bytes })
 }

@@ -1,8 +1,9 @@
 //! Writing fixed and dynamic disks.
 
+use super::blocks::UNUSED;
 use super::footer::{Footer, Kind, VERSION, seal};
-use super::read::{HEADER_CHECKSUM_AT, HEADER_SIZE, UNUSED, bitmap_bytes};
-use super::{DISK_BYTES_MAX, Geometry, SECTOR, VhdFit, VhdOptions};
+use super::header::{HEADER_CHECKSUM_AT, HEADER_SIZE, bitmap_bytes};
+use super::{DISK_BYTES_MAX, SECTOR, VhdOptions};
 use crate::engine::{self, Work};
 use crate::math::{div, div_up, index, len64, rem, round_up};
 use crate::scan::Front;
@@ -10,26 +11,15 @@ use crate::write::Written;
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 
 /// Where the dynamic header stands: behind the copy of the footer.
-const HEADER_AT: u64 = 512;
+pub(super) const HEADER_AT: u64 = 512;
 /// Where the BAT stands: behind the dynamic header.
-const TABLE_AT: u64 = 1536;
+pub(super) const TABLE_AT: u64 = 1536;
 /// Zeros handed out at a time in the stream of a fixed disk.
 const ZEROS: u64 = 1 << 16;
 
 /// The footer of a file that holds `disk`; its id is made of the content when none is given, see [`named`].
-fn plan(disk: &dyn ReadAt, options: &VhdOptions, kind: Kind) -> Result<Footer> {
-    let sectors = div_up(disk.len(), SECTOR);
-    let (size, geometry) = match options.fit {
-        VhdFit::Kept => (sectors.saturating_mul(SECTOR), Geometry::of(sectors)),
-        VhdFit::Pinned => (sectors.saturating_mul(SECTOR), Geometry::MAX),
-        VhdFit::RoundedUp => {
-            let geometry = Geometry::holding(sectors);
-            (
-                sectors.max(geometry.sectors()).saturating_mul(SECTOR),
-                geometry,
-            )
-        }
-    };
+pub(super) fn plan(disk: &dyn ReadAt, options: &VhdOptions, kind: Kind) -> Result<Footer> {
+    let (size, geometry) = options.fit.fitted(disk.len());
     if size > DISK_BYTES_MAX {
         return Err(Error::unsupported(format_args!(
             "VHD of {size} bytes, more than the {DISK_BYTES_MAX} (2040 GiB) of the format"
@@ -56,7 +46,7 @@ fn plan(disk: &dyn ReadAt, options: &VhdOptions, kind: Kind) -> Result<Footer> {
 
 /// The footer with the id that the digest of the content makes, unless one is given: the digest with the marks of a UUID
 /// of version 8 (RFC 9562), "made as its maker likes".
-fn named(footer: Footer, options: &VhdOptions, digest: u128) -> Footer {
+pub(super) fn named(footer: Footer, options: &VhdOptions, digest: u128) -> Footer {
     let marks = (digest & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
     Footer {
         unique_id: options.unique_id.unwrap_or(marks.to_be_bytes()),
@@ -116,7 +106,7 @@ fn fill(front: &mut Front<'_>, zeros: &[u8], end: u64) -> Result<()> {
 }
 
 /// The 1024 bytes of the dynamic header.
-fn header(entries: u32, block: u32) -> Vec<u8> {
+pub(super) fn header(entries: u32, block: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_SIZE);
     bytes.extend_from_slice(b"cxsparse");
     bytes.extend_from_slice(&u64::MAX.to_be_bytes());
@@ -129,8 +119,18 @@ fn header(entries: u32, block: u32) -> Vec<u8> {
     bytes
 }
 
+/// Refuses block sizes that programs in the field do not read.
+pub(super) fn check_block(block: u64) -> Result<()> {
+    if [512 << 10, 2 << 20].contains(&block) {
+        return Ok(());
+    }
+    Err(Error::unsupported(format_args!(
+        "VHD blocks of {block} bytes, written are 524288 and 2097152"
+    )))
+}
+
 /// The bitmap in front of a block: all of its sectors are there.
-fn bitmap(block: u64) -> Vec<u8> {
+pub(super) fn bitmap(block: u64) -> Vec<u8> {
     let mut bytes = vec![0xff; index(div_up(div(block, SECTOR), 8))];
     bytes.resize(index(bitmap_bytes(block)), 0);
     bytes
@@ -144,11 +144,7 @@ pub(crate) fn write_dynamic(
     work: &Work<'_>,
 ) -> Result<u64> {
     let block = u64::from(options.block_bytes);
-    if ![512 << 10, 2 << 20].contains(&block) {
-        return Err(Error::unsupported(format_args!(
-            "VHD blocks of {block} bytes, written are 524288 and 2097152"
-        )));
-    }
+    check_block(block)?;
     let footer = plan(disk, options, Kind::Dynamic)?;
     let entries = div_up(footer.current_size, block);
     let mut table = vec![0xffu8; index(round_up(entries.saturating_mul(4), SECTOR))];

@@ -20,7 +20,6 @@ const REFUSED: &[(&str, &str)] = &[
         "disk/libvirt__virstoragetestdata/images/qcow2_raw-raw-relative.qcow2",
         "backing file",
     ),
-    ("disk/dfvfs__set/ntfs-differential.vhd", "parent"),
     (
         "disk/SecurityRonin-vmdk__set/tw_sparse.vmdk",
         "twoGbMaxExtentSparse",
@@ -127,6 +126,9 @@ fn no_foreign_disk_panics_a_reader() {
         if bytes.starts_with(b"vhdxfile") {
             fuzz::vhdx(&bytes);
         }
+        fuzz::vhd_repair(&bytes);
+        fuzz::vdi(&bytes);
+        fuzz::vdi_repair(&bytes);
         fuzz::vmdk_flat(&bytes);
         // And with a piece missing.
         fuzz::detect(&bytes[..bytes.len() / 2]);
