@@ -7,7 +7,7 @@
 mod changes;
 
 use drylab_campaign::each;
-use drylab_catalog::Place;
+use drylab_catalog::{Place, Score};
 use drylab_kernel::Trace;
 use drylab_pipeline::{Library, Overall, run};
 use drylab_scenario::{Expect, Scenario};
@@ -77,15 +77,32 @@ fn read(path: &Path) -> Scenario {
     Scenario::from_toml(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Rows of the fact tables that the checks of a run cite, and its score; nothing for a scenario that cannot run.
+/// Rows of the fact tables that a run shows, and its score; nothing for a scenario that cannot run.
+///
+/// A check shows a row that stands in its chain and says that it hits this check, or is its cause. It must not be SUCCESS,
+/// unless what the row states is why all is well: that a limit or a bug is mentioned on the way shows nothing.
 fn shown(scenario: &Scenario) -> Option<(Overall, BTreeSet<String>)> {
     let report = run(library(), scenario, Trace::hashing_only()).ok()?;
-    let links = report.checks.iter().flat_map(|check| &check.found.witness);
-    let ids = links.filter_map(|link| match &link.place {
-        Place::Quirk(id) if !id.starts_with("DQ") => Some(id.clone()),
-        _ => None,
-    });
-    Some((report.overall, ids.collect()))
+    let mut shown = BTreeSet::new();
+    for check in &report.checks {
+        let cited = check
+            .found
+            .witness
+            .iter()
+            .filter_map(|link| match &link.place {
+                Place::Quirk(id) if !id.starts_with("DQ") => Some(id),
+                _ => None,
+            });
+        let cause = check.cause_id();
+        for id in cited {
+            let row = drylab_catalog::quirk(id).expect("a citation has a row");
+            let here = row.hits == check.found.id || cause == *id;
+            if here && (row.keeps_whole || check.score != Some(Score::Success)) {
+                shown.insert(id.clone());
+            }
+        }
+    }
+    Some((report.overall, shown))
 }
 
 /// What is shown by each of many scenarios, on two threads.

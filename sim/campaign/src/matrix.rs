@@ -246,7 +246,13 @@ pub fn matrix(
                 .collect();
             routes.extend(route_result(&route.id, &runs));
         }
-        routes.sort_by_key(|route| std::cmp::Reverse(route.overall.rank()));
+        // Of routes that score alike the one with fewer blemishes is the better one; then the table's order holds.
+        routes.sort_by_key(|route| {
+            (
+                std::cmp::Reverse(route.overall.rank()),
+                route.typical.causes.len(),
+            )
+        });
         found.push(Cell {
             guest: guest.clone(),
             source: source.clone(),

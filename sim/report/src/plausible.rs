@@ -18,6 +18,13 @@ pub fn plausible_text(found: &Plausible, unknowns: &Unknowns) -> String {
     mechanisms(&mut text, found, unknowns);
     text.push_str("\nCells: share of labs by the score of the best route, and the unknown that tells most of it.\n\n");
     cells(&mut text, &found.cells);
+    for (answer, labs) in &found.not_modelled {
+        let share = percent(labs * 1_000_000 / found.labs.max(1));
+        let _ = write!(
+            text,
+            "\n{share} of the labs drew an answer that nothing models, and have the first one instead: {answer}.\n"
+        );
+    }
     text
 }
 
