@@ -7,7 +7,7 @@ use crate::{
 use drylab_block::ReadAt;
 use drylab_catalog::Score;
 use drylab_catalog::device::device;
-use drylab_scenario::{Edit, Scenario};
+use drylab_scenario::{DescriptorEdit, Edit, Scenario};
 
 const MODULES: &str = "/lib/modules/2.6.32-279.el6.x86_64";
 const MENU: &str = "/boot/grub/grub.conf";
@@ -194,21 +194,34 @@ fn a_paravirtual_source_boots_on_a_bios_exactly_when_its_boot_loader_was_install
     );
 }
 
+/// The package of XenCenter without the elements that only XenCenter reads, as another tool would have written it.
+fn of_another_tool(edits: &[Edit]) -> Scenario {
+    let mut plain = edited(CENTOS, "xen-native-ovf", edits);
+    plain.descriptor_edits = vec![DescriptorEdit {
+        from: "VirtualSystemOtherConfigurationData".to_owned(),
+        to: "Unknown".to_owned(),
+    }];
+    plain
+}
+
 #[test]
 fn a_paravirtual_source_shown_a_whole_machine_on_xenserver_needs_its_boot_loader_too() {
-    // The package that went through ESXi's form says nothing of paravirtualisation: the import makes an HVM machine.
-    let bare: Vec<Edit> = vec![Edit::Bytes {
-        offset: 0,
-        hex: "00".repeat(440),
-    }];
-    let lost = edited(CENTOS, "esx-ovf-xencenter", &bare);
+    // pygrub reads the menu: neither at home nor after a move that keeps the machine's kind it needs boot code.
+    for loader in [Vec::new(), boot_loader()] {
+        let kept = edited(CENTOS, "xen-native-ovf", &loader);
+        scores(&kept, "guest.boots", Score::Success);
+    }
+    // What said that the machine is paravirtual is gone: the import makes one with a BIOS.
+    let bare = scores(&of_another_tool(&[]), "guest.boots", Score::Failure);
     assert!(
-        check(&report(&lost), "source.sanity")
-            .is_some_and(|found| found.score == Some(Score::Failure)),
-        "a BIOS at the source needs it as well"
+        cites(&bare, "guest.boots", "GQ40"),
+        "{}",
+        chain(&bare, "guest.boots")
     );
+    let source = check(&bare, "source.sanity").expect("it is looked at");
+    assert_eq!(source.score, Some(Score::Success), "at home it boots");
     scores(
-        &scenario(CENTOS, "esx-ovf-xencenter"),
+        &of_another_tool(&boot_loader()),
         "guest.boots",
         Score::Success,
     );
