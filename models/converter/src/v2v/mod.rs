@@ -13,17 +13,24 @@ use domain::Hardware;
 use drylab_appliance::{Package, libvirt};
 use drylab_block::Limits;
 use drylab_catalog::Witness;
+use drylab_filesystem::FileOverlay;
 use drylab_guest::inspect::{Guest, GuestDisk, inspect};
 use source::Source;
 use std::sync::Arc;
 
-/// The disks as guests see them, and what is on them.
-pub(crate) fn inspected(source: &Source) -> Result<(Vec<GuestDisk>, Guest), ToolError> {
-    let disks: Vec<GuestDisk> = source
+/// The disks as guests see them, the first with the files beside it, and what is on them.
+pub(crate) fn inspected(
+    source: &Source,
+    beside: &FileOverlay,
+) -> Result<(Vec<GuestDisk>, Guest), ToolError> {
+    let mut disks: Vec<GuestDisk> = source
         .disks
         .iter()
         .map(|(_, bytes)| GuestDisk::new(bytes.clone()))
         .collect();
+    if let Some(boot) = disks.first_mut() {
+        boot.files.clone_from(beside);
+    }
     let guest = inspect(&disks, &Limits::DEFAULT).map_err(|error| {
         ToolError::new("virt-v2v: No operating system could be detected inside this disk image.")
             .because(Witness::disk("inspection", error.to_string()))

@@ -15,6 +15,7 @@ use drylab_appliance::Package;
 use drylab_appliance::vmx::Vmx;
 use drylab_block::Limits;
 use drylab_catalog::Witness;
+use drylab_filesystem::FileOverlay;
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, GuestDisk, System};
 
@@ -43,10 +44,22 @@ pub struct Options {
 /// # Errors
 /// [`ToolError`]: the machine is not readable that way, has no known system, or is Windows without drivers on the host.
 pub fn convert(input: &Package, options: &Options) -> Result<Converted, ToolError> {
+    convert_with(input, &FileOverlay::new(), options)
+}
+
+/// [`convert`] for a boot disk of which some files are kept beside it, because they had no room on it.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_with(
+    input: &Package,
+    beside: &FileOverlay,
+    options: &Options,
+) -> Result<Converted, ToolError> {
     let vmx = source::configuration(input)?;
     libvirt_reads(input, &vmx)?;
     let source = source::of_vmx(input, &vmx, &["GQ84"])?;
-    let (disks, guest) = inspected(&source)?;
+    let (disks, guest) = inspected(&source, beside)?;
     let mut edits = Edits::default();
     let (hardware, disk) = edited(&guest, &disks, options, &mut edits)?;
     let notes = facts(&source, hardware);

@@ -1,9 +1,10 @@
 //! virt-v2v 0.8 on the golden guests: what is kept, what is changed inside, and what that does to a boot.
 
 use crate::support::{LIMITS, cites, folder, golden, inspected, machine};
-use drylab_appliance::libvirt;
+use drylab_appliance::{Package, libvirt};
 use drylab_block::ReadAt;
-use drylab_converter::virt_v2v_0_8::{Converted, Options, convert};
+use drylab_converter::virt_v2v_0_8::{Converted, Options, convert, convert_with};
+use drylab_filesystem::FileOverlay;
 use drylab_guest::boot::boot;
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::GuestDisk;
@@ -185,4 +186,53 @@ fn a_disk_on_a_snapshot_is_not_found() {
     .err()
     .unwrap();
     assert!(cites(&error.witness, "GQ84"), "{error}");
+}
+
+/// The same machine with empty disks behind the first.
+fn with_more_disks(guest: &str, more: usize) -> Package {
+    let mut package = folder(golden(guest), "web.vmdk");
+    let name = package.descriptor.clone();
+    let mut text = String::from_utf8(package.text(&name, &LIMITS).unwrap()).unwrap();
+    for number in 1..=more {
+        let stem = format!("web_{number}");
+        text.push_str(&format!(
+            "scsi0:{number}.present = \"TRUE\"\nscsi0:{number}.fileName = \"{stem}.vmdk\"\n"
+        ));
+        package.disks.push(format!("{stem}.vmdk"));
+        package.put(format!("{stem}-flat.vmdk"), Arc::new(vec![0; 1 << 20]));
+    }
+    package.put(name, Arc::new(text.into_bytes()));
+    package
+}
+
+#[test]
+fn a_fifth_disk_on_ide_is_only_warned_of_and_gets_a_place_that_ide_has_not() {
+    for (guest, more, target, warned) in [
+        ("ubuntu-12.04", 4, "hde", true),
+        ("ubuntu-12.04", 3, "hdd", false),
+        ("centos-6.3", 4, "vde", false),
+    ] {
+        let made = convert(&with_more_disks(guest, more), &options(false)).unwrap();
+        let last = domain(&made)
+            .disks
+            .last()
+            .and_then(|disk| disk.target.clone());
+        assert_eq!(last.as_deref(), Some(target), "{guest}");
+        assert_eq!(cites(&made.notes, "GQ73"), warned, "{guest} {target}");
+    }
+}
+
+#[test]
+fn vmware_tools_are_removed_from_a_guest_that_has_them_and_from_no_other() {
+    let path = "/etc/modprobe.d/vmware-tools.conf";
+    let mut editor = Editor::open(&GuestDisk::new(golden("centos-6.3")), &LIMITS).unwrap();
+    editor.write(path, b"options vmxnet\n".to_vec()).unwrap();
+    let with = editor.finish();
+    let package = folder(with.bytes, "web.vmdk");
+    for (beside, there) in [(with.files, true), (FileOverlay::new(), false)] {
+        let made = convert_with(&package, &beside, &options(false)).unwrap();
+        assert_eq!(cites(&made.edits, "GQ81"), there);
+        let after = Editor::open(&made.disk, &LIMITS).unwrap();
+        assert_eq!(after.read(path).unwrap(), None);
+    }
 }

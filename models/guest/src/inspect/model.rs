@@ -444,6 +444,8 @@ pub struct WindowsSystem {
     pub mounted: BTreeMap<String, Sourced<MountedDevice>>,
     /// Whether the real-time clock is taken for UTC.
     pub clock_utc: Sourced<bool>,
+    /// The file that says that it sleeps instead of being shut down, where one does.
+    pub hibernated: Option<Witness>,
     /// What its network comes up from.
     pub net: WindowsNet,
 }

@@ -125,6 +125,7 @@ pub(crate) fn inspect(
         bcd,
         mounted: mounted(&system),
         clock_utc: clock(&system, set),
+        hibernated: hibernated(files.filesystem, limits)?,
         net: windows_net::read(&system, software.as_ref(), set, &files),
         control_set,
     };
@@ -194,6 +195,13 @@ impl Files<'_> {
             .ok()
             .flatten()
     }
+}
+
+/// Windows keeps its memory in the root of the system volume.
+fn hibernated(filesystem: &dyn Filesystem, limits: &Limits) -> Result<Option<Witness>> {
+    let sleeps = filesystem.is_hibernated(limits)?;
+    let says = "starts as that of a Windows that sleeps";
+    Ok(sleeps.then(|| Witness::file("/hiberfil.sys", 0, says)))
 }
 
 /// `Select\Current` names the control set in use: not always the first.

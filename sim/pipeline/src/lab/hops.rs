@@ -145,7 +145,8 @@ impl SimLab<'_> {
             bridge: network(target)?,
             virtio_win: virtio_win.value,
         };
-        let converted = virt_v2v_0_8::convert(&moving.package, &options).map_err(|mut error| {
+        let converted = virt_v2v_0_8::convert_with(&moving.package, &moving.files, &options);
+        let converted = converted.map_err(|mut error| {
             error.witness.push(virtio_win.witness.clone());
             Stopped::from(error)
         })?;
@@ -159,7 +160,7 @@ impl SimLab<'_> {
             bridge: network(target)?,
             virtio_win: virtio_win.value,
         };
-        let converted = virt_v2v_2::convert(&moving.package, &options)?;
+        let converted = virt_v2v_2::convert_with(&moving.package, &moving.files, &options)?;
         self.take_over(converted, moving);
         Ok(())
     }
