@@ -1,10 +1,11 @@
 //! Machines out of one product and into another, by the real descriptors.
 
 use drylab_appliance::Package;
-use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt, content_id};
+use drylab_appliance::manifest::{Algorithm, Manifest};
+use drylab_block::{Limits, ReadAt, Reference, Resolver, SparseBytes, WriteAt, content_id};
 use drylab_catalog::Machine;
 use drylab_hypervisor::importer::{self, Operator, Reading, Verdict};
-use drylab_hypervisor::{LabFile, Product, console, exporter, products};
+use drylab_hypervisor::{LabFile, Product, console, datastore, exporter, products};
 use drylab_image::{Target, open, write};
 use std::sync::Arc;
 
@@ -125,6 +126,34 @@ fn a_changed_byte_in_the_package_is_refused_by_the_manifest() {
             "{quirk}: {remarks:?}"
         );
     }
+}
+
+#[test]
+fn a_manifest_with_sha256_is_refused_though_every_digest_fits() {
+    let (_, package) = exported_ovf("centos-6.3");
+    let names: Vec<&String> = package
+        .files
+        .keys()
+        .filter(|name| *name != "vm.mf")
+        .collect();
+    let files: Vec<(&str, &dyn ReadAt)> = names
+        .iter()
+        .map(|name| (name.as_str(), &*package.files[*name] as &dyn ReadAt))
+        .collect();
+    let cited = |algorithm| {
+        let text = Manifest::of(algorithm, &files).unwrap().print();
+        let mut signed = package.clone();
+        signed.put("vm.mf", Arc::new(text.into_bytes()));
+        let remarks = deploy(&signed).remarks;
+        let links = remarks.iter().flat_map(|remark| &remark.witness);
+        links
+            .filter(|link| link.to_string().starts_with("HQ2"))
+            .map(|link| link.to_string()[..4].to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(cited(Algorithm::Sha1), Vec::<String>::new());
+    assert_eq!(cited(Algorithm::Sha256), ["HQ22"]);
+    assert_eq!(cited(Algorithm::Sha512), ["HQ22"]);
 }
 
 #[test]
@@ -275,4 +304,36 @@ fn a_hosted_sparse_disk_is_refused_by_esxi_until_it_is_cloned() {
         "the descriptor says ide"
     );
     assert!(!reading.by_hand.is_empty());
+}
+
+struct Beside<'a>(&'a Package, &'a str);
+
+impl Resolver for Beside<'_> {
+    fn resolve(&self, reference: &Reference) -> drylab_block::Result<Arc<dyn ReadAt>> {
+        self.0
+            .file(&format!("{}{}", self.1, reference.name))
+            .cloned()
+    }
+}
+
+#[test]
+fn a_disk_on_a_datastore_opens_through_its_descriptor_also_when_it_stands_in_a_folder() {
+    let hosted = convert(
+        &disk(),
+        &Target::VmdkSparse(drylab_image::VmdkOptions::default()),
+    );
+    let hosted = hosted.unwrap();
+    for folder in ["", "Virtual Hard Disks/"] {
+        let mut package = Package {
+            disks: vec![format!("{folder}vm.vmdk")],
+            ..Package::default()
+        };
+        package.put(package.disks[0].clone(), hosted.clone());
+        let cloned = datastore::vmkfstools_clone(&package).unwrap();
+        let descriptor = cloned.files[&cloned.disks[0]].clone();
+        let beside = Beside(&cloned, folder);
+        let image = drylab_image::open_with(descriptor, &beside, &Limits::DEFAULT).unwrap();
+        assert_eq!(content_id(&image), content_id(&disk()), "{folder:?}");
+        assert_eq!(image.info().detail("ddb.adapterType"), Some("lsilogic"));
+    }
 }

@@ -1,7 +1,9 @@
 //! One change to a scenario: what a person sets, what the lab is like, what is on the guest's disk.
 
 use drylab_catalog::Mac;
-use drylab_scenario::{Edit, Fault, FaultKind, FaultPlace, Scenario, Step, TargetNetwork};
+use drylab_scenario::{
+    DescriptorEdit, Edit, Fault, FaultKind, FaultPlace, Scenario, Step, TargetNetwork,
+};
 
 const RULES: &str = "/etc/udev/rules.d/70-persistent-net.rules";
 const IFCFG: &str = "/etc/sysconfig/network-scripts/ifcfg-eth0";
@@ -71,7 +73,50 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Scenario> {
     for edits in edits(scenario.guest.as_str()) {
         with(&|it| it.edits.clone_from(&edits));
     }
+    for edits in descriptor_edits(&scenario.route) {
+        with(&|it| it.descriptor_edits = edits.iter().map(|edit| rewritten(*edit)).collect());
+    }
     all
+}
+
+/// What to look for in a descriptor, and what to write for it.
+type Rewritten = (&'static str, &'static str);
+
+fn rewritten((from, to): Rewritten) -> DescriptorEdit {
+    DescriptorEdit {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    }
+}
+
+/// Descriptors as other versions and products write them, on routes that import what was exported.
+fn descriptor_edits(route: &str) -> &'static [&'static [Rewritten]] {
+    match route {
+        "esx-v2v" => &[&[("virtualHW.version = \"8\"", "virtualHW.version = \"9\"")]],
+        "kvm-native-define" => &[
+            &[("bus=\"virtio\"", "bus=\"scsi\"")],
+            &[("<model type=\"virtio\"", "<model type=\"vmxnet3\"")],
+            &[(
+                "</devices>",
+                "<disk device=\"cdrom\"><target dev=\"hde\"/></disk></devices>",
+            )],
+        ],
+        "esxi-native-ovf" => &[
+            &[
+                (
+                    "<VirtualSystem ",
+                    "<VirtualSystemCollection ovf:id=\"group\"><Info>several</Info><VirtualSystem ",
+                ),
+                (
+                    "</VirtualSystem>",
+                    "</VirtualSystem></VirtualSystemCollection>",
+                ),
+            ],
+            &[("<VirtualSystem ", "<Section/><VirtualSystem ")],
+            &[("<rasd:ResourceType>6</", "<rasd:ResourceType>20</")],
+        ],
+        _ => &[],
+    }
 }
 
 /// Addresses of other classes than the consoles draw, typed by hand at either end or both.
@@ -238,6 +283,7 @@ fn centos() -> Vec<Vec<Edit>> {
             "/dev/sdb1 /data ext4 defaults 1 2\nUUID=",
         )],
         vec![without("/etc/fstab", "/boot")],
+        vec![write("/etc/vmware-tools/config", "x")],
     ]
 }
 
@@ -290,6 +336,7 @@ fn windows() -> Vec<Vec<Edit>> {
             1,
         ),
         vec![zeroes(0, 440)],
+        vec![write("/hiberfil.sys", "hibr")],
     ];
     let services = [
         "intelide",
