@@ -2,7 +2,7 @@
 
 use crate::{
     CENTOS, ESXI, UBUNTU, WINDOWS, after, chain, check, cites, edited, keeping_mac, library,
-    remove_hwaddr, remove_rule, replace, report, scenario, scores, start,
+    remove_hwaddr, remove_rule, replace, scenario, scores, start,
 };
 use drylab_block::ReadAt;
 use drylab_catalog::Score;
