@@ -283,7 +283,6 @@ fn centos() -> Vec<Vec<Edit>> {
             "/dev/sdb1 /data ext4 defaults 1 2\nUUID=",
         )],
         vec![without("/etc/fstab", "/boot")],
-        vec![write("/etc/vmware-tools/config", "x")],
     ]
 }
 
