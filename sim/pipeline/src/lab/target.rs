@@ -262,10 +262,19 @@ impl SimLab<'_> {
 
     /// Why the adapter has the address it has.
     fn mac_why(&self) -> Vec<Witness> {
-        match self.crossing.as_ref().map(|crossing| &crossing.reading) {
-            Some(Ok(reading)) => reading.mac.clone(),
-            _ => Vec::new(),
+        let scenario = self.scenario;
+        let asked = [
+            ("source_vm.mac", scenario.source_vm.mac),
+            ("target_vm.mac", scenario.target_vm.mac),
+        ];
+        let asked = asked
+            .into_iter()
+            .filter_map(|(key, mac)| Some(Witness::asked(key, format!("a person types {}", mac?))));
+        let mut why: Vec<Witness> = asked.collect();
+        if let Some(Ok(reading)) = self.crossing.as_ref().map(|crossing| &crossing.reading) {
+            why.extend(reading.mac.iter().cloned());
         }
+        why
     }
 
     pub(super) fn pause_target(&self) -> Completion {
