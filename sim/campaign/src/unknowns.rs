@@ -421,13 +421,14 @@ impl<'u> DrawnLab<'u> {
     /// Whether the tools of a route are at hand: all of a route of later years must have been named.
     #[must_use]
     pub fn has_tools(&self, route: &Route) -> bool {
-        let missing = |effect: &&Effect| matches!(effect, Effect::Without { hop } if route.hops.contains(hop));
+        let missing =
+            |effect: &Effect| matches!(effect, Effect::Without { hop } if route.hops.contains(hop));
         let named = |wanted: &Hop| {
             let mut effects = self.effects.iter();
             effects.any(|effect| matches!(effect, Effect::With { hop } if hop == wanted))
         };
         let mut converters = route.hops.iter().filter(|hop| hop.is_converter());
-        !self.effects.iter().any(|effect| missing(&effect))
+        !self.effects.iter().any(|effect| missing(effect))
             && (!route.today || converters.all(named))
     }
 
