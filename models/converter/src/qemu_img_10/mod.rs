@@ -8,9 +8,7 @@
 use crate::ToolError;
 use crate::math::SECTOR;
 use crate::qemu_img::write_vmdk::{self, Style};
-use drylab_block::{
-    DenyAll, Extent, ExtentKind, Limits, ReadAt, SparseBytes, le_u32, read_vec, slice_at,
-};
+use drylab_block::{Extent, ExtentKind, Limits, ReadAt, SparseBytes, le_u32, read_vec, slice_at};
 use drylab_catalog::Witness;
 use drylab_image::vhd::{self, Kind};
 use drylab_image::{Detected, Qcow2Options, Target, VhdOptions, VhdSize};
@@ -60,13 +58,7 @@ pub fn convert(
     declared: Option<&str>,
     output: Format,
 ) -> Result<Converted, ToolError> {
-    let input = Input {
-        name: "disk",
-        file: Some(input),
-        declared,
-        resolver: &DenyAll,
-    };
-    convert_named(&input, "disk", output)
+    convert_named(&Input::alone(input, declared), "disk", output)
 }
 
 /// `qemu-img convert` with names of input and output, and the files beside it.
@@ -146,12 +138,7 @@ fn vhd_notes(file: &dyn ReadAt, size: u64, fixed: bool) -> Result<Vec<Witness>, 
 /// # Errors
 /// As [`convert`].
 pub fn info(input: &Arc<dyn ReadAt>, declared: Option<&str>) -> Result<Info, ToolError> {
-    let opened = open(&Input {
-        name: "disk",
-        file: Some(input),
-        declared,
-        resolver: &DenyAll,
-    })?;
+    let opened = open(&Input::alone(input, declared))?;
     Ok(Info {
         format: opened.format.to_owned(),
         virtual_size: opened.disk.len(),
