@@ -1,10 +1,11 @@
 //! Which driver takes a controller: its modalias against what the initramfs (or, later, the root) holds.
 
-use crate::inspect::{Initramfs, ModuleTree};
-use crate::modalias::{Blacklist, fnmatch, virtio_child};
+use crate::inspect::{Initramfs, ModuleFile, ModuleTree};
+use crate::modalias::{Blacklist, HYPERV_BUS, fnmatch, virtio_child};
+use crate::modules::name_of;
 use crate::os::linux_drivers::{BUS_DRIVERS, Naming, declines, naming};
 use drylab_catalog::Witness;
-use drylab_catalog::device::{Class, Device, devices};
+use drylab_catalog::device::{Bus, Class, Device, devices};
 use std::collections::BTreeSet;
 
 /// Modules that can be loaded at one time of the boot.
@@ -85,7 +86,8 @@ impl Pool<'_> {
             with_root: true,
             ..*self
         };
-        !all.candidates(modalias).is_empty()
+        let mut candidates = all.candidates(modalias).into_iter();
+        candidates.any(|candidate| all.loads(&candidate.module).is_ok())
     }
 
     /// Modules whose alias matches, linked-in ones first, then in the order of the alias file.
@@ -208,12 +210,20 @@ impl Pool<'_> {
             };
         }
         if self.with_root
-            && let Some(needs) = self.tree.depends.get(name)
+            && let Some(file) = self.tree.files.get(name)
         {
-            return Ok((
-                Witness::file(self.tree_file("modules.dep"), 0, format!("lists {name}")),
-                needs.clone(),
-            ));
+            let needs = self.tree.depends.get(name).cloned().unwrap_or_default();
+            // What the initramfs has loaded stays loaded, whatever became of the root's copy.
+            let missing = file.missing.as_deref().and_then(name_of);
+            let loaded = missing
+                .zip(self.initramfs)
+                .is_some_and(|(name, initramfs)| initramfs.modules.contains_key(&name));
+            let file = ModuleFile {
+                missing: file.missing.clone().filter(|_| !loaded),
+                ..file.clone()
+            };
+            let loads = file.loads(name, &self.tree_file("modules.dep"));
+            return loads.map(|place| (place, needs));
         }
         let place = self.initramfs.map_or_else(
             || self.tree_file("modules.builtin"),
@@ -230,7 +240,10 @@ pub(super) fn attach(
     pool: &Pool<'_>,
 ) -> Result<Attached, Vec<Witness>> {
     let modalias = device.modalias();
-    let (driver, mut witnesses) = take(&modalias, model, pool)?;
+    let bus = on_bus(device, pool)?;
+    let (driver, mut witnesses) = take(&modalias, model, pool)
+        .map_err(|why| [bus.clone(), why].concat())?;
+    witnesses.splice(..0, bus);
     let driver = if BUS_DRIVERS.contains(&driver.as_str()) {
         let child = virtio_child(&modalias).unwrap_or_default();
         let (driver, more) =
@@ -249,6 +262,18 @@ pub(super) fn attach(
     }
     witnesses.push(Witness::quirk(naming.quirk));
     Ok(Attached { naming, witnesses })
+}
+
+/// What takes the bus a device is on, where the device appears only with it: Hyper-V's.
+fn on_bus(device: &Device, pool: &Pool<'_>) -> Result<Vec<Witness>, Vec<Witness>> {
+    if device.bus != Bus::Vmbus {
+        return Ok(Vec::new());
+    }
+    let (_, witnesses) = take(HYPERV_BUS, "Hyper-V's bus", pool).map_err(|mut why| {
+        why.push(Witness::quirk("DQ311"));
+        why
+    })?;
+    Ok(witnesses)
 }
 
 /// First driver that matches, can be loaded and does not decline.

@@ -39,6 +39,7 @@ pub use elf::modinfo;
 pub use fstab::{cmdline, crypttab, fstab};
 pub use grub::{Menu, grub2, legacy as grub_legacy};
 pub use initramfs::read as read_initramfs;
+pub use crate::modules::ModuleFile;
 pub use model::{
     Bcd, BcdDevice, BootCode, BootEntry, DiskFact, Family, FilesystemFact, FstabEntry, Guest,
     Initramfs, Kernel, LinuxSystem, Loader, LoaderKind, LoaderRoot, Module, ModuleTree,

@@ -40,7 +40,21 @@ fn with_rules(set: &str) -> Tree {
         format!("/lib/modules/{KERNEL}/modules.alias"),
         alias.as_bytes().to_vec(),
     );
+    add_modules(&mut tree, &["e1000.ko:", "virtio_pci.ko:", "virtio_net.ko: virtio_pci.ko"]);
     tree
+}
+
+/// Puts lines into modules.dep, and the files they are about beside it.
+pub(crate) fn add_modules(tree: &mut Tree, lines: &[&str]) {
+    let folder = format!("/lib/modules/{KERNEL}");
+    let path = format!("{folder}/modules.dep");
+    let mut dep = tree.text(&path).unwrap_or_default().into_owned();
+    for line in lines {
+        let (file, _) = line.split_once(':').expect("a line of modules.dep");
+        tree.write(format!("{folder}/{file}"), Vec::new());
+        dep.push_str(&format!("{line}\n"));
+    }
+    tree.write(path, dep.into_bytes());
 }
 
 pub(crate) fn centos(configuration: &str) -> Tree {
