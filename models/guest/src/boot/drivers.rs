@@ -241,8 +241,8 @@ pub(super) fn attach(
 ) -> Result<Attached, Vec<Witness>> {
     let modalias = device.modalias();
     let bus = on_bus(device, pool)?;
-    let (driver, mut witnesses) = take(&modalias, model, pool)
-        .map_err(|why| [bus.clone(), why].concat())?;
+    let (driver, mut witnesses) =
+        take(&modalias, model, pool).map_err(|why| [bus.clone(), why].concat())?;
     witnesses.splice(..0, bus);
     let driver = if BUS_DRIVERS.contains(&driver.as_str()) {
         let child = virtio_child(&modalias).unwrap_or_default();

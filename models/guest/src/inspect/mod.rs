@@ -30,6 +30,7 @@ pub(crate) mod volumes;
 mod windows;
 mod windows_net;
 
+pub use crate::modules::ModuleFile;
 pub use bcd::device as bcd_device;
 pub use config::KernelConfig;
 pub use cpio::{
@@ -39,7 +40,6 @@ pub use elf::modinfo;
 pub use fstab::{cmdline, crypttab, fstab};
 pub use grub::{Menu, grub2, legacy as grub_legacy};
 pub use initramfs::read as read_initramfs;
-pub use crate::modules::ModuleFile;
 pub use model::{
     Bcd, BcdDevice, BootCode, BootEntry, DiskFact, Family, FilesystemFact, FstabEntry, Guest,
     Initramfs, Kernel, LinuxSystem, Loader, LoaderKind, LoaderRoot, Module, ModuleTree,

@@ -2,8 +2,8 @@
 //! called, whether they get an address.
 
 use super::golden::{golden, start};
-use super::windows::{dhcp, image, known};
 use super::linux::add_modules;
+use super::windows::{dhcp, image, known};
 use super::{cites, lab, nic};
 use drylab_catalog::Nic;
 use drylab_guest::Tree;
@@ -267,17 +267,25 @@ fn an_adapter_on_pci_is_lost_with_its_module_or_with_one_that_it_needs() {
         let adapter = [nic(model, HYPERV_MAC, 10, "VM Network")];
         let mut files = tree(&guest);
         // The twin for other revisions does not help.
-        assert_eq!(changed(&guest, files.clone(), &adapter, 0).interfaces.len(), 1);
+        assert_eq!(
+            changed(&guest, files.clone(), &adapter, 0).interfaces.len(),
+            1
+        );
         for lost in std::iter::once(module).chain(needs) {
             let path = format!("/lib/modules/{KERNEL}/kernel/drivers/net/{lost}");
-            let before = files.read(&path).map(<[u8]>::to_vec).expect("the golden guest has it");
+            let before = files
+                .read(&path)
+                .map(<[u8]>::to_vec)
+                .expect("the golden guest has it");
             files.remove(&path);
             let report = changed(&guest, files.clone(), &adapter, 0);
             assert_eq!((report.interfaces.len(), report.driverless.len()), (0, 1));
             assert!(cites(&report, "driver", "DQ310"));
             let named = report.witnesses["driver"].iter();
             assert!(
-                named.clone().any(|witness| witness.place.to_string() == path),
+                named
+                    .clone()
+                    .any(|witness| witness.place.to_string() == path),
                 "{path}: {named:#?}"
             );
             files.write(path, before);

@@ -40,7 +40,14 @@ fn with_rules(set: &str) -> Tree {
         format!("/lib/modules/{KERNEL}/modules.alias"),
         alias.as_bytes().to_vec(),
     );
-    add_modules(&mut tree, &["e1000.ko:", "virtio_pci.ko:", "virtio_net.ko: virtio_pci.ko"]);
+    add_modules(
+        &mut tree,
+        &[
+            "e1000.ko:",
+            "virtio_pci.ko:",
+            "virtio_net.ko: virtio_pci.ko",
+        ],
+    );
     tree
 }
 

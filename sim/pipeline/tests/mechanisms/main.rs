@@ -92,6 +92,7 @@ fn scores(scenario: &Scenario, id: &str, expected: Score) -> RunReport {
 fn remove_rule() -> Edit {
     Edit::Remove {
         path: RULES.to_owned(),
+        if_present: false,
     }
 }
 

@@ -148,12 +148,15 @@ impl<'t> Root<'t> {
             linked_in,
         };
         let builtins = self.builtins.modules_for(modalias).into_iter();
-        let builtins = builtins.map(move |(name, line)| found(name, &self.builtin_path, line, true));
+        let builtins =
+            builtins.map(move |(name, line)| found(name, &self.builtin_path, line, true));
         let listed = aliases.matches(modalias);
         let listed = listed.filter(|alias| !self.blacklist.holds(alias.module));
         let normal = |alias: &str| alias.replace('-', "_");
-        builtins.chain(listed.map(move |alias| {
-            found(&normal(alias.module), &self.alias_path, alias.line, false)
-        }))
+        builtins.chain(
+            listed.map(move |alias| {
+                found(&normal(alias.module), &self.alias_path, alias.line, false)
+            }),
+        )
     }
 }
