@@ -28,6 +28,7 @@ mod tree;
 mod unpack;
 pub(crate) mod volumes;
 mod windows;
+mod windows_inf;
 mod windows_net;
 
 pub use crate::modules::ModuleFile;

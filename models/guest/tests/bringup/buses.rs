@@ -487,8 +487,8 @@ fn adapters_off_pci_are_known_by_their_address() {
             inf: "/Windows/inf/oem0.inf".into(),
             line: 9,
             service: "twin".into(),
-            binary: "/Windows/System32/drivers/twin.sys".into(),
-            present: true,
+            missing: None,
+            searched: None,
         };
         net.inf.insert(inf.to_owned(), driver);
         let up = |net: &WindowsNet, nic: Nic| {

@@ -194,7 +194,7 @@ fn facts(
     } else {
         address_why.extend(setting.extra.iter().cloned());
     }
-    GuestFacts {
+    let known = GuestFacts {
         booted: booted(report),
         cpu_model: seen(machine.cpu.brand.clone(), why("cpu")),
         cpu_khz: seen(khz.unwrap_or(machine.cpu.khz), why("clock-rate")),
@@ -218,6 +218,25 @@ fn facts(
             why("disks"),
         ),
         clock_ahead_s: seen(clock(setting, machine), clock_why(setting, report)),
+    };
+    match net.unassessed.first() {
+        Some(why) => without_network(known, &why.to_string()),
+        None => known,
+    }
+}
+
+/// The same facts where it is not known whether an adapter has a driver.
+fn without_network(known: GuestFacts, why: &str) -> GuestFacts {
+    let unknown = || why.to_owned();
+    GuestFacts {
+        interface: Err(unknown()),
+        mac: Err(unknown()),
+        address: Err(unknown()),
+        routes: Err(unknown()),
+        dns: Err(unknown()),
+        gateway: Err(unknown()),
+        firewall: Err(unknown()),
+        ..known
     }
 }
 

@@ -4,6 +4,7 @@
 mod esxi_kvm;
 mod lab;
 mod versions;
+mod virtio_win;
 mod xen_hyperv;
 
 use drylab_catalog::Score;
