@@ -25,7 +25,7 @@ fn run(library: &Library, scenario: &Scenario) -> RunReport {
 }
 
 fn address(report: &RunReport) -> Option<Score> {
-    check(report, "guest.ip-address").and_then(|found| found.found.score)
+    check(report, "guest.ip-address").and_then(|found| found.score)
 }
 
 #[test]
