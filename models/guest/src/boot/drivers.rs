@@ -3,10 +3,11 @@
 use crate::inspect::{Initramfs, ModuleFile, ModuleTree};
 use crate::modalias::{Blacklist, HYPERV_BUS, fnmatch, virtio_child};
 use crate::modules::name_of;
+use crate::net::linux::bind::Bound;
 use crate::os::linux_drivers::{BUS_DRIVERS, Naming, declines, naming};
-use drylab_catalog::Witness;
-use drylab_catalog::device::{Bus, Class, Device, devices};
-use std::collections::BTreeSet;
+use drylab_catalog::device::{Bus, Class, Device, device, devices};
+use drylab_catalog::{Machine, Witness};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Modules that can be loaded at one time of the boot.
 pub(super) struct Pool<'a> {
@@ -239,20 +240,7 @@ pub(super) fn attach(
     model: &str,
     pool: &Pool<'_>,
 ) -> Result<Attached, Vec<Witness>> {
-    let modalias = device.modalias();
-    let bus = on_bus(device, pool)?;
-    let (driver, mut witnesses) =
-        take(&modalias, model, pool).map_err(|why| [bus.clone(), why].concat())?;
-    witnesses.splice(..0, bus);
-    let driver = if BUS_DRIVERS.contains(&driver.as_str()) {
-        let child = virtio_child(&modalias).unwrap_or_default();
-        let (driver, more) =
-            take(&child, model, pool).map_err(|why| [witnesses.clone(), why].concat())?;
-        witnesses.extend(more);
-        driver
-    } else {
-        driver
-    };
+    let (driver, mut witnesses) = bind(device, model, pool)?;
     let naming = naming(&driver);
     if naming.scsi {
         let disks = pool
@@ -262,6 +250,46 @@ pub(super) fn attach(
     }
     witnesses.push(Witness::quirk(naming.quirk));
     Ok(Attached { naming, witnesses })
+}
+
+/// Drivers of the machine's adapters that the initramfs has, by modalias: its udev loads what matches, for a disk or
+/// not. One that cannot be read says nothing.
+pub(super) fn early(machine: &Machine, pool: &Pool<'_>) -> BTreeMap<String, Bound> {
+    let mut found = BTreeMap::new();
+    if pool.with_root || pool.initramfs.is_none() {
+        return found;
+    }
+    for nic in &machine.nics {
+        let Some(model) = device(&nic.model) else {
+            continue;
+        };
+        if let Ok((driver, witnesses)) = bind(model, &nic.model, pool) {
+            let driver = Some(driver);
+            found.insert(model.modalias(), Bound { driver, witnesses });
+        }
+    }
+    found
+}
+
+/// The driver of a device, after those of the buses it is on.
+fn bind(
+    device: &Device,
+    model: &str,
+    pool: &Pool<'_>,
+) -> Result<(String, Vec<Witness>), Vec<Witness>> {
+    let modalias = device.modalias();
+    let bus = on_bus(device, pool)?;
+    let (driver, mut witnesses) =
+        take(&modalias, model, pool).map_err(|why| [bus.clone(), why].concat())?;
+    witnesses.splice(..0, bus);
+    if !BUS_DRIVERS.contains(&driver.as_str()) {
+        return Ok((driver, witnesses));
+    }
+    let child = virtio_child(&modalias).unwrap_or_default();
+    let (driver, more) =
+        take(&child, model, pool).map_err(|why| [witnesses.clone(), why].concat())?;
+    witnesses.extend(more);
+    Ok((driver, witnesses))
 }
 
 /// What takes the bus a device is on, where the device appears only with it: Hyper-V's.

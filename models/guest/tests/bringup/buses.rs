@@ -11,6 +11,7 @@ use drylab_guest::inspect::{Guest, System};
 use drylab_guest::net::linux::{Events, LinuxBootNet, ifcfg};
 use drylab_guest::net::windows::{InfDriver, WindowsNet};
 use drylab_guest::net::{NetDecisions, NetReport, Origin, bring_up_linux, bring_up_windows};
+use std::collections::BTreeMap;
 
 const CENTOS: &str = "centos-6.3";
 const UBUNTU: &str = "ubuntu-12.04";
@@ -48,6 +49,7 @@ fn changed(guest: &Guest, tree: Tree, nics: &[Nic], seed: u64) -> NetReport {
             .clone(),
         addr_assign_type: Some(0),
         events: Events::Together,
+        early: BTreeMap::new(),
     };
     let decisions = NetDecisions {
         seed,

@@ -5,6 +5,7 @@ use drylab_guest::Tree;
 use drylab_guest::net::linux::{Events, LinuxBootNet};
 use drylab_guest::net::{NetDecisions, NetReport, Origin, bring_up_linux};
 use drylab_network::{Lan, Network};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 const SECOND_US: u64 = 1_000_000;
@@ -88,6 +89,7 @@ pub(crate) fn start(tree: Tree, mac: &str, network: &str, lan: &mut Lan, at: u64
         kernel: KERNEL.into(),
         addr_assign_type: Some(0),
         events: Events::Together,
+        early: BTreeMap::new(),
     };
     let decisions = NetDecisions {
         host: "kvm".into(),
@@ -437,6 +439,7 @@ fn an_adapter_no_module_takes_is_driverless() {
         kernel: KERNEL.into(),
         addr_assign_type: Some(0),
         events: Events::Together,
+        early: BTreeMap::new(),
     };
     let nics = [nic("vlance", OLD, 3, "VM Network")];
     let report = bring_up_linux(

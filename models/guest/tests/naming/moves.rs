@@ -7,6 +7,7 @@ use drylab_guest::net::linux::udev::programs::PERSISTENT;
 use drylab_guest::net::linux::{
     Action, Bus, Events, Ifup, LinuxBootNet, LinuxNetPlan, NicView, ifcfg, ifupdown, plan,
 };
+use std::collections::BTreeMap;
 
 const OLD: &str = "00:50:56:a1:00:01";
 const NEW: &str = "52:54:00:a1:00:03";
@@ -16,6 +17,7 @@ fn boot() -> LinuxBootNet {
         kernel: "2.6.32-279.el6.x86_64".to_owned(),
         addr_assign_type: Some(0),
         events: Events::Together,
+        early: BTreeMap::new(),
     }
 }
 

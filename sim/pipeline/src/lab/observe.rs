@@ -78,7 +78,7 @@ pub(super) fn observe(
     if !report.reached {
         return (not_booted(&report), BOOT_US);
     }
-    let net = bring_up(setting, &report.nics, boots, lan, now + BOOT_US);
+    let net = bring_up(setting, &report, boots, lan, now + BOOT_US);
     for packet in &net.packets {
         record_packet(trace, packet);
     }
@@ -101,11 +101,12 @@ pub(super) fn observe(
 
 fn bring_up(
     setting: &Setting<'_>,
-    nics: &[Nic],
+    report: &BootReport,
     boots: &Boots,
     lan: &mut Lan,
     at: u64,
 ) -> NetReport {
+    let nics = &report.nics;
     let decisions = NetDecisions {
         seed: setting.seed,
         host: setting.host.to_owned(),
@@ -127,6 +128,7 @@ fn bring_up(
                 kernel,
                 addr_assign_type: Some(0),
                 events: Events::Together,
+                early: report.early.clone(),
             };
             bring_up_linux(tree, nics, &boot, lan, at, &decisions)
         }

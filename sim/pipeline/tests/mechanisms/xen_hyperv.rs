@@ -134,6 +134,24 @@ fn an_alias_line_without_a_module_is_no_driver() {
 }
 
 #[test]
+fn an_adapter_whose_module_the_root_lost_keeps_the_driver_that_the_initramfs_loaded() {
+    let mut plain = keeping_mac(scenario(UBUNTU, "esx-xenconvert-vhd"));
+    plain.target_vm.nic_model = Some("dec21140".to_owned());
+    scores(&plain, "guest.ip-address", Score::Success);
+    let folder = "/lib/modules/3.2.0-23-generic/kernel/drivers/net/ethernet";
+    plain.edits = vec![Edit::Remove {
+        path: format!("{folder}/dec/tulip/tulip.ko"),
+        if_present: false,
+    }];
+    scores(&plain, "guest.ip-address", Score::Success);
+    plain.edits.push(Edit::RemoveModule {
+        module: "tulip".to_owned(),
+    });
+    let lost = scores(&plain, "guest.ip-address", Score::Failure);
+    assert!(cites(&lost, "guest.ip-address", "DQ310"));
+}
+
+#[test]
 fn removing_what_is_not_there_is_refused_unless_the_edit_allows_it() {
     let remove = |if_present: bool| {
         let edit = Edit::Remove {

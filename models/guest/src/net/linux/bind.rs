@@ -9,7 +9,7 @@
 //! an adapter on Hyper-V's bus is there only when a driver takes the bus (quirk DQ311). A Xen front end needs no
 //! driver for its bus: that is part of the kernel.
 
-use super::{Bus, NicView};
+use super::{Bus, LinuxBootNet, NicView};
 use crate::Tree;
 use crate::modalias::{Aliases, Blacklist, Builtins, HYPERV_BUS, virtio_child};
 use crate::modules::{self, ModuleFile};
@@ -42,26 +42,28 @@ fn probe_refuses(module: &str, nic: &NicView) -> bool {
     }
 }
 
-/// Finds the driver of an adapter.
+/// Finds the driver of an adapter: one of the root, or else one that the initramfs had loaded before.
 #[must_use]
-pub fn driver(tree: &Tree, kernel: &str, nic: &NicView) -> Bound {
+pub fn driver(tree: &Tree, boot: &LinuxBootNet, nic: &NicView) -> Bound {
     if let Some(driver) = &nic.driver {
         return Bound {
             driver: Some(driver.clone()),
             witnesses: Vec::new(),
         };
     }
-    let root = Root::of(tree, kernel);
+    let root = Root::of(tree, &boot.kernel);
     let mut witnesses = Vec::new();
-    let driver = match &nic.modalias {
-        Some(modalias) => root.bind(modalias, nic, &mut witnesses),
-        None => {
-            let says = "the adapter has no modalias to look up";
-            witnesses.push(Witness::file(&root.alias_path, 0, says));
-            None
-        }
+    let Some(modalias) = &nic.modalias else {
+        let says = "the adapter has no modalias to look up";
+        witnesses.push(Witness::file(&root.alias_path, 0, says));
+        return Bound {
+            driver: None,
+            witnesses,
+        };
     };
-    Bound { driver, witnesses }
+    let driver = root.bind(modalias, nic, &mut witnesses);
+    let early = boot.early.get(modalias).filter(|_| driver.is_none());
+    early.cloned().unwrap_or(Bound { driver, witnesses })
 }
 
 /// `/lib/modules/<release>` as `modprobe` reads it.
