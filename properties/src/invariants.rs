@@ -387,7 +387,7 @@ fn bound_by_address(report: &RunReport) -> bool {
             | Edit::Replace { path, .. }
             | Edit::Append { path, .. }
             | Edit::RemoveLines { path, .. }
-            | Edit::Remove { path } => path.ends_with(file),
+            | Edit::Remove { path, .. } => path.ends_with(file),
             _ => false,
         })
     };

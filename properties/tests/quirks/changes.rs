@@ -182,6 +182,8 @@ fn replace(path: &str, from: &str, to: &str) -> Edit {
 fn remove(path: &str) -> Edit {
     Edit::Remove {
         path: path.to_owned(),
+        // Of machines installed on XenServer not every file is there.
+        if_present: true,
     }
 }
 

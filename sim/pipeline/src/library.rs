@@ -486,9 +486,7 @@ fn apply(editor: &mut Editor, edit: &Edit, initramfs: Option<&str>) -> Result<()
             };
             editor.rewrite(path, keep).map(drop)
         }
-        Edit::Remove { path } => editor
-            .change(path, drylab_filesystem::edit::Change::Remove)
-            .map(drop),
+        Edit::Remove { path, if_present } => remove(editor, path, *if_present),
         Edit::RemoveModule { module } => {
             let path = initramfs.ok_or_else(|| Error::unsupported("the guest has no initramfs"))?;
             editor.remove_modules(path, &[module]).map(drop)
@@ -516,6 +514,21 @@ fn apply(editor: &mut Editor, edit: &Edit, initramfs: Option<&str>) -> Result<()
             .map(drop),
         Edit::Bytes { offset, hex } => editor.overwrite(*offset, &bytes_of(hex)?),
     }
+}
+
+/// Removes a file. One that is not there is a mistake in the scenario, unless it says that it may be missing: an edit
+/// that changes nothing would make a run look like one without the mechanism it takes away.
+fn remove(editor: &mut Editor, path: &str, if_present: bool) -> Result<()> {
+    if editor.read(path)?.is_none() {
+        return match if_present {
+            true => Ok(()),
+            false => Err(Error::unsupported(format_args!(
+                "the guest has no file {path} to remove; if-present = true lets it be missing"
+            ))),
+        };
+    }
+    let removed = editor.change(path, drylab_filesystem::edit::Change::Remove);
+    removed.map(drop)
 }
 
 /// Texts as a `REG_MULTI_SZ` holds them: UTF-16, each with a NUL behind it, and one more at the end.

@@ -196,10 +196,17 @@ pub enum Edit {
         /// What the lines contain.
         containing: String,
     },
-    /// Removes a file.
+    /// Removes a file, which must be there.
     Remove {
         /// Absolute path in the guest.
         path: String,
+        /// Whether it may be missing: for edits of guests of several sources, of which not all have it.
+        #[serde(
+            default,
+            rename = "if-present",
+            skip_serializing_if = "std::ops::Not::not"
+        )]
+        if_present: bool,
     },
     /// Removes a kernel module from the initramfs.
     RemoveModule {

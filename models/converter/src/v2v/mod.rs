@@ -4,6 +4,7 @@ pub(crate) mod domain;
 pub(crate) mod initramfs;
 pub(crate) mod linux;
 pub(crate) mod source;
+pub(crate) mod virtio_win;
 pub(crate) mod windows;
 
 use crate::ToolError;

@@ -166,10 +166,14 @@ pub(crate) struct Files<'a> {
 impl Files<'_> {
     /// Names in a folder below the system's, in lower case.
     pub(crate) fn names(&self, folder: &str) -> BTreeSet<String> {
-        let path = format!("{}/{folder}", self.folder);
+        self.names_at(&format!("{}/{folder}", self.folder))
+    }
+
+    /// Names in a folder of the system's volume, in lower case.
+    pub(crate) fn names_at(&self, path: &str) -> BTreeSet<String> {
         let list = self
             .filesystem
-            .list(&path, self.limits)
+            .list(path, self.limits)
             .ok()
             .flatten()
             .unwrap_or_default();
@@ -190,10 +194,12 @@ impl Files<'_> {
 
     /// Content of a file below the system's folder.
     pub(crate) fn read(&self, path: &str) -> Option<Vec<u8>> {
-        self.filesystem
-            .read(&format!("{}/{path}", self.folder), self.limits)
-            .ok()
-            .flatten()
+        self.read_at(&format!("{}/{path}", self.folder))
+    }
+
+    /// Content of a file of the system's volume.
+    pub(crate) fn read_at(&self, path: &str) -> Option<Vec<u8>> {
+        self.filesystem.read(path, self.limits).ok().flatten()
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) fn observe(
     if !report.reached {
         return (not_booted(&report), BOOT_US);
     }
-    let net = bring_up(setting, &report.nics, boots, lan, now + BOOT_US);
+    let net = bring_up(setting, &report, boots, lan, now + BOOT_US);
     for packet in &net.packets {
         record_packet(trace, packet);
     }
@@ -101,11 +101,12 @@ pub(super) fn observe(
 
 fn bring_up(
     setting: &Setting<'_>,
-    nics: &[Nic],
+    report: &BootReport,
     boots: &Boots,
     lan: &mut Lan,
     at: u64,
 ) -> NetReport {
+    let nics = &report.nics;
     let decisions = NetDecisions {
         seed: setting.seed,
         host: setting.host.to_owned(),
@@ -127,6 +128,7 @@ fn bring_up(
                 kernel,
                 addr_assign_type: Some(0),
                 events: Events::Together,
+                early: report.early.clone(),
             };
             bring_up_linux(tree, nics, &boot, lan, at, &decisions)
         }
@@ -194,7 +196,7 @@ fn facts(
     } else {
         address_why.extend(setting.extra.iter().cloned());
     }
-    GuestFacts {
+    let known = GuestFacts {
         booted: booted(report),
         cpu_model: seen(machine.cpu.brand.clone(), why("cpu")),
         cpu_khz: seen(khz.unwrap_or(machine.cpu.khz), why("clock-rate")),
@@ -218,6 +220,25 @@ fn facts(
             why("disks"),
         ),
         clock_ahead_s: seen(clock(setting, machine), clock_why(setting, report)),
+    };
+    match net.unassessed.first() {
+        Some(why) => without_network(known, &why.to_string()),
+        None => known,
+    }
+}
+
+/// The same facts where it is not known whether an adapter has a driver.
+fn without_network(known: GuestFacts, why: &str) -> GuestFacts {
+    let unknown = || why.to_owned();
+    GuestFacts {
+        interface: Err(unknown()),
+        mac: Err(unknown()),
+        address: Err(unknown()),
+        routes: Err(unknown()),
+        dns: Err(unknown()),
+        gateway: Err(unknown()),
+        firewall: Err(unknown()),
+        ..known
     }
 }
 

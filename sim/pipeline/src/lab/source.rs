@@ -182,7 +182,8 @@ fn has_tools(facts: &Facts<'_>, guest: &Guest) -> Result<bool, Missing> {
         System::Linux(linux) => {
             let module = facts.text("tools.linux-module")?.value;
             let tree = &linux.modules;
-            tree.depends.contains_key(module) || tree.builtin.line(module).is_some()
+            let file = tree.files.get(module);
+            file.is_some_and(|file| file.missing.is_none()) || tree.builtin.line(module).is_some()
         }
         System::Windows(windows) => {
             let service = facts.text("tools.windows-service")?.value;

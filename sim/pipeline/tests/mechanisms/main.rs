@@ -4,6 +4,7 @@
 mod esxi_kvm;
 mod lab;
 mod versions;
+mod virtio_win;
 mod xen_hyperv;
 
 use drylab_catalog::Score;
@@ -92,6 +93,7 @@ fn scores(scenario: &Scenario, id: &str, expected: Score) -> RunReport {
 fn remove_rule() -> Edit {
     Edit::Remove {
         path: RULES.to_owned(),
+        if_present: false,
     }
 }
 
