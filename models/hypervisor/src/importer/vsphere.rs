@@ -79,6 +79,7 @@ pub fn vsphere_deploy_ovf(
             })
             .collect(),
         uuid: None,
+        mac_seed: None,
         clock: None,
         mode: None,
     };
@@ -503,6 +504,7 @@ pub fn vsphere_register_vmx(
             disks,
             nics,
             uuid,
+            mac_seed: None,
             clock: None,
             mode: None,
         },

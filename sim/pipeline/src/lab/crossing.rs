@@ -10,6 +10,7 @@ use crate::policy::Measure;
 use drylab_appliance::Package;
 use drylab_block::{ContentId, ReadAt};
 use drylab_catalog::Witness;
+use drylab_converter::os_fixup;
 use drylab_filesystem::FileOverlay;
 use drylab_guest::inspect::GuestDisk;
 use drylab_hypervisor::Need;
@@ -144,11 +145,12 @@ impl SimLab<'_> {
             .map(|edit| format!("{edit:?}"))
             .collect();
         let key = format!(
-            "{}|{}|{}|{:?}|{}|{:?}",
+            "{}|{}|{}|{:?}|{:?}|{}|{:?}",
             self.scenario.guest,
             self.scenario.source,
             self.route.id,
             self.scenario.source_vm,
+            self.scenario.import,
             edits.join("|"),
             self.scenario.descriptor_edits
         );
@@ -201,9 +203,16 @@ impl SimLab<'_> {
                         host,
                         &moving.package,
                         &self.operator(),
+                        self.scenario.import,
                     )
                 })
                 .map_err(Unread::Importer),
+        };
+        let fixed = match &reading {
+            Ok(reading) if self.scenario.import.fixup && imports::fixes_up(self.import) => {
+                self.fix_up(reading, &mut moving)
+            }
+            _ => None,
         };
         let mut facts_used = BTreeSet::new();
         // The machine that is exported was made of what the source's own view has read.
@@ -218,12 +227,44 @@ impl SimLab<'_> {
         Crossing {
             hops,
             reading,
+            fixed,
             package: moving.package,
             files: moving.files,
             content: moving.content,
             notes: moving.notes,
             edits: moving.edits,
             facts_used,
+        }
+    }
+
+    /// Lets Operating System Fixup boot once on the imported disk. `None` where it finds nothing to do.
+    fn fix_up(&self, reading: &Reading, moving: &mut Moving) -> Option<GuestDisk> {
+        let plan = reading.disks.first()?;
+        let file = moving.package.file(&plan.file).ok()?;
+        let bytes = self
+            .library
+            .open(file, plan.declared_format.as_deref())
+            .ok()?;
+        let disk = GuestDisk {
+            bytes,
+            files: moving.files.clone(),
+        };
+        match os_fixup::fix_up(&disk) {
+            Ok(fixed) => {
+                moving.content = self.library.content(&fixed.disk.bytes).ok();
+                moving.files = fixed.disk.files.clone();
+                moving.edits.extend(fixed.edits);
+                moving.notes.extend(fixed.notes);
+                Some(fixed.disk)
+            }
+            Err(error) => {
+                // Its machine is switched off again, whatever it has done.
+                moving
+                    .notes
+                    .push(Witness::disk(error.message, "left as it is"));
+                moving.notes.extend(error.witness);
+                None
+            }
         }
     }
 
@@ -247,6 +288,9 @@ pub(super) fn arrived(
     crossing: &Crossing,
     reading: &Reading,
 ) -> drylab_block::Result<GuestDisk> {
+    if let Some(fixed) = &crossing.fixed {
+        return Ok(fixed.clone());
+    }
     let plan = reading
         .disks
         .first()

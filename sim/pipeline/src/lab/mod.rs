@@ -81,6 +81,9 @@ pub fn run(library: &Library, scenario: &Scenario, trace: Trace) -> Result<RunRe
     let (hops, import) = route
         .split()
         .ok_or_else(|| cannot(format!("route {} is empty", route.id)))?;
+    if let Some(why) = imports::not_offered(import, scenario) {
+        return Err(cannot(why));
+    }
     let mut lab = SimLab::new(
         library,
         scenario,

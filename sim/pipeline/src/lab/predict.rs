@@ -20,7 +20,7 @@ use drylab_hypervisor::console::{Draws, Made, Request, create};
 use drylab_hypervisor::importer::{Operator, ReadError, Reading, Verdict};
 use drylab_hypervisor::{Facts, Host, Product};
 use drylab_kernel::{Streams, Trace};
-use drylab_scenario::{Scenario, Step};
+use drylab_scenario::{Import, Scenario, Step};
 use std::sync::Arc;
 
 /// What is to be expected of one target.
@@ -288,7 +288,14 @@ fn read(facts: &Facts<'_>, host: &Host, package: &Package, guest: &Guest) -> Rea
         memory_mib: 2048,
     };
     let known = facts.text(key).ok()?;
-    let reading = imports::read(hop_named(known.value)?, facts, host, package, &operator);
+    let reading = imports::read(
+        hop_named(known.value)?,
+        facts,
+        host,
+        package,
+        &operator,
+        Import::default(),
+    );
     Some((reading, known.quirk))
 }
 
