@@ -160,6 +160,12 @@ impl Hop {
         )
     }
 
+    /// Whether an import is a console's, which works on its host through the network; libvirt's commands run on the host.
+    #[must_use]
+    pub fn is_by_console(self) -> bool {
+        !matches!(self, Self::VirshDefine | Self::VirtImage)
+    }
+
     /// Whether it is a tool between the products, as a console's own export, copying and import are not.
     #[must_use]
     pub fn is_converter(self) -> bool {

@@ -65,13 +65,8 @@ impl SimLab<'_> {
                     let stands = missing(ID, step, after, why);
                     return (Completion::Done(vec![stands]), 60_000_000);
                 }
-                if let Err(free) = self.staging.put(STAGED, done.stored) {
-                    let says = format!("{} bytes to stage, {free} free", done.stored);
-                    let why = vec![
-                        Witness::lab("share for staging", says),
-                        Witness::quirk("DQ411"),
-                    ];
-                    let full = missing(ID, step, "the share is full", why);
+                if let Err(why) = self.staging.put(done.stored) {
+                    let full = missing(ID, step, "no share has room", why);
                     return (Completion::Done(vec![full]), 1_000_000);
                 }
                 let found = if last {
@@ -278,9 +273,6 @@ impl SimLab<'_> {
         }
     }
 }
-
-/// The package on the share: a hop replaces what the one before left.
-pub(super) const STAGED: &str = "package";
 
 /// The boot disk as the target's guest will see it.
 pub(super) fn arrived(

@@ -173,7 +173,7 @@ fn boot_once(
         tsc_ppm: 0,
         zone_s: ZONE_S,
         component: "target",
-        lab_mark: wires::mark(library, "lan"),
+        lab_mark: wires::mark(library, wires::segment_of(library, &site.host)),
     };
     let (facts, _) = observe(
         &setting,

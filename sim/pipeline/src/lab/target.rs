@@ -247,7 +247,10 @@ impl SimLab<'_> {
             tsc_ppm: tsc(&self.streams.stream("target.tsc", instance).bounded(101)),
             zone_s: ZONE_S,
             component: "target",
-            lab_mark: wires::mark(self.library, wires::target_segment(self.scenario)),
+            lab_mark: wires::mark(
+                self.library,
+                wires::target_segment(self.library, self.scenario, &self.target.host),
+            ),
         };
         let (facts, took) = observe(&setting, &mut vm.boots, &mut self.lan, now, trace);
         let machine = &vm.made.machine;
@@ -305,7 +308,7 @@ impl SimLab<'_> {
             );
         }
         self.give_space_back(now, trace);
-        self.staging.remove(super::crossing::STAGED);
+        self.staging.clear();
         self.source_runs_again(now, trace);
         (Completion::Done(Vec::new()), 60_000_000)
     }
