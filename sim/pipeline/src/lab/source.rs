@@ -91,6 +91,7 @@ impl SimLab<'_> {
                 self.library,
                 wires::segment_of(self.library, &self.source.host),
             ),
+            elsewhere: &[],
         };
         if self
             .fault(FaultKind::LinkDown, FaultPlace::Source, step, now, trace)

@@ -6,7 +6,7 @@ use crate::exporter::TIME_OFFSET;
 use crate::facts::Facts;
 use crate::importer::{Operator, ReadError, Reading, Remark, limits, refused};
 use drylab_appliance::Package;
-use drylab_appliance::xva::{Drive, Machine, Xva, is_version_1};
+use drylab_appliance::xva::{Machine, Xva, is_version_1};
 use drylab_block::{Limits, ReadAt, Result as BlockResult};
 use drylab_catalog::Witness;
 use std::collections::BTreeSet;
@@ -81,7 +81,8 @@ pub fn xencenter_import_xva(
     });
     let nics = nics.collect();
     let (mut plans, mut sizes) = (Vec::new(), Vec::new());
-    for disk in in_boot_order(&machine)
+    for disk in machine
+        .boot_order()
         .iter()
         .filter_map(|drive| drive.disk.as_ref())
     {
@@ -169,14 +170,4 @@ fn clashes(
         });
     }
     Ok(remarks)
-}
-
-/// Disk drives: by device number for a BIOS, the bootable one first for pygrub.
-fn in_boot_order(machine: &Machine) -> Vec<&Drive> {
-    let mut drives: Vec<&Drive> = machine.drives.iter().filter(|drive| !drive.is_cd).collect();
-    drives.sort_by_key(|drive| drive.userdevice.parse::<u32>().unwrap_or(u32::MAX));
-    if !machine.is_hvm() {
-        drives.sort_by_key(|drive| !drive.bootable);
-    }
-    drives
 }
