@@ -28,6 +28,10 @@ pub struct Exported<'a> {
     pub guest: &'a str,
     /// Guest-visible bytes of its disks.
     pub disks: &'a [Arc<dyn ReadAt>],
+    /// The seed of its adapters' addresses, on a product that computes them.
+    pub mac_seed: Option<&'a str>,
+    /// What its first disk held at each snapshot, oldest first; none without snapshots.
+    pub snapshots: &'a [Arc<dyn ReadAt>],
 }
 
 /// Why an export did not come about.

@@ -63,6 +63,8 @@ fn exported_ovf(guest: &str) -> (Machine, Package) {
         machine: &machine,
         guest,
         disks: &disks,
+        mac_seed: None,
+        snapshots: &[],
     };
     let package = exporter::vsphere_export_ovf(&esxi.facts(), &from, &convert).expect("an export");
     (machine, package)
@@ -237,6 +239,8 @@ fn registering_a_moved_folder_keeps_address_uuid_and_hardware() {
         machine: &machine,
         guest: "windows-2008r2",
         disks: &disks,
+        mac_seed: None,
+        snapshots: &[],
     };
     let package = exporter::datastore_copy(&esxi.facts(), &from).expect("a copy");
     let reading =
@@ -263,6 +267,8 @@ fn a_domain_defined_from_its_dump_is_the_same_machine() {
             machine: &machine,
             guest,
             disks: &disks,
+            mac_seed: None,
+            snapshots: &[],
         };
         let package = exporter::virsh_dumpxml_copy(&kvm.facts(), &from).expect("a dump");
         let reading =

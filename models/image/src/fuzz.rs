@@ -52,6 +52,40 @@ pub fn vhd(data: &[u8]) {
             walk(&image);
         }
     }
+    if crate::vhd::is_child(&*source) {
+        child(&source);
+    }
+}
+
+/// A differencing disk alone, and on the parent that it names, empty and as large as it is.
+fn child(source: &Arc<dyn ReadAt>) {
+    let Ok(alone) = crate::vhd::open_alone(source.clone(), VhdSize::Current, &limits()) else {
+        return;
+    };
+    walk(&*alone);
+    let Ok(named) = crate::vhd::parent_name(&**source, &limits()) else {
+        return;
+    };
+    let options = crate::VhdOptions {
+        unique_id: Some(named.unique_id),
+        ..crate::VhdOptions::default()
+    };
+    let (disk, base) = (
+        drylab_block::SparseBytes::new(alone.len()),
+        drylab_block::SparseBytes::default(),
+    );
+    let target = crate::Target::VhdFixed(options);
+    if crate::write(&disk, &target, &base).is_ok() {
+        let chain: [Arc<dyn ReadAt>; 2] = [source.clone(), Arc::new(base)];
+        if let Ok(whole) = crate::vhd::open_chain(&chain, &limits()) {
+            assert_eq!(
+                whole.len(),
+                alone.len(),
+                "a child is as large as its parent"
+            );
+            walk(&*whole);
+        }
+    }
 }
 
 /// Files of one length beside a descriptor, whatever their names.

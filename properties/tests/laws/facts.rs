@@ -209,6 +209,8 @@ fn exported(library: &Library, source: &SourceDisk, product: &ProductId, model: 
         machine: &made.machine,
         guest: "centos-6.3",
         disks: &disks,
+        mac_seed: None,
+        snapshots: &[],
     };
     let package =
         match vsphere_export_ovf(&facts, &from, &|disk, target| library.convert(disk, target)) {

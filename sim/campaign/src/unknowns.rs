@@ -299,6 +299,25 @@ impl Unknowns {
         self.mechanisms.iter().map(|(id, row)| (id.as_str(), row))
     }
 
+    /// Why a row has its answers and weights.
+    #[must_use]
+    pub fn reason(&self, row: &str) -> Option<&str> {
+        let fact = self.facts.get(row).map(|row| row.reason.as_str());
+        fact.or_else(|| self.unknowns.get(row).map(|row| row.reason.as_str()))
+    }
+
+    /// Weights of a row's answers, in their order; none of a row that is not there.
+    #[must_use]
+    pub fn weights(&self, row: &str) -> Vec<u32> {
+        let facts = self.facts.get(row).into_iter().flat_map(|row| &row.values);
+        let others = self.unknowns.get(row).into_iter();
+        let others = others.flat_map(|row| &row.values);
+        facts
+            .map(|value| value.weight)
+            .chain(others.map(|answer| answer.weight))
+            .collect()
+    }
+
     /// The words of an answer.
     #[must_use]
     pub fn answer(&self, unknown: &str, index: usize) -> String {

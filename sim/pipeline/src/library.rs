@@ -66,6 +66,8 @@ static GOLDEN: [Golden; 3] = [
 pub struct SourceDisk {
     /// Bytes, and files beside them.
     pub disk: GuestDisk,
+    /// Bytes before the scenario's edits were made, which is what snapshots hold.
+    pub unedited: Arc<dyn ReadAt>,
     /// Address of the adapter.
     pub mac: Mac,
     /// Address it holds a lease of.
@@ -299,6 +301,7 @@ impl Library {
         let delta = Delta::parse(variant.delta, base.len())?;
         let disk = GuestDisk::new(Arc::new(Overlay::with_delta(base, &delta)));
         Ok(SourceDisk {
+            unedited: disk.bytes.clone(),
             disk,
             mac: Mac(variant.mac),
             lease: variant.lease.into(),
@@ -438,7 +441,11 @@ fn grown(source: SourceDisk, size: Option<u64>) -> Result<SourceDisk> {
         bytes: Arc::new(sheet),
         files: source.disk.files.clone(),
     };
-    Ok(SourceDisk { disk, ..source })
+    Ok(SourceDisk {
+        unedited: disk.bytes.clone(),
+        disk,
+        ..source
+    })
 }
 
 /// Applies a scenario's edits to a disk, which stays as it is; the changed one is returned.

@@ -160,6 +160,12 @@ impl Hop {
         )
     }
 
+    /// Whether an import is a console's, which works on its host through the network; libvirt's commands run on the host.
+    #[must_use]
+    pub fn is_by_console(self) -> bool {
+        !matches!(self, Self::VirshDefine | Self::VirtImage)
+    }
+
     /// The program, whichever of its commands or versions: `None` for a console's own export, copying and import.
     #[must_use]
     pub fn program(self) -> Option<&'static str> {

@@ -1,7 +1,7 @@
 //! qemu-img 10: `info`, `convert`.
 //!
 //! Source: what qemu-img 10.0.2 was seen to do (the tests run it where it is there). Reads raw, VMDK (sparse, stream,
-//! flat), qcow2 and VHD (fixed with `-f vpc` only) with the readers of `drylab-image`; writes raw, VMDK, VHD and qcow2.
+//! flat), qcow2 and VHD (fixed with `-f vpc` only; differencing without the parent) with the readers of `drylab-image`; writes raw, VMDK, VHD and qcow2.
 //! Not modelled: VHDX, VDI, QED, Parallels, qcow, COWD and others that it reads, backing files, other subformats. Such a
 //! file is refused with a message of ours, never taken for raw.
 
@@ -10,7 +10,7 @@ use crate::math::SECTOR;
 use crate::qemu_img::write_vmdk::{self, Style};
 use drylab_block::{Extent, ExtentKind, Limits, ReadAt, SparseBytes, le_u32, read_vec, slice_at};
 use drylab_catalog::Witness;
-use drylab_image::vhd::{self, Kind};
+use drylab_image::vhd;
 use drylab_image::{Detected, Qcow2Options, Target, VhdOptions, VhdSize};
 use std::sync::Arc;
 
@@ -253,11 +253,21 @@ fn raw(file: &Arc<dyn ReadAt>, notes: Vec<Witness>) -> Opened {
 }
 
 fn vpc(input: &Input<'_>, file: &Arc<dyn ReadAt>) -> Result<Opened, ToolError> {
-    let image = drylab_image::open_vhd(file.clone(), VhdSize::ByCreator, &Limits::DEFAULT)
-        .map_err(|error| refused(input, &error, "invalid VPC image"))?;
+    let is_child = vhd::is_child(file);
+    let opened = match is_child {
+        // Neither the parent nor the sector bitmaps are looked at: what the parent has reads as zeros.
+        true => vhd::open_alone(file.clone(), VhdSize::ByCreator, &Limits::DEFAULT),
+        false => drylab_image::open_vhd(file.clone(), VhdSize::ByCreator, &Limits::DEFAULT)
+            .map(|image| -> Arc<dyn ReadAt> { Arc::new(image) }),
+    };
+    let image = opened.map_err(|error| refused(input, &error, "invalid VPC image"))?;
     let mut notes = Vec::new();
+    if is_child {
+        let says = "disk type 4, differencing: read without its parent";
+        notes.push(Witness::disk("VHD footer", says));
+        notes.push(Witness::quirk("GQ143"));
+    }
     if let Ok((footer, _)) = vhd::footer(file)
-        && footer.kind != Kind::Differencing
         && VhdSize::Current.bytes(&footer) != VhdSize::Geometry.bytes(&footer)
     {
         let says = format!(
@@ -265,13 +275,13 @@ fn vpc(input: &Input<'_>, file: &Arc<dyn ReadAt>) -> Result<Opened, ToolError> {
             footer.creator,
             VhdSize::Current.bytes(&footer),
             VhdSize::Geometry.bytes(&footer),
-            drylab_block::ReadAt::len(&image)
+            image.len()
         );
         notes.push(Witness::disk("VHD footer", says));
         notes.push(Witness::quirk("GQ122"));
     }
     Ok(Opened {
-        disk: Arc::new(image),
+        disk: image,
         format: "vpc",
         notes,
     })
@@ -292,13 +302,8 @@ fn image(
 }
 
 fn refused(input: &Input<'_>, error: &drylab_block::Error, says: &str) -> ToolError {
-    let failed = ToolError::new(format!("qemu-img: Could not open '{}': {says}", input.name))
-        .because(Witness::disk(input.name, error.to_string()));
-    if error.to_string().contains("differencing") {
-        failed.because(Witness::quirk("GQ143"))
-    } else {
-        failed
-    }
+    ToolError::new(format!("qemu-img: Could not open '{}': {says}", input.name))
+        .because(Witness::disk(input.name, error.to_string()))
 }
 
 /// A raw disk: a part of a sector at its end counts as one, the rest of it zeros.

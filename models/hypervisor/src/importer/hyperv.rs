@@ -6,8 +6,9 @@ use crate::facts::Facts;
 use crate::lab::Host;
 use drylab_appliance::Package;
 use drylab_appliance::hyperv::{Bus, Folder, Nic, State};
-use drylab_block::{Limits, ReadAt, Severity};
+use drylab_block::{Error, Limits, ReadAt, Result as BlockResult, Severity};
 use drylab_catalog::{Mac, Witness};
+use drylab_image::vhd::{is_child, open_chain, parent_name};
 use drylab_image::{Format, VhdSize, detect, open_vhd, vhd};
 use std::sync::Arc;
 
@@ -61,6 +62,7 @@ pub fn hyperv_import(
         disks,
         nics,
         uuid: Some(machine.id.to_ascii_lowercase()),
+        mac_seed: None,
         clock: None,
         mode: None,
     };
@@ -100,9 +102,70 @@ fn drives(facts: &Facts<'_>, package: &Package, folder: &Folder) -> Result<Drive
     Ok((plans, disks))
 }
 
-/// A VHD left as it came, with the size Hyper-V gives the guest.
+/// The package with what a guest sees on each chain of VHDs as a file of its own; [`DiskPlan::file`] of
+/// [`hyperv_import`] and [`hyperv_new_machine`] names them so.
+///
+/// # Errors
+/// What following a chain finds: [`Error::Io`](drylab_block::Error::Io) when a parent is not in the package.
+pub fn hyperv_opened(package: &Package) -> BlockResult<Package> {
+    let mut opened = package.clone();
+    for disk in &package.disks {
+        if package.files.get(disk).is_some_and(|file| is_child(file)) {
+            let whole = open_chain(&chain_of(package, disk)?, &Limits::DEFAULT)?;
+            opened.put(whole_name(disk), whole);
+        }
+    }
+    Ok(opened)
+}
+
+fn whole_name(file: &str) -> String {
+    format!("{file} with its parents")
+}
+
+/// The files of a chain, newest first: each parent is looked for beside its child.
+fn chain_of(package: &Package, file: &str) -> BlockResult<Vec<Arc<dyn ReadAt>>> {
+    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut newest = package.file(file)?.clone();
+    let mut chain = vec![newest.clone()];
+    // Every file is passed at most once.
+    for _ in 0..package.files.len() {
+        if !is_child(&newest) {
+            break;
+        }
+        let named = parent_name(&newest, &Limits::DEFAULT)?.name;
+        let name = named
+            .rsplit_once('\\')
+            .map_or(named.as_str(), |(_, name)| name);
+        let wanted = match folder {
+            "" => name.to_owned(),
+            folder => format!("{folder}/{name}"),
+        };
+        newest = package.file(&wanted)?.clone();
+        chain.push(newest.clone());
+    }
+    Ok(chain)
+}
+
+/// A VHD left as it came, with the size Hyper-V gives the guest; one with parents needs them beside it.
 fn vhd_of(package: &Package, file: &str) -> Result<(DiskPlan, u64), ReadError> {
     let bytes = package.file(file).map_err(|error| refused(file, error))?;
+    if is_child(bytes) {
+        let unread = |error: Error| {
+            let place = Witness::descriptor(file, error.to_string());
+            ReadError::Refused(vec![place, Witness::quirk("GQ143")])
+        };
+        let chain = chain_of(package, file).map_err(unread)?;
+        let whole = open_chain(&chain, &Limits::DEFAULT).map_err(unread)?;
+        let plan = DiskPlan {
+            file: whole_name(file),
+            declared_format: Some("raw".to_owned()),
+            stored: Stored::AsIs,
+            bytes: chain
+                .iter()
+                .fold(0, |sum, file| sum.saturating_add(file.len())),
+        };
+        return Ok((plan, whole.len()));
+    }
     let image = open_vhd(bytes.clone(), VhdSize::Current, &Limits::DEFAULT)
         .map_err(|error| refused(file, error))?;
     let plan = DiskPlan {

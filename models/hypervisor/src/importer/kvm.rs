@@ -104,6 +104,7 @@ pub fn virsh_define(
             disks: asked,
             nics,
             uuid: domain.uuid.clone(),
+            mac_seed: None,
             clock: match domain.clock_offset.as_deref() {
                 Some("localtime") => Some(Clock::Localtime),
                 Some(_) => Some(Clock::Utc),
@@ -255,6 +256,7 @@ pub fn virt_image(
                 .map(|_| NicRequest::default())
                 .collect(),
             uuid: None,
+            mac_seed: None,
             clock: None,
             mode: None,
         },

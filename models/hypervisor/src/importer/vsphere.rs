@@ -80,6 +80,7 @@ pub fn vsphere_deploy_ovf(
             })
             .collect(),
         uuid: None,
+        mac_seed: None,
         clock: None,
         mode: None,
     };
@@ -516,6 +517,7 @@ pub fn vsphere_register_vmx(
             disks,
             nics,
             uuid,
+            mac_seed: None,
             clock: None,
             mode: None,
         },

@@ -1,4 +1,4 @@
-//! VHD: fixed and dynamic, read and written.
+//! VHD: fixed and dynamic, read and written; differencing, written and read through functions of their own.
 //!
 //! Source: Microsoft "Virtual Hard Disk Image Format Specification" 1.0 (October 2006); where files in the field differ
 //! from it, what qemu-img 10.0.2 was seen to do with them. All numbers are big-endian; block addresses count sectors of
@@ -7,7 +7,7 @@
 //! ```text
 //! fixed         data │ footer
 //! dynamic       footer copy │ dynamic header │ BAT │ (sector bitmap │ block)… │ footer
-//! differencing  the same with a parent in another file: refused by name
+//! differencing  the same with a parent in another file: refused by name, see [`open_chain`]
 //!
 //! footer        0x00 "conectix"  0x08 features  0x0c version  0x10 data offset  0x18 timestamp  0x1c creator
 //!               0x20 creator version  0x24 creator OS  0x28 original size  0x30 current size  0x38 geometry
@@ -29,11 +29,13 @@
 //! stands in for it, with a finding; without a valid footer a file is refused, as qemu-img does. The header's checksum
 //! is verified, too, but has no copy and is ignored by qemu: a wrong one is a finding.
 
+mod child;
 mod footer;
 mod geometry;
 mod read;
 mod write;
 
+pub use child::{Parent, ParentName, is_child, open_alone, open_chain, parent_name, write_child};
 pub use footer::{Footer, Kind, footer};
 pub(crate) use footer::{claims, is_cookie, mend};
 pub use geometry::Geometry;

@@ -169,14 +169,14 @@ fn note_sizes(footer: &Footer, size: u64, place: u64, findings: &mut Vec<Finding
 }
 
 /// What the dynamic header says.
-struct Header {
+pub(super) struct Header {
     table: u64,
     entries: u32,
     block: u64,
 }
 
 impl Header {
-    fn read(
+    pub(super) fn read(
         source: &dyn ReadAt,
         place: u64,
         limits: &Limits,
@@ -233,18 +233,18 @@ pub(crate) fn bitmap_bytes(block: u64) -> u64 {
 }
 
 /// The blocks of a dynamic disk.
-struct Blocks {
-    source: Arc<dyn ReadAt>,
-    size: u64,
-    block: u64,
-    bitmap: u64,
-    table: Arc<[u32]>,
+pub(super) struct Blocks {
+    pub(super) source: Arc<dyn ReadAt>,
+    pub(super) size: u64,
+    pub(super) block: u64,
+    pub(super) bitmap: u64,
+    pub(super) table: Arc<[u32]>,
     /// Footer copy, dynamic header and BAT: where no block may stand.
     metadata: [(u64, u64); 3],
 }
 
 impl Blocks {
-    fn open(
+    pub(super) fn open(
         source: Arc<dyn ReadAt>,
         size: u64,
         footer: &Footer,
@@ -348,7 +348,7 @@ impl Blocks {
     }
 
     /// Byte offset of a block's data, or why it cannot be there.
-    fn place(&self, unit: u64, entry: u32) -> Result<u64> {
+    pub(super) fn place(&self, unit: u64, entry: u32) -> Result<u64> {
         let (start, data, end) = self.range(unit, entry);
         let wrong = |what: std::fmt::Arguments<'_>| {
             Error::corrupt(format_args!(

@@ -9,14 +9,14 @@ use crate::write::Written;
 use drylab_block::{ContentId, Error, ReadAt, Result, WriteAt};
 
 /// Where the dynamic header stands: behind the copy of the footer.
-const HEADER_AT: u64 = 512;
+pub(super) const HEADER_AT: u64 = 512;
 /// Where the BAT stands: behind the dynamic header.
-const TABLE_AT: u64 = 1536;
+pub(super) const TABLE_AT: u64 = 1536;
 /// Bytes looked at for zeros at a time in a fixed disk.
 const PIECE: u64 = 1 << 16;
 
 /// The footer of a file that holds `disk`.
-fn plan(disk: &dyn ReadAt, options: &VhdOptions, kind: Kind) -> Result<Footer> {
+pub(super) fn plan(disk: &dyn ReadAt, options: &VhdOptions, kind: Kind) -> Result<Footer> {
     let sectors = div_up(disk.len(), SECTOR);
     let (size, geometry) = match options.fit {
         VhdFit::Kept => (sectors.saturating_mul(SECTOR), Geometry::of(sectors)),
@@ -58,7 +58,7 @@ fn plan(disk: &dyn ReadAt, options: &VhdOptions, kind: Kind) -> Result<Footer> {
 }
 
 /// A content id with the marks of a UUID of version 8 (RFC 9562), "made as its maker likes".
-fn uuid(id: ContentId) -> [u8; 16] {
+pub(super) fn uuid(id: ContentId) -> [u8; 16] {
     let marks = (id.0 & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
     marks.to_be_bytes()
 }
@@ -112,7 +112,7 @@ fn fill(front: &mut Front<'_>, zeros: &[u8], end: u64) -> Result<()> {
 }
 
 /// The 1024 bytes of the dynamic header.
-fn header(entries: u32, block: u32) -> Vec<u8> {
+pub(super) fn header(entries: u32, block: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_SIZE);
     bytes.extend_from_slice(b"cxsparse");
     bytes.extend_from_slice(&u64::MAX.to_be_bytes());
@@ -132,18 +132,24 @@ fn bitmap(block: u64) -> Vec<u8> {
     bytes
 }
 
+/// Bytes of a block, of the two sizes that are written.
+pub(super) fn block_of(options: &VhdOptions) -> Result<u64> {
+    let block = u64::from(options.block_bytes);
+    if [512 << 10, 2 << 20].contains(&block) {
+        return Ok(block);
+    }
+    Err(Error::unsupported(format_args!(
+        "VHD blocks of {block} bytes, written are 524288 and 2097152"
+    )))
+}
+
 /// Writes the blocks of `disk` that hold a byte other than zero; the result is the length of the file.
 pub(crate) fn write_dynamic(
     disk: &dyn ReadAt,
     options: &VhdOptions,
     sink: &dyn WriteAt,
 ) -> Result<u64> {
-    let block = u64::from(options.block_bytes);
-    if ![512 << 10, 2 << 20].contains(&block) {
-        return Err(Error::unsupported(format_args!(
-            "VHD blocks of {block} bytes, written are 524288 and 2097152"
-        )));
-    }
+    let block = block_of(options)?;
     let footer = plan(disk, options, Kind::Dynamic)?;
     let entries = div_up(footer.current_size, block);
     let mut table = vec![0xffu8; index(round_up(entries.saturating_mul(4), SECTOR))];

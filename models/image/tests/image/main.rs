@@ -8,4 +8,5 @@ mod qemu;
 mod roundtrip;
 mod stream;
 mod vhd;
+mod vhd_child;
 mod vhd_damaged;

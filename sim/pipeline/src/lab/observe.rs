@@ -47,6 +47,8 @@ pub(super) struct Setting<'a> {
     pub(super) component: &'static str,
     /// How sure the lab file is of the network the machine is on.
     pub(super) lab_mark: Mark,
+    /// Why the machine is in another subnet than its product's bridge; empty where it is not.
+    pub(super) elsewhere: &'a [Witness],
 }
 
 /// Boots the guest and takes its facts; returns them with the microseconds it took.
@@ -90,6 +92,11 @@ pub(super) fn observe(
         .filter(|link| matches!(link.place, Place::Lab(_)))
     {
         witness.mark = witness.mark.min(setting.lab_mark);
+    }
+    for chain in net.witnesses.values_mut() {
+        if chain.iter().any(|link| matches!(link.place, Place::Lab(_))) {
+            chain.extend_from_slice(setting.elsewhere);
+        }
     }
     let facts = facts(setting, machine, &report, &net);
     boots.files = Some(net.files.clone());

@@ -16,7 +16,7 @@ use drylab_hypervisor::console::{Draws, Made, Request, create};
 use drylab_hypervisor::importer::Reading;
 
 use drylab_kernel::{Kind, Trace};
-use drylab_scenario::{FaultKind, FaultPlace, Step};
+use drylab_scenario::{FaultKind, FaultPlace, Step, TargetNetwork};
 use std::sync::Arc;
 
 impl SimLab<'_> {
@@ -235,7 +235,7 @@ impl SimLab<'_> {
                 );
             }
         };
-        let extra = self.mac_why();
+        let (extra, elsewhere) = (self.mac_why(), self.elsewhere());
         let instance = u32::from(power == Power::Again);
         let setting = Setting {
             library: self.library,
@@ -247,7 +247,11 @@ impl SimLab<'_> {
             tsc_ppm: tsc(&self.streams.stream("target.tsc", instance).bounded(101)),
             zone_s: ZONE_S,
             component: "target",
-            lab_mark: wires::mark(self.library, wires::target_segment(self.scenario)),
+            lab_mark: wires::mark(
+                self.library,
+                wires::target_segment(self.library, self.scenario, &self.target.host),
+            ),
+            elsewhere: &elsewhere,
         };
         let (facts, took) = observe(&setting, &mut vm.boots, &mut self.lan, now, trace);
         let machine = &vm.made.machine;
@@ -258,6 +262,17 @@ impl SimLab<'_> {
             .unwrap_or_default();
         self.target.running.insert(machine.name.clone(), mac);
         (Completion::Facts(Box::new(facts), Vec::new()), took)
+    }
+
+    /// Why the target's network is another subnet, where it is the product's own one.
+    fn elsewhere(&self) -> Vec<Witness> {
+        match self.scenario.lab.target_network {
+            TargetNetwork::SameSegment => Vec::new(),
+            TargetNetwork::OtherSubnet => {
+                let own = self.target.facts.text("network.default");
+                own.map(|known| known.chain()).unwrap_or_default()
+            }
+        }
     }
 
     /// Why the adapter has the address it has.
@@ -314,7 +329,7 @@ impl SimLab<'_> {
             );
         }
         self.give_space_back(now, trace);
-        self.staging.remove(super::crossing::STAGED);
+        self.staging.clear();
         self.source_runs_again(now, trace);
         (Completion::Done(Vec::new()), 60_000_000)
     }

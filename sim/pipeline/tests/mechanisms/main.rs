@@ -1,6 +1,7 @@
 //! No outcome is looked up: one mechanism is changed at a time, in the guest's own bytes or in the lab, and the cells
 //! follow.
 
+mod choices;
 mod esxi_kvm;
 mod lab;
 mod versions;
