@@ -2,7 +2,7 @@
 
 use crate::facts::{Fact, GuestFacts, Seen};
 use crate::library::Library;
-use drylab_catalog::{Clock, Machine, Mark, Nic, Place, Witness};
+use drylab_catalog::{Clock, Machine, Mark, Place, Witness};
 use drylab_guest::Tree;
 use drylab_guest::boot::BootReport;
 use drylab_guest::inspect::{Guest, System};
