@@ -123,15 +123,18 @@ impl Found {
 
 impl Check {
     /// Id of its cause: the first quirk on the chain whose row says that it hits this check, else the first quirk, else
-    /// the check's own id. A chain also holds rows that say how things work and hit another check, or none here.
+    /// the check's own id. A chain also holds rows that say how things work and hit another check; one that says why all
+    /// is well is no cause of anything else.
     #[must_use]
     pub fn cause_id(&self) -> String {
+        let harm = self.score != Some(Score::Success);
         let quirks = || {
             let links = self.found.witness.iter();
-            links.filter_map(|witness| match &witness.place {
+            let ids = links.filter_map(|witness| match &witness.place {
                 Place::Quirk(id) => Some(id),
                 _ => None,
-            })
+            });
+            ids.filter(|id| !(harm && quirk(id).is_some_and(|row| row.keeps_whole)))
         };
         let hits = |id: &&String| quirk(id).is_some_and(|row| row.hits == self.found.id);
         let cause = quirks().find(hits).or_else(|| quirks().next());

@@ -112,6 +112,7 @@ fn fixup_installs_no_driver() {
             start("atapi", 3),
             Edit::Remove {
                 path: "/Windows/System32/drivers/atapi.sys".to_owned(),
+                if_present: false,
             },
         ],
     );
