@@ -199,13 +199,13 @@ fn each_part_of_the_integration_services_is_needed_and_the_one_that_is_missing_i
     let losses: [Loss; 6] = [
         (
             "the adapter's module",
-            |tree| drop(tree.remove(&format!("/lib/modules/{KERNEL}/extra/hv_netvsc.ko"))),
+            |tree| assert!(tree.remove(&format!("/lib/modules/{KERNEL}/extra/hv_netvsc.ko"))),
             "extra/hv_netvsc.ko",
             "is not there",
         ),
         (
             "the bus's module",
-            |tree| drop(tree.remove(&format!("/lib/modules/{KERNEL}/extra/hv_vmbus.ko"))),
+            |tree| assert!(tree.remove(&format!("/lib/modules/{KERNEL}/extra/hv_vmbus.ko"))),
             "extra/hv_vmbus.ko",
             "is not there",
         ),
