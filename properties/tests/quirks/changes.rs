@@ -158,6 +158,9 @@ fn lab(with: &mut dyn FnMut(&Change<'_>)) {
         with(&|it| it.lab.forward_delay_s = seconds);
     }
     with(&|it| it.lab.target_network = TargetNetwork::OtherSubnet);
+    with(&|it| it.source_vm.snapshots = 1);
+    with(&|it| it.import.fixup = true);
+    with(&|it| it.import.preserve = true);
     with(&|it| it.lab.name_taken = true);
     for free in [0, 1 << 28, 1 << 30, 5 << 30] {
         with(&|it| it.lab.datastore_free = Some(free));
