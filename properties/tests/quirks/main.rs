@@ -227,5 +227,10 @@ fn a_scenario_that_lost_its_change_does_not_pass_for_one_that_shows_the_row() {
         edits: Vec::new(),
         ..file
     };
-    assert!(!shown(library(), &unchanged).expect("it runs").1.contains("GQ23"));
+    assert!(
+        !shown(library(), &unchanged)
+            .expect("it runs")
+            .1
+            .contains("GQ23")
+    );
 }

@@ -4,6 +4,7 @@
 
 use drylab_catalog::{GuestId, ProductId};
 use drylab_pipeline::{Hop, Overall};
+use drylab_scenario::Step;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is kept of a cell.
@@ -14,6 +15,8 @@ pub(crate) struct Outcome {
     pub(crate) route: String,
     pub(crate) tools: Vec<Hop>,
     pub(crate) overall: Overall,
+    /// The last step that was tried.
+    pub(crate) reached: Option<Step>,
     /// Checks that are FAILURE.
     pub(crate) failed: Vec<&'static str>,
     /// Checks that are WARNING.
@@ -29,6 +32,7 @@ impl Outcome {
             route: String::new(),
             tools: Vec::new(),
             overall: Overall::Failure,
+            reached: None,
             failed: vec!["no-route"],
             warned: Vec::new(),
         }

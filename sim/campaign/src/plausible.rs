@@ -3,6 +3,7 @@
 //! All runs are made first, sorted by the disks they start from ([`Runs`]); then each lab is read off them.
 
 use crate::findings::{Finding, Outcome, Seen, findings};
+use crate::matrix::worth;
 use crate::runs::Runs;
 use crate::unknowns::{DrawnLab, Mechanism, Unknowns};
 use drylab_catalog::{GuestId, ProductId};
@@ -232,11 +233,12 @@ impl<'a> Bench<'a> {
             };
             let lot = |(number, _): &&(usize, &Outcome)| lots.get(*number);
             common.push(taken(outcomes.iter().min_by_key(lot)));
-            let worth = |(number, outcome): &&(usize, &Outcome)| {
+            let value = |(number, outcome): &&(usize, &Outcome)| {
                 let blemishes = outcome.failed.len() + outcome.warned.len();
-                (outcome.overall.rank(), Reverse(blemishes), Reverse(*number))
+                let worth = worth(outcome.overall, outcome.reached, blemishes);
+                (worth, Reverse(*number))
             };
-            best.push(taken(outcomes.iter().max_by_key(worth)));
+            best.push(taken(outcomes.iter().max_by_key(value)));
             all.extend(outcomes.into_iter().map(|(_, outcome)| outcome));
         }
         ([common, best], all)

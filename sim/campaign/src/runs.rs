@@ -254,6 +254,7 @@ fn outcome(report: &RunReport, route: &Route) -> Outcome {
         route: route.id.clone(),
         tools: route.hops.clone(),
         overall: digest.overall,
+        reached: digest.reached,
         failed: of(Overall::Failure),
         warned: of(Overall::Warning),
     }

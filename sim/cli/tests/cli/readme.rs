@@ -152,7 +152,9 @@ fn files_folders_and_ids_that_the_readme_names_are_there() {
 
 /// Shares such as `48.5 %` in a text.
 fn shares(text: &str) -> std::collections::BTreeSet<&str> {
-    let numbers = text.split_inclusive(" %").filter_map(|part| part.strip_suffix(" %"));
+    let numbers = text
+        .split_inclusive(" %")
+        .filter_map(|part| part.strip_suffix(" %"));
     let last_word = |part: &str| part.rfind([' ', '\n', '(', '|']).map_or(0, |at| at + 1);
     let words = numbers.filter_map(|part| part.get(last_word(part)..));
     words.filter(|word| word.contains('.')).collect()
