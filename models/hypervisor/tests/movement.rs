@@ -3,7 +3,7 @@
 use drylab_appliance::Package;
 use drylab_appliance::manifest::{Algorithm, Manifest};
 use drylab_block::{Limits, ReadAt, Reference, Resolver, SparseBytes, WriteAt, content_id};
-use drylab_catalog::Machine;
+use drylab_catalog::{Machine, Place};
 use drylab_hypervisor::importer::{self, Operator, Reading, Verdict};
 use drylab_hypervisor::{LabFile, Product, console, datastore, exporter, products};
 use drylab_image::{Target, open, write};
@@ -310,6 +310,45 @@ fn a_hosted_sparse_disk_is_refused_by_esxi_until_it_is_cloned() {
         "the descriptor says ide"
     );
     assert!(!reading.by_hand.is_empty());
+    let row = Place::Quirk("HQ128".to_owned());
+    assert!(reading.notes.iter().any(|note| note.place == row));
+}
+
+#[test]
+fn the_guest_type_a_person_picks_in_virt_manager_decides_disk_bus_and_adapter() {
+    let kvm = product(KVM);
+    let lab = LabFile::of_the_report();
+    let mut package = Package {
+        disks: vec!["vm.img".to_owned()],
+        ..Package::default()
+    };
+    package.put("vm.img", disk());
+    // The list has an entry for the family of CentOS 6 and none for Ubuntu 12.04, which is left with the generic one.
+    let expected = [
+        ("centos-6.3", "virtio-blk", "virtio-net"),
+        ("ubuntu-12.04", "piix3-ide", "rtl8139"),
+    ];
+    for (guest, controller, nic) in expected {
+        let operator = Operator {
+            guest: guest.to_owned(),
+            ..operator()
+        };
+        let reading = importer::virt_manager_import(&kvm.facts(), &package, &operator).unwrap();
+        let row = Place::Quirk("HQ59".to_owned());
+        assert!(
+            reading.notes.iter().any(|note| note.place == row),
+            "{guest}"
+        );
+        let draws = console::Draws { mac: 1, uuid: 1 };
+        let host = lab.host_of(&kvm.id).unwrap();
+        let made = console::create(&kvm.facts(), host, &reading.request, draws).unwrap();
+        let at = usize::try_from(made.machine.disks[0].controller).unwrap();
+        let found = (
+            made.machine.controllers[at].model.as_str(),
+            made.machine.nics[0].model.as_str(),
+        );
+        assert_eq!(found, (controller, nic), "{guest}");
+    }
 }
 
 struct Beside<'a>(&'a Package, &'a str);

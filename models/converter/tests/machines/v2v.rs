@@ -60,6 +60,10 @@ fn centos_of_esxi_boots_on_virtio_and_keeps_its_mac_name_and_memory() {
     );
     assert!(report.reached, "{:?}", report.cause);
     assert!(cites(&made.notes, "GQ68") && cites(&made.notes, "GQ74") && cites(&made.edits, "GQ67"));
+    // The source had an e1000 (GQ69) and a SCSI controller (GQ75); neither is left.
+    assert!(cites(&made.notes, "GQ69") && cites(&made.notes, "GQ75"));
+    let left = domain.controllers.iter().find(|one| one.kind == "scsi");
+    assert!(left.is_none(), "{left:?}");
     let editor = Editor::open(&made.disk, &LIMITS).unwrap();
     let map = editor.read("/boot/grub/device.map").unwrap().unwrap();
     assert!(String::from_utf8_lossy(&map).contains("/dev/vda"));
