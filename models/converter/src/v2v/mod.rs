@@ -19,6 +19,15 @@ use drylab_guest::inspect::{Guest, GuestDisk, inspect};
 use source::Source;
 use std::sync::Arc;
 
+/// Options of the command line, and what lies on the converting host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `--bridge`: the bridge every network is mapped to.
+    pub bridge: String,
+    /// Whether `/usr/share/virtio-win` of the host has drivers for the Windows in question.
+    pub virtio_win: bool,
+}
+
 /// The disks as guests see them, the first with the files beside it, and what is on them.
 pub(crate) fn inspected(
     source: &Source,

@@ -20,6 +20,7 @@ use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, GuestDisk, System};
 
 pub use crate::Converted;
+pub use crate::v2v::Options;
 
 /// Newest virtual hardware that libvirt's vmx reader of this time knows.
 const HARDWARE_MAX: u64 = 8;
@@ -29,15 +30,6 @@ const HABITS: Habits = Habits {
     one_console: true,
     relabels_at_boot: true,
 };
-
-/// Options of the command line, and what lies on the converting host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// `--bridge`: the bridge every network is mapped to.
-    pub bridge: String,
-    /// Whether `/usr/share/virtio-win` has the drivers for Windows.
-    pub virtio_win: bool,
-}
 
 /// Converts a machine as libvirt's esx driver shows it: `.vmx`, descriptors and `-flat.vmdk`.
 ///

@@ -10,6 +10,7 @@ mod ova;
 
 use crate::ToolError;
 use crate::converted::{Converted, Edits};
+pub use crate::v2v::Options;
 use crate::v2v::domain::{DEFAULT, Hardware, Images, VIRTIO};
 use crate::v2v::linux::{self, Habits, RED_HAT};
 use crate::v2v::source;
@@ -42,15 +43,6 @@ const HABITS: Habits = Habits {
     one_console: false,
     relabels_at_boot: false,
 };
-
-/// Options of the command line, and what lies on the converting host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// `--bridge`: the bridge every network is mapped to.
-    pub bridge: String,
-    /// Whether the host has virtio-win with drivers for the Windows in question.
-    pub virtio_win: bool,
-}
 
 /// Converts a machine: a folder with a `.vmx` (`-i vmx`), or an OVA or the folder of one (`-i ova`).
 ///
