@@ -11,7 +11,9 @@ use crate::vhd::{Vhd, VhdSize};
 use crate::vhdx::{Vhdx, scripted};
 use crate::vmdk::{Flat, Vmdk, walk_stream};
 use crate::write::Target;
-use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
+use drylab_block::{
+    DenyAll, Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt,
+};
 use std::sync::Arc;
 
 /// Extents walked of one input, so that a small input cannot cost much.
@@ -60,6 +62,10 @@ pub fn vhd(data: &[u8]) {
             walk(&image);
             checked(&image);
         }
+    }
+    let limits = limits();
+    if let Ok(alone) = Vhd::open_alone(source, VhdSize::Current, &Opener::new(&DenyAll, &limits)) {
+        walk(&alone);
     }
 }
 

@@ -157,15 +157,21 @@ pub(crate) fn opened(
 /// As [`open`]; [`Error::Corrupt`] also when the file is no VHD, or lacks the bytes or blocks for the size believed.
 pub fn open_vhd(source: Arc<dyn ReadAt>, believes: VhdSize, limits: &Limits) -> Result<Image> {
     let opener = Opener::new(&DenyAll, limits);
-    let container: Box<dyn Container> = Box::new(Vhd::open(source, believes, &opener)?);
-    let detected = Detected {
-        format: Format::Vhd,
-        subformat: container.subformat(),
-    };
-    Ok(Image {
-        container,
-        detected,
-    })
+    Ok(Image::of_vhd(Vhd::open(source, believes, &opener)?))
+}
+
+/// [`open_vhd`] of a program that takes a differencing disk for a dynamic one: zeros stand where its parent has the data,
+/// and a block that exists is read whole, whatever its bitmap says. qemu-img 0.12 and 10 do that and say nothing.
+///
+/// # Errors
+/// As [`open_vhd`].
+pub fn open_vhd_alone(
+    source: Arc<dyn ReadAt>,
+    believes: VhdSize,
+    limits: &Limits,
+) -> Result<Image> {
+    let opener = Opener::new(&DenyAll, limits);
+    Ok(Image::of_vhd(Vhd::open_alone(source, believes, &opener)?))
 }
 
 /// Whether the first bytes of a file are these. A VMDK that does not start as a sparse extent is a descriptor.
@@ -175,6 +181,17 @@ fn starts_with(source: &dyn ReadAt, magic: &[u8]) -> Result<bool> {
 }
 
 impl Image {
+    fn of_vhd(vhd: Vhd) -> Self {
+        let detected = Detected {
+            format: Format::Vhd,
+            subformat: vhd.subformat(),
+        };
+        Self {
+            container: Box::new(vhd),
+            detected,
+        }
+    }
+
     /// The format found.
     #[must_use]
     pub fn format(&self) -> Format {

@@ -23,7 +23,8 @@
 //! * [`detect`] names a format by its content; formats known and not read are refused by name, never taken for raw.
 //! * [`open`] gives an [`Image`]: the guest-visible bytes, with a total map of extents and an [`Info`].
 //! * [`open_with`] opens the extents that a flat VMDK names, through a [`Resolver`](drylab_block::Resolver);
-//!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes.
+//!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes, [`open_vhd_alone`] as one that
+//!   takes no notice of parents.
 //! * [`write()`], [`write_with`], [`write_stream`], [`file_size`]: the same bytes into another container, by as many
 //!   workers as one likes ([`Work`]), deterministic.
 //! * [`write_flat`]: a flat VMDK, which is two files. [`write_vhdx_child`]: a VHDX with what differs from another one.
@@ -71,7 +72,7 @@ pub use detect::{Detected, Format, detect};
 pub use edit::{Edit, Plan};
 pub use engine::{Progress, Work};
 pub use finding::{Finding, Findings, Repair, Rule};
-pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
+pub use image::{Image, Info, Options, open, open_as, open_vhd, open_vhd_alone, open_with};
 pub use qcow2::{Qcow2Compression, Qcow2Options, Qcow2Version};
 pub use vdi::VdiOptions;
 pub use vhd::{VhdOptions, VhdSize};

@@ -76,7 +76,13 @@ pub fn write_child(
     let block = u64::from(options.block_bytes);
     check_block(block)?;
     let content = drylab_block::content_id(disk)?;
-    let mut footer = named(plan(disk, options, Kind::Dynamic)?, options, content.0);
+    // Nothing written since the snapshot: the same content, and yet another file.
+    let above = u128::from_be_bytes(link.unique_id).rotate_left(1);
+    let mut footer = named(
+        plan(disk, options, Kind::Dynamic)?,
+        options,
+        content.0 ^ above,
+    );
     footer.kind = Kind::Differencing;
     let entries = div_up(footer.current_size, block);
     let mut table = vec![UNUSED; index(round_up(entries, SECTOR / 4))];

@@ -64,6 +64,14 @@ impl Adapter {
             Self::LegacyEsx => "legacyESX",
         }
     }
+
+    /// The one of that name, letter case apart.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::LsiLogic, Self::BusLogic, Self::Ide, Self::LegacyEsx];
+        all.into_iter()
+            .find(|adapter| adapter.name().eq_ignore_ascii_case(name))
+    }
 }
 
 /// What the writer of a VMDK decides beside the bytes.

@@ -14,6 +14,7 @@ mod vdi_damaged;
 mod vdi_resize;
 mod vhd;
 mod vhd_chain;
+mod vhd_child;
 mod vhd_damaged;
 mod vhd_repair;
 mod vhd_resize;
