@@ -77,9 +77,9 @@ proptest! {
         let newest = child(&third, &parent, &options);
         let chain = [newest.clone(), middle.clone(), base.clone()];
         let shown = open_chain(&chain, &["disk_1.avhd", "disk.vhd"]).unwrap();
-        assert_same(&*shown, &third);
+        assert_same(&shown, &third);
         let shown = open_chain(&chain[1..], &["disk.vhd"]).unwrap();
-        assert_same(&*shown, &second);
+        assert_same(&shown, &second);
         // No two files are the same one, even where nothing was written between two snapshots.
         let ids: std::collections::BTreeSet<[u8; 16]> =
             chain.iter().map(|file| footer(&**file).unwrap().0.unique_id).collect();
@@ -167,5 +167,5 @@ fn qemu_img_reads_a_child_without_its_parent_and_says_nothing() {
     let done = try_qemu_img(&["convert", "-f", "vpc", "-O", "raw", from, to]);
     assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
     let alone = open_vhd_alone(file, VhdSize::ByCreator, &Limits::DEFAULT).unwrap();
-    assert_same(&OnDisk::open(to.as_ref()), &*alone);
+    assert_same(&OnDisk::open(to.as_ref()), &alone);
 }
