@@ -90,10 +90,10 @@ pub fn write_with(
         Target::Qcow2(options) => write_qcow2(disk, options, sink, work)?,
         Target::VhdFixed(options) => vhd::write_fixed(disk, options, sink, work)?,
         Target::VhdDynamic(options) => vhd::write_dynamic(disk, options, sink, work)?,
-        Target::VhdxFixed(options) => vhdx::write_fixed(disk, options, sink)?,
-        Target::VhdxDynamic(options) => vhdx::write_dynamic(disk, options, sink)?,
-        Target::VdiDynamic(options) => vdi::write_dynamic(disk, options, sink)?,
-        Target::VdiFixed(options) => vdi::write_fixed(disk, options, sink)?,
+        Target::VhdxFixed(options) => vhdx::write_fixed(disk, options, sink, work)?,
+        Target::VhdxDynamic(options) => vhdx::write_dynamic(disk, options, sink, work)?,
+        Target::VdiDynamic(options) => vdi::write_dynamic(disk, options, sink, work)?,
+        Target::VdiFixed(options) => vdi::write_fixed(disk, options, sink, work)?,
     };
     Ok(Written { file_bytes })
 }

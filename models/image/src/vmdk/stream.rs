@@ -9,8 +9,8 @@ use super::sparse::{address, check_capacity};
 use super::{VmdkOptions, descriptor};
 use crate::codec::Packer;
 use crate::engine::{self, Packed, Packing, Work};
+use crate::front::Front;
 use crate::math::{div, div_up, index, len64, rem, round_up};
-use crate::scan::Front;
 use drylab_block::{Error, ReadAt, Result};
 
 /// Sectors kept for the descriptor.
