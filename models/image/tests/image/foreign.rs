@@ -1,5 +1,7 @@
 //! Files of others: never a panic, and the size and bytes that an independent tool found, or a stated reason.
 
+#[path = "../../../../properties/packed.rs"]
+pub(crate) mod packed;
 #[path = "../../../../properties/foreign.rs"]
 pub(crate) mod unpacking;
 
