@@ -3,10 +3,13 @@
 //! A panic is a bug of ours; an error is an answer.
 
 use crate::container::{Container, Opener};
+use crate::finding::{Findings, Repair};
 use crate::qcow2::Qcow2;
 use crate::vhd::{Vhd, VhdSize};
-use crate::vmdk::{Flat, Vmdk, walk_stream};
-use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result};
+use crate::vmdk::{Vmdk, walk_stream};
+use drylab_block::{
+    DenyAll, Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt,
+};
 use std::sync::Arc;
 
 /// Extents walked of one input, so that a small input cannot cost much.
@@ -27,9 +30,125 @@ fn limits() -> Limits {
 pub fn vmdk(data: &[u8]) {
     let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
     let _ = walk_stream(&*source, &limits());
-    if let Ok(image) = Vmdk::open(source, &limits()) {
+    let limits = limits();
+    if let Ok(image) = Vmdk::open(source, &Opener::new(&DenyAll, &limits)) {
         drop(image.details());
         walk(&image);
+        check(&image);
+    }
+}
+
+/// Repairs `data` as a VMDK and checks it again.
+pub fn vmdk_repair(data: &[u8]) {
+    let limits = limits();
+    let open = |bytes: Arc<SparseBytes>| Vmdk::open(bytes, &Opener::new(&DenyAll, &limits));
+    mend(data, &open, &["VMDK-GT-OVERLAP"]);
+}
+
+/// Opens `data` as the descriptor of a VMDK up to its first NUL, with the rest as every file that it names.
+pub fn vmdk_split(data: &[u8]) {
+    let end = data
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(data.len());
+    let (text, rest) = data.split_at_checked(end).unwrap_or_default();
+    let rest = rest.get(1..).unwrap_or_default();
+    let beside = Beside(Arc::new(rest.to_vec()));
+    let limits = limits();
+    let text: Arc<dyn ReadAt> = Arc::new(text.to_vec());
+    if let Ok(image) = Vmdk::open(text, &Opener::new(&beside, &limits)) {
+        drop(image.details());
+        walk(&image);
+        check(&image);
+    }
+}
+
+/// A check ends, and what it finds has places inside their file.
+fn check(image: &dyn Container) -> Findings {
+    let mut found = image.noticed().clone();
+    if image.check(&mut found).is_err() {
+        return Findings::default();
+    }
+    for finding in found.list() {
+        assert!(!finding.path.is_empty() && !finding.expected.is_empty());
+    }
+    found
+}
+
+/// Repairs a copy of `data`: every prefix of the plan opens, and after all of it nothing is left that a repair mends. What
+/// could be read before reads the same, or was given up by a finding that says so. Findings called `kept` keep others from
+/// being mended.
+fn mend<C: Container>(data: &[u8], open: &dyn Fn(Arc<SparseBytes>) -> Result<C>, kept: &[&str]) {
+    let copy = || {
+        let file = SparseBytes::new(0);
+        file.write_at(0, data).map(|()| Arc::new(file))
+    };
+    let (Ok(file), Ok(whole)) = (copy(), copy()) else {
+        return;
+    };
+    let Ok(before) = open(file) else { return };
+    let found = check(&before);
+    let Ok(plan) = before.repair() else { return };
+    let steps = plan.edits().len();
+    let lossless = found
+        .list()
+        .iter()
+        .all(|finding| finding.rule.repair != Repair::Lossy);
+    for count in [steps / 3, steps / 2, steps.saturating_sub(1)] {
+        let Ok(crashed) = copy() else { return };
+        let applied = plan.apply_first(count, &*crashed);
+        assert!(
+            applied.is_ok(),
+            "a plan applies to the file it was made for: {applied:?}"
+        );
+        let image = open(crashed);
+        assert!(
+            image.is_ok(),
+            "after {count} of {steps} steps the file opens"
+        );
+        if let (Ok(image), true) = (image, lossless) {
+            same(&before, &image);
+        }
+    }
+    let applied = plan.apply(&*whole);
+    assert!(
+        applied.is_ok(),
+        "a plan applies to the file it was made for: {applied:?}"
+    );
+    match open(whole) {
+        Ok(after) => {
+            let left = check(&after);
+            let kept = left.counts().keys().any(|code| kept.contains(code));
+            for finding in left.list() {
+                let mended = finding.rule.repair != Repair::No;
+                assert!(!mended || kept, "left after a repair: {finding:?}");
+            }
+            if lossless {
+                same(&before, &after);
+            }
+        }
+        Err(error) => assert!(steps == 0, "a repaired file opens: {error}"),
+    }
+}
+
+/// What can be read of one disk reads the same of the other.
+fn same(one: &dyn ReadAt, other: &dyn ReadAt) {
+    assert_eq!(one.len(), other.len(), "a repair keeps the size");
+    let mut bytes = [0u8; 4096];
+    let mut again = [0u8; 4096];
+    for extent in Extents::new(one).take(EXTENTS) {
+        let length = usize::try_from(extent.length.min(PIECE)).unwrap_or(0);
+        let (Some(bytes), Some(again)) = (bytes.get_mut(..length), again.get_mut(..length)) else {
+            return;
+        };
+        if one.read_at(extent.offset, bytes).is_ok() {
+            let read = other.read_at(extent.offset, again);
+            assert!(
+                read.is_ok() && bytes == again,
+                "a repair changed byte {}: {read:?}",
+                extent.offset
+            );
+        }
     }
 }
 
@@ -55,7 +174,7 @@ pub fn vhd(data: &[u8]) {
     }
 }
 
-/// Files of one length beside a descriptor, whatever their names.
+/// One file beside a descriptor, whatever its name.
 struct Beside(Arc<dyn ReadAt>);
 
 impl Resolver for Beside {
@@ -73,9 +192,11 @@ impl Resolver for Beside {
 pub fn vmdk_flat(data: &[u8]) {
     let beside = Beside(Arc::new(drylab_block::SparseBytes::new(1 << 20)));
     let limits = limits();
-    if let Ok(image) = Flat::open(&data, &Opener::new(&beside, &limits)) {
+    let text: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    if let Ok(image) = Vmdk::open(text, &Opener::new(&beside, &limits)) {
         drop(image.details());
         walk(&image);
+        check(&image);
     }
 }
 

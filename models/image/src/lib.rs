@@ -25,7 +25,7 @@
 //! * [`open_with`] opens the extents that a flat VMDK names, through a [`Resolver`](drylab_block::Resolver);
 //!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes.
 //! * [`write()`], [`write_stream`], [`file_size`]: the same bytes into another container, deterministic.
-//! * [`write_flat`]: a flat VMDK, which is two files.
+//! * [`write_flat`], [`write_split`]: a flat VMDK, which is two files, and one in files of 2047 MiB.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`fuzz`]: entry points for fuzzers.
 //!
@@ -69,7 +69,8 @@ pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
 pub use qcow2::{Qcow2Options, Qcow2Version};
 pub use vhd::{VhdOptions, VhdSize};
 pub use vmdk::{
-    Adapter, FlatKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream, write_flat,
+    Adapter, FlatKind, SplitKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream,
+    write_flat, write_split,
 };
 pub use write::{Target, Written, file_size, write, write_stream};
 

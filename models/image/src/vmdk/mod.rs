@@ -1,4 +1,5 @@
-//! VMDK: hosted sparse (monolithicSparse and streamOptimized, versions 1 to 3), and flat.
+//! VMDK: hosted sparse (monolithicSparse, streamOptimized and twoGbMaxExtentSparse, versions 1 to 3), flat, the sparse
+//! extents of ESX, and snapshots of all of them.
 //!
 //! Source: VMware "Virtual Disk Format 5.0" (technical note, 2011); where files in the field differ from it, what
 //! qemu-img 10 and open-vmdk write. All numbers are little-endian, all addresses count sectors of 512 bytes.
@@ -9,29 +10,53 @@
 //! qemu's streamOptimized header │ descriptor │ RGD │ tables │ GD │ tables │ (marker│grain)… and nothing, or zeros
 //! open-vmdk's            header │ descriptor │ GD │ tables │ (marker│grain)… EOS
 //! flat                   a descriptor, and the disk's bytes in a file or more beside it
+//! split sparse           a descriptor, and sparse extents without one beside it
+//! snapshot               any of them, with the parentCID of the disk that parentFileNameHint names
 //! ```
 //!
-//! A grain directory entry is the sector of a grain table (0: none); a grain table entry is the sector of a grain
-//! (0: none; 1: zeros, where flag 2 allows it). In the true stream the header's `gdOffset` is all ones and the footer,
-//! the last sector but one, repeats the header with the real one.
+//! A grain directory entry is the sector of a grain table (0: none); a grain table entry the sector of a grain (0: none,
+//! the parent's in a snapshot; 1: zeros, where flag 2 allows it). In the true stream the header's `gdOffset` is all ones
+//! and the footer, the last sector but one, repeats the header with the real one.
 //!
-//! Not read: sparse disks split over several files, snapshots (a `parentCID`), COWD and seSparse. They are refused by name.
+//! Limits: 64 TiB written; sector addresses of sparse extents end at 2^32 (2 TiB of file); split disks have up to 999
+//! extents of 2047 MiB. Not read: devices (fullDevice, raw device maps), encrypted disks, change tracking files. COWD and
+//! seSparse are read and checked, not written; the journal of seSparse is not replayed. Snapshots are not written, only
+//! read, which flattens them.
+//!
+//! | subformat | read | write | check | repair | resize |
+//! |---|---|---|---|---|---|
+//! | monolithicSparse | yes | yes | yes | yes | grow, and shrink over zeros |
+//! | streamOptimized | yes | yes, as a stream | yes | yes | no |
+//! | twoGbMaxExtentSparse | yes | yes | yes | yes | inside the last extent |
+//! | monolithicFlat, vmfs, twoGbMaxExtentFlat | yes | yes | yes | the descriptor | the last extent |
+//! | vmfsSparse (COWD), seSparse | yes | no | yes | no | no |
+//! | snapshots | yes | flattened | yes, with parents | each file | no |
 
+mod check;
+mod claims;
 mod descriptor;
+mod disk;
+mod esx;
 mod flat;
+mod footer;
 mod header;
-mod read;
+mod hosted;
+mod repair;
+mod resize;
 pub(crate) mod rules;
 mod sparse;
+mod split;
 mod stream;
+mod text;
 mod walk;
 
 pub(crate) use descriptor::{Descriptor, FIRST_LINE};
-pub(crate) use flat::{Flat, TYPES as FLAT_TYPES, refused as refused_descriptor};
+pub(crate) use disk::{TYPES, Vmdk, refused as refused_descriptor};
+pub(crate) use esx::Kind as EsxKind;
 pub use flat::{FlatKind, flat_descriptor, write_flat};
 pub(crate) use header::{Header, MAGIC};
-pub(crate) use read::Vmdk;
 pub(crate) use sparse::write_sparse;
+pub use split::{SplitKind, write_split};
 pub(crate) use stream::write_stream;
 pub use walk::{StreamWalk, walk_stream};
 
@@ -78,6 +103,12 @@ pub struct VmdkOptions {
     pub file_name: String,
     /// `ddb.toolsVersion`, left out by default.
     pub tools_version: Option<u32>,
+    /// `ddb.longContentID`, left out by default; by VMware's habit its last eight digits are those of `CID`, which they
+    /// then give unless [`content_id`](Self::content_id) is given, too.
+    pub long_content_id: Option<u128>,
+    /// Whether monolithicSparse and split sparse disks say of every grain without data that it is zeros, with entries of 1
+    /// and version 2, instead of leaving it out. Off by default: version 1 is read by more programs.
+    pub zeroed_grains: bool,
     /// Deflate level 0 to 9 of streamOptimized grains.
     pub level: u32,
 }
@@ -90,6 +121,8 @@ impl Default for VmdkOptions {
             content_id: None,
             file_name: "disk.vmdk".to_owned(),
             tools_version: None,
+            long_content_id: None,
+            zeroed_grains: false,
             level: 6,
         }
     }
@@ -100,6 +133,10 @@ impl VmdkOptions {
     fn cid(&self, disk: &dyn ReadAt) -> Result<u32> {
         if let Some(cid) = self.content_id {
             return Ok(cid);
+        }
+        if let Some(long) = self.long_content_id {
+            let [a, b, c, d, ..] = long.to_le_bytes();
+            return Ok(u32::from_le_bytes([a, b, c, d]));
         }
         let [a, b, c, d, ..] = drylab_block::content_id(disk)?.0.to_le_bytes();
         // ffffffff means "no parent" and fffffffe "see longContentID".

@@ -265,8 +265,9 @@ fn what_a_descriptor_must_not_say_is_refused_with_the_value() {
     );
     refuses("monolithicFlat", "", &["no extent"]);
     refuses("monolithicFlat", "NOACCESS 8 FLAT \"a\" 0", &["NOACCESS"]);
-    refuses("monolithicFlat", "RW 8 SPARSE \"a\"", &["SPARSE"]);
-    refuses("vmfs", "RW 8 VMFSSPARSE \"a\"", &["VMFSSPARSE"]);
+    refuses("monolithicFlat", "RW 8 SPARSE \"a\"", &["KDMV"]);
+    refuses("vmfs", "RW 8 VMFSSPARSE \"a\"", &["COWD"]);
+    refuses("vmfs", "RW 8 VMFSRDM \"a\"", &["VMFSRDM"]);
     refuses("vmfs", "RW eight VMFS \"a\"", &["starts as an extent"]);
     refuses("fullDevice", "RW 8 FLAT \"a\" 0", &["fullDevice"]);
     refuses("vmfs", &format!("RW {} ZERO", u64::MAX), &["past the"]);
@@ -278,7 +279,7 @@ fn what_a_descriptor_must_not_say_is_refused_with_the_value() {
     let many = "RW 1 ZERO\n".repeat(5000);
     refuses("twoGbMaxExtentFlat", &many, &["5000 extents", "4096"]);
     let snapshot =
-        descriptor("vmfs", "RW 8 VMFS \"a\"").replace("parentCID=ffffffff", "parentCID=1234abcd");
+        descriptor("vmfs", "RW 8 ZERO").replace("parentCID=ffffffff", "parentCID=1234abcd");
     let error = open_text(&snapshot, &Files::default())
         .unwrap_err()
         .to_string();

@@ -9,3 +9,6 @@ mod roundtrip;
 mod stream;
 mod vhd;
 mod vhd_damaged;
+mod vmdk_chain;
+mod vmdk_damage;
+mod vmdk_sizes;
