@@ -33,15 +33,20 @@
 //! | snapshots | yes | flattened | yes, with parents | each file | no |
 
 mod check;
+mod check_stream;
 mod claims;
 mod descriptor;
+mod directories;
 mod disk;
 mod esx;
+mod esx_check;
 mod flat;
 mod footer;
 mod header;
 mod hosted;
+mod open;
 mod repair;
+mod repair_stream;
 mod resize;
 pub(crate) mod rules;
 mod sparse;
@@ -51,10 +56,11 @@ mod text;
 mod walk;
 
 pub(crate) use descriptor::{Descriptor, FIRST_LINE};
-pub(crate) use disk::{TYPES, Vmdk, refused as refused_descriptor};
+pub(crate) use disk::Vmdk;
 pub(crate) use esx::Kind as EsxKind;
 pub use flat::{FlatKind, flat_descriptor, write_flat};
 pub(crate) use header::{Header, MAGIC};
+pub(crate) use open::{TYPES, refused as refused_descriptor};
 pub(crate) use sparse::write_sparse;
 pub use split::{SplitKind, write_split};
 pub(crate) use stream::write_stream;

@@ -8,9 +8,9 @@
 //! 3. Entries are led to the copies.
 //! 4. Header fields, the mark of an unclean end last.
 
-use super::check::{Fault, Survey, Tail, What};
+use super::check::{Fault, Survey, What};
 use super::disk::{Body, Vmdk};
-use super::header::{FLAG_ZEROED_GRAINS, GD_AT_END, Header, Marker, SECTOR};
+use super::header::{FLAG_ZEROED_GRAINS, GD_AT_END, Header, SECTOR};
 use super::hosted::{Hosted, Layout};
 use super::sparse::address;
 use crate::codec::Packer;
@@ -78,13 +78,13 @@ struct Todo {
 }
 
 /// A repair being planned.
-struct Mend<'a> {
-    disk: &'a Hosted,
-    plan: Plan,
+pub(super) struct Mend<'a> {
+    pub(super) disk: &'a Hosted,
+    pub(super) plan: Plan,
     /// Whether the next step waits for those before it.
-    barrier: bool,
+    pub(super) barrier: bool,
     /// Bytes of the file as far as it is planned, and those of them that a step writes.
-    end: u64,
+    pub(super) end: u64,
     written: u64,
     /// Tables as they are planned to be.
     tables: BTreeMap<u64, Vec<u32>>,
@@ -93,7 +93,7 @@ struct Mend<'a> {
     /// Whether the redundant directory and its tables are where nothing else is.
     second: bool,
     header: Header,
-    front: Header,
+    pub(super) front: Header,
 }
 
 impl Hosted {
@@ -168,14 +168,14 @@ impl Hosted {
 
 impl Mend<'_> {
     /// Adds a step.
-    fn push(&mut self, edit: Edit) {
+    pub(super) fn push(&mut self, edit: Edit) {
         if std::mem::take(&mut self.barrier) && !self.plan.edits().is_empty() {
             self.plan.push(Edit::Flush);
         }
         self.plan.push(edit);
     }
 
-    fn write(&mut self, offset: u64, old: Vec<u8>, new: Vec<u8>) {
+    pub(super) fn write(&mut self, offset: u64, old: Vec<u8>, new: Vec<u8>) {
         if old != new {
             self.push(Edit::Write { offset, old, new });
         }
@@ -485,79 +485,6 @@ impl Mend<'_> {
         Ok(())
     }
 
-    /// Ends a stream with its marker and nothing behind it.
-    fn end_stream(&mut self, survey: &Survey) -> Result<()> {
-        let Some(at) = self.disk.stream_end()? else {
-            return Ok(());
-        };
-        let length = self.end;
-        match self.disk.tail(at, survey) {
-            Tail::NoEnd(left) => {
-                let new = vec![0; index(SECTOR.saturating_sub(left))];
-                self.write(length, Vec::new(), new);
-            }
-            Tail::Trailing(left) => {
-                self.barrier = true;
-                let new = length.saturating_sub(left);
-                self.push(Edit::Length { old: length, new });
-            }
-            Tail::Right | Tail::Lost => {}
-        }
-        Ok(())
-    }
-
-    /// Makes grain tables, directory and footer from the markers and ends the stream. They are written in one step: with
-    /// some of them, the stream would be neither whole nor as it was.
-    fn make_footer(&mut self) -> Result<()> {
-        let walk = self.disk.walk()?;
-        let tables = self.front.tables();
-        let name = "the grain directory of a stream";
-        let limits = &self.disk.limits;
-        limits.check_table(name, tables.saturating_mul(4))?;
-        let mut tail = Tape {
-            start: walk.end,
-            bytes: Vec::new(),
-        };
-        let mut directory = vec![0u32; index(tables.max(1))];
-        for (number, table) in &walk.tables {
-            let sector = match walk.seen.get(number) {
-                Some(sector) => address(*sector)?,
-                None => {
-                    tail.announce(|sectors| Marker::GrainTable { sectors }, word_bytes(table))?
-                }
-            };
-            set(&mut directory, index(*number), sector);
-        }
-        let bytes = word_bytes(&directory);
-        let sector = tail.announce(|sectors| Marker::GrainDirectory { sectors }, bytes)?;
-        let mut footer = self.front.clone();
-        footer.gd_offset = u64::from(sector);
-        footer.unclean = 0;
-        tail.announce(|sectors| Marker::Footer { sectors }, footer.to_bytes())?;
-        tail.bytes.extend(Marker::EndOfStream.to_sector());
-        let Tape { start, bytes: new } = tail;
-        let (length, end) = (self.end, start.saturating_add(len64(&new)));
-        let held = length.min(end).saturating_sub(start);
-        let mut old = read_vec(&*self.disk.source, "end of the stream", start, held, limits)?;
-        old.resize(new.len(), 0);
-        if end > length {
-            self.push(Edit::Length {
-                old: length,
-                new: end,
-            });
-        }
-        self.write(start, old, new);
-        if end < length {
-            self.push(Edit::Length {
-                old: length,
-                new: end,
-            });
-        }
-        self.plan
-            .note("grain tables, directory and footer are made from the markers of the grains");
-        Ok(())
-    }
-
     /// Header fields: what the footer says, the version, the end of the metadata; the mark of an unclean end last.
     fn headers(&mut self) {
         let zeroed = |header: &mut Header| {
@@ -587,25 +514,6 @@ impl Mend<'_> {
     }
 }
 
-/// Bytes that a stream goes on with.
-struct Tape {
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-impl Tape {
-    /// Appends a marker and what it announces; the result is the sector of that.
-    fn announce(&mut self, marker: impl Fn(u64) -> Marker, mut bytes: Vec<u8>) -> Result<u32> {
-        bytes.resize(index(round_up(len64(&bytes), SECTOR)), 0);
-        let at = self.start.saturating_add(len64(&self.bytes));
-        let sector = address(div(at, SECTOR).saturating_add(1))?;
-        let marker = marker(div(len64(&bytes), SECTOR));
-        self.bytes.extend(marker.to_sector());
-        self.bytes.append(&mut bytes);
-        Ok(sector)
-    }
-}
-
 /// What two directories have in common after the first step.
 #[derive(Default)]
 struct Shared {
@@ -617,7 +525,7 @@ struct Shared {
     tables: BTreeSet<(u64, bool)>,
 }
 
-fn set(words: &mut [u32], at: usize, value: u32) {
+pub(super) fn set(words: &mut [u32], at: usize, value: u32) {
     if let Some(word) = words.get_mut(at) {
         *word = value;
     }
