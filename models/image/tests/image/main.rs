@@ -11,4 +11,6 @@ mod vhd;
 mod vhd_damaged;
 mod vmdk_chain;
 mod vmdk_damage;
+mod vmdk_esx;
 mod vmdk_sizes;
+mod vmdk_stream;
