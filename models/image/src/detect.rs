@@ -1,7 +1,9 @@
 //! What a file is, told from its bytes and never from its name.
 
 use crate::qcow2;
+use crate::vdi;
 use crate::vhd;
+use crate::vhdx;
 use crate::vmdk::{self, Descriptor, Header};
 use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
 
@@ -17,10 +19,14 @@ pub enum Format {
     Qcow2,
     /// Microsoft's virtual hard disk of before Windows Server 2012.
     Vhd,
+    /// Microsoft's virtual hard disk since Windows Server 2012.
+    Vhdx,
+    /// VirtualBox' disk image.
+    Vdi,
 }
 
 impl Format {
-    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`.
+    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`, `vhdx`, `vdi`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -28,6 +34,8 @@ impl Format {
             Self::Vmdk => "vmdk",
             Self::Qcow2 => "qcow2",
             Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Vdi => "vdi",
         }
     }
 }
@@ -43,14 +51,13 @@ impl std::fmt::Display for Format {
 pub struct Detected {
     /// The format.
     pub format: Format,
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD, VHDX or VDI, empty
+    /// for raw.
     pub subformat: String,
 }
 
 /// Magics at fixed places of the head, of formats that are known but not read.
 const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
-    (0, b"vhdxfile", "VHDX"),
-    (64, b"\x7f\x10\xda\xbe", "VDI"),
     (0, b"QED\0", "QED"),
     (0, b"WithoutFreeSpace", "Parallels"),
     (0, b"WithouFreSpacExt", "Parallels"),
@@ -101,6 +108,12 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
             Some(version) => refused(&format!("qcow2 version {version}")),
             None => Err(Error::corrupt(format_args!("qcow2 of {length} bytes"))),
         };
+    }
+    if head.starts_with(vhdx::MAGIC) {
+        return found(Format::Vhdx, vhdx::kind(source).unwrap_or(""));
+    }
+    if drylab_block::slice_at(&head, 0x40, vdi::MAGIC.len()) == Some(vdi::MAGIC) {
+        return found(Format::Vdi, vdi::kind(&head));
     }
     let hit = |(offset, magic, _): &&(usize, &[u8], &str)| {
         drylab_block::slice_at(&head, *offset, (*magic).len()) == Some(*magic)

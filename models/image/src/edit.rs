@@ -151,6 +151,7 @@ impl Edit {
         match self {
             Self::Write { offset, old, new } => {
                 let mut found = vec![0; old.len()];
+                // What is written behind the end replaces nothing; there is nothing to look at there.
                 if !old.is_empty() {
                     file.read_at(*offset, &mut found)?;
                 }

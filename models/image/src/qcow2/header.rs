@@ -1,6 +1,7 @@
 //! The header and its extensions.
 
 use super::rules;
+use crate::codec::Framing;
 use crate::finding::Findings;
 use drylab_block::{
     DenyAll, Error, Limits, ReadAt, Reference, Resolver, Result, array_at, be_u32, be_u64,
@@ -176,7 +177,7 @@ impl Header {
         }
         match (bits & COMPRESSION_TYPE != 0, self.compression) {
             (_, 0) => {}
-            (true, 1) => return refuse("compression type 1 (zstd)"),
+            (true, 1) => {}
             (true, other) => return refuse(&format!("compression type {other}")),
             (false, other) => {
                 return Err(Error::corrupt(format_args!(
@@ -302,6 +303,15 @@ impl Header {
             })?;
         }
         Ok(())
+    }
+
+    /// How compressed clusters are framed.
+    pub(crate) fn framing(&self) -> Framing {
+        if self.compression == 1 {
+            Framing::Zstd
+        } else {
+            Framing::Raw
+        }
     }
 
     /// Bytes of a cluster.

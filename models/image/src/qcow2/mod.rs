@@ -12,10 +12,11 @@
 //!            62 = 1: offset below bit x = 62 - (cluster_bits - 8), above it the number of further sectors
 //! ```
 //!
-//! Compressed clusters are raw deflate with a window of 4 KiB. What we write has header and L1 table first, then data
-//! with the L2 table of each range behind it, then the refcount blocks and the refcount table.
+//! Compressed clusters are raw deflate with a window of 4 KiB, or zstd frames (compression type 1). What we write has
+//! header and L1 table first, then data with the L2 table of each range behind it and the refcount blocks among them as
+//! they fill, then the last refcount block and the refcount table.
 //!
-//! Not read: backing files and external data files (nothing named inside an input is opened), encryption, zstd,
+//! Not read: backing files and external data files (nothing named inside an input is opened), encryption,
 //! extended L2 entries. Internal snapshots are left alone: the active state is what is read.
 
 mod header;
@@ -37,6 +38,16 @@ pub enum Qcow2Version {
     V3,
 }
 
+/// How clusters are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Qcow2Compression {
+    /// Raw deflate with a window of 4 KiB: what every reader knows.
+    #[default]
+    Zlib,
+    /// zstd, only in version 3: QEMU from 5.1 on.
+    Zstd,
+}
+
 /// What the writer of a qcow2 decides beside the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qcow2Options {
@@ -44,9 +55,11 @@ pub struct Qcow2Options {
     pub version: Qcow2Version,
     /// log2 of the cluster size in bytes, 9 to 21.
     pub cluster_bits: u32,
-    /// Whether clusters are deflated where that makes them shorter.
+    /// Whether clusters are compressed where that makes them shorter.
     pub compress: bool,
-    /// Deflate level 1 to 9.
+    /// How they are compressed.
+    pub compression: Qcow2Compression,
+    /// Level of the compression: deflate 1 to 9, zstd 1 to 19.
     pub level: u32,
 }
 
@@ -56,6 +69,7 @@ impl Default for Qcow2Options {
             version: Qcow2Version::default(),
             cluster_bits: 16,
             compress: false,
+            compression: Qcow2Compression::default(),
             level: 6,
         }
     }

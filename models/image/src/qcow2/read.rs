@@ -1,13 +1,13 @@
 //! Reading the active state.
 
 use super::header::Header;
-use crate::codec::{Framing, unpack};
+use crate::codec::{Engine, Unpackers, unpack};
 use crate::container::Container;
 use crate::finding::Findings;
 use crate::map::{self, Store, Units};
 use crate::math::{div, div_up, index, len64, rem};
 use crate::recent::Recent;
-use drylab_block::{Error, Extent, Limits, ReadAt, Result, read_vec};
+use drylab_block::{Below, Error, Extent, Limits, ReadAt, Result, read_vec};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ pub(crate) struct Qcow2 {
     metadata: [Range<u64>; 2],
     tables: Recent<[u64]>,
     clusters: Recent<[u8]>,
+    unpackers: Unpackers,
     findings: Findings,
 }
 
@@ -70,6 +71,7 @@ impl Qcow2 {
             header,
             tables: Recent::new(8),
             clusters: Recent::new(4),
+            unpackers: Unpackers::default(),
             findings,
         })
     }
@@ -136,7 +138,8 @@ impl Qcow2 {
         };
         let packed =
             read_vec(&*self.source, "data", offset, length, &Limits::DEFAULT).map_err(within)?;
-        let bytes = unpack(&packed, Framing::Raw, index(self.unit_bytes())).map_err(within)?;
+        let bytes =
+            unpack(&packed, self.header.framing(), index(self.unit_bytes())).map_err(within)?;
         if len64(&bytes) != self.unit_bytes() {
             let message = format_args!("unpacks to {} bytes of {}", bytes.len(), self.unit_bytes());
             return Err(within(Error::corrupt(message)));
@@ -226,6 +229,18 @@ impl Units for Qcow2 {
             .map(Store::At)
     }
 
+    fn unpackers(&self) -> Option<&Unpackers> {
+        Some(&self.unpackers)
+    }
+
+    fn packed_at(&self, table: &[u64], unit: u64) -> Result<(u64, u64)> {
+        self.packed_place(unit, self.entry(table, unit))
+    }
+
+    fn unpack(&self, _: u64, packed: &[u8], engine: &mut Engine<'_>, out: &mut [u8]) -> bool {
+        engine.unpack(packed, self.header.framing(), out) == Ok(out.len())
+    }
+
     fn unpacked(&self, table: &[u64], unit: u64) -> Result<Arc<[u8]>> {
         self.clusters
             .get(unit, || self.unpack_cluster(unit, self.entry(table, unit)))
@@ -273,6 +288,10 @@ impl ReadAt for Qcow2 {
 
     fn extent_at(&self, offset: u64) -> Extent {
         map::extent(self, offset)
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        map::below(self, offset)
     }
 }
 

@@ -270,11 +270,14 @@ impl Hosted {
         survey: &Survey,
         see: &mut dyn FnMut(Fault) -> Result<()>,
     ) -> Result<()> {
+        let (mut hole, mut other) = (0..0, 0..0);
         for (number, (first, second)) in (0u64..).zip(self.gd.iter().zip(&self.rgd)) {
             if first == second
                 || !self.is_table(*first, number)
                 || !self.is_second(*second, number)
                 || survey.shared.contains(&number)
+                || (self.is_hole(number, *first, &mut hole)
+                    && self.is_hole(number, *second, &mut other))
             {
                 continue;
             }

@@ -9,7 +9,7 @@ use crate::edit::Plan;
 use crate::finding::Findings;
 use crate::image::Image;
 use crate::math::{index, len64};
-use drylab_block::{Error, Extent, ExtentKind, ReadAt, Result};
+use drylab_block::{Below, Error, Extent, ExtentKind, ReadAt, Result};
 use std::sync::Arc;
 
 /// Where the bytes of an extent are.
@@ -101,6 +101,25 @@ impl Part {
             Body::Esx(esx) => esx.extent_at(within),
         };
         (found.kind, found.length.min(left))
+    }
+
+    /// The range of a file that the bytes from `within` of the extent on are.
+    fn below(&self, within: u64) -> Option<Below<'_>> {
+        let left = self.length.checked_sub(within).filter(|left| *left > 0)?;
+        let below = match &self.body {
+            Body::Zero => return None,
+            Body::Flat(file, from) => Below {
+                source: &**file,
+                offset: from.checked_add(within)?,
+                length: left,
+            },
+            Body::Hosted(hosted) => hosted.below(within)?,
+            Body::Esx(esx) => esx.below(within)?,
+        };
+        Some(Below {
+            length: below.length.min(left),
+            ..below
+        })
     }
 
     /// Whether holes of the extent show the parent.
@@ -259,5 +278,26 @@ impl ReadAt for Vmdk {
             }
             _ => own,
         }
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        let part = self.part(offset)?;
+        let within = offset.saturating_sub(part.start);
+        let parent = self.parent.as_ref().filter(|_| part.is_sparse());
+        let Some(parent) = parent else {
+            return part.below(within);
+        };
+        let (kind, length) = part.extent(within);
+        if kind != ExtentKind::Hole {
+            return part.below(within);
+        }
+        if offset >= parent.image.virtual_size() {
+            return None;
+        }
+        let below = parent.image.below(offset)?;
+        Some(Below {
+            length: below.length.min(length),
+            ..below
+        })
     }
 }

@@ -25,7 +25,7 @@ use crate::finding::Findings;
 use crate::map::{self, Store, Units};
 use crate::math::{div, div_up, index, len64, rem};
 use crate::recent::Recent;
-use drylab_block::{Error, Extent, Limits, ReadAt, Result, le_u32, le_u64, read_vec};
+use drylab_block::{Below, Error, Extent, Limits, ReadAt, Result, le_u32, le_u64, read_vec};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -529,6 +529,10 @@ impl ReadAt for Esx {
 
     fn extent_at(&self, offset: u64) -> Extent {
         map::extent(self, offset)
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        map::below(self, offset)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::VmdkOptions;
 use super::descriptor::{Sole, compose};
-use super::header::{SECTOR, capacity_of};
-use crate::raw::write_raw;
+use super::header::SECTOR;
+use super::sparse::check_capacity;
+use crate::engine::{self, Work};
 use crate::write::Written;
 use drylab_block::{ReadAt, Result, WriteAt};
 
@@ -36,17 +37,18 @@ impl FlatKind {
 /// [`file_name`](VmdkOptions::file_name).
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a file name that cannot stand there; what reading the disk finds.
+/// [`Error::Unsupported`] for a file name that cannot stand there and a disk of more than 64 TiB; what reading the disk finds.
 pub fn flat_descriptor(disk: &dyn ReadAt, options: &VmdkOptions, kind: FlatKind) -> Result<String> {
     compose(
         &kind.sole(),
-        capacity_of(disk.len()),
-        options.cid(disk)?,
+        check_capacity(disk.len())?,
+        options.cid(disk, &Work::ALONE)?,
         options,
     )
 }
 
-/// Writes the bytes of `disk` to `extent`, padded to sectors; the text is the descriptor to put beside it.
+/// Writes the bytes of `disk` to `extent`, padded to sectors, by as many workers as `work` says; the text is the
+/// descriptor to put beside it.
 ///
 /// # Errors
 /// As [`flat_descriptor`]; what writing finds.
@@ -55,13 +57,18 @@ pub fn write_flat(
     options: &VmdkOptions,
     kind: FlatKind,
     extent: &dyn WriteAt,
+    work: &Work<'_>,
 ) -> Result<(String, Written)> {
-    let text = flat_descriptor(disk, options, kind)?;
+    let capacity = check_capacity(disk.len())?;
     if extent.len() != 0 {
         extent.set_len(0)?;
     }
-    write_raw(disk, extent)?;
-    let file_bytes = capacity_of(disk.len()).saturating_mul(SECTOR);
+    let file_bytes = capacity.saturating_mul(SECTOR);
     extent.set_len(file_bytes)?;
+    // The disk is one unit, and it stands at 0.
+    let digest = engine::copy(disk, extent, (u64::MAX, options.is_unnamed()), work, |_| {
+        Ok(0)
+    })?;
+    let text = compose(&kind.sole(), capacity, options.cid_of(digest), options)?;
     Ok((text, Written { file_bytes }))
 }

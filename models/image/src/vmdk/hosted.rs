@@ -8,13 +8,16 @@ use super::claims::Spans;
 use super::footer::{self, Found};
 use super::header::{FLAG_ZEROED_GRAINS, GD_AT_END, Header, SECTOR};
 use super::rules;
-use crate::codec::{Framing, unpack};
+use crate::codec::{Engine, Framing, Unpackers, unpack};
 use crate::finding::Findings;
 use crate::map::{self, Store, Units};
 use crate::math::{div, index, len64, rem};
 use crate::recent::Recent;
-use drylab_block::{Error, Extent, ExtentKind, Limits, ReadAt, Result, le_u32, le_u64, read_vec};
+use drylab_block::{
+    Below, Error, Extent, ExtentKind, Limits, ReadAt, Result, le_u32, le_u64, read_vec,
+};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// Where the grain directory in use was found.
@@ -48,6 +51,7 @@ pub(crate) struct Hosted {
     pub(super) spans: OnceLock<Spans>,
     tables: Recent<[u32]>,
     grains: Recent<[u8]>,
+    unpackers: Unpackers,
     pub(super) findings: Findings,
 }
 
@@ -69,6 +73,7 @@ impl Hosted {
             spans: OnceLock::new(),
             tables: Recent::new(8),
             grains: Recent::new(4),
+            unpackers: Unpackers::default(),
             findings: Findings::default(),
         };
         hosted.note_header();
@@ -257,6 +262,26 @@ impl Hosted {
         Ok(Some(table))
     }
 
+    /// Whether grain table `number`, at `sector`, is in a hole of the file. Every table of a sparse disk has its place,
+    /// also those of the terabytes never written to, and none of them needs to be read.
+    ///
+    /// `known` is a hole found before, in bytes, so that the file is asked once for all tables in it.
+    pub(super) fn is_hole(&self, number: u64, sector: u32, known: &mut Range<u64>) -> bool {
+        let start = u64::from(sector).saturating_mul(SECTOR);
+        let end = start.saturating_add(self.header.entries_of(number).saturating_mul(4));
+        if end > self.source.len() || start >= end {
+            return false;
+        }
+        if !known.contains(&start) {
+            let there = self.source.extent_at(start);
+            if there.offset != start || there.kind.has_bytes() {
+                return false;
+            }
+            *known = start..start.saturating_add(there.length);
+        }
+        end <= known.end
+    }
+
     /// Whether an entry can lead to a grain, or to zeros.
     pub(super) fn may_be_grain(&self, entry: u32) -> bool {
         if entry == 1 && self.header.has_zeroed_grains() {
@@ -406,16 +431,14 @@ impl Units for Hosted {
             let later = self.walked.range(table..).next();
             return later.map_or(self.header.tables(), |(number, _)| *number);
         }
-        let skip = |directory: &[u32]| {
-            let later = directory.get(index(table)..).unwrap_or_default();
-            later.iter().position(|entry| *entry != 0)
-        };
-        let skip = [skip(&self.gd), skip(&self.rgd)]
-            .into_iter()
-            .flatten()
-            .min();
-        skip.and_then(|skip| u64::try_from(skip).ok())
-            .map_or(self.header.tables(), |skip| table.saturating_add(skip))
+        let count = len64(&self.gd).max(len64(&self.rgd));
+        let mut hole = 0..0;
+        (table..count)
+            .find(|number| {
+                let sector = self.table_sector(*number);
+                sector != 0 && !self.is_hole(*number, sector, &mut hole)
+            })
+            .unwrap_or(self.header.tables())
     }
 
     fn table(&self, table: u64) -> Result<Option<Arc<[u32]>>> {
@@ -426,7 +449,8 @@ impl Units for Hosted {
             }
             return Ok(found);
         }
-        if self.table_sector(table) == 0 {
+        let sector = self.table_sector(table);
+        if sector == 0 || self.is_hole(table, sector, &mut (0..0)) {
             return Ok(None);
         }
         let load = || Ok(self.effective_table(table)?.unwrap_or_default().into());
@@ -444,6 +468,30 @@ impl Units for Hosted {
                 .grain_place(unit, entry, self.bytes_needed(unit))
                 .map(Store::At),
         }
+    }
+
+    fn unpackers(&self) -> Option<&Unpackers> {
+        Some(&self.unpackers)
+    }
+
+    fn packed_at(&self, table: &[u32], unit: u64) -> Result<(u64, u64)> {
+        let place = self.grain_place(unit, self.entry(table, unit), 1)?;
+        let left = self.source.len().saturating_sub(place);
+        // Grains seldom grow: one that did is read by itself.
+        let most = self.unit_bytes().saturating_add(SECTOR);
+        Ok((place, most.min(left)))
+    }
+
+    fn unpack(&self, unit: u64, packed: &[u8], engine: &mut Engine<'_>, out: &mut [u8]) -> bool {
+        let packed = if self.header.has_markers() {
+            let expected = unit.saturating_mul(self.header.grain);
+            le_u32(packed, 8)
+                .filter(|_| le_u64(packed, 0) == Some(expected))
+                .and_then(|size| drylab_block::slice_at(packed, 12, index(u64::from(size))))
+        } else {
+            Some(packed)
+        };
+        packed.is_some_and(|packed| engine.unpack(packed, Framing::Zlib, out) == Ok(out.len()))
     }
 
     fn unpacked(&self, table: &[u32], unit: u64) -> Result<Arc<[u8]>> {
@@ -465,6 +513,10 @@ impl ReadAt for Hosted {
         let found = map::extent(self, offset);
         debug_assert!(found.kind != ExtentKind::Compressed || self.header.compressed());
         found
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        map::below(self, offset)
     }
 }
 

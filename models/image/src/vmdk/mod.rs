@@ -66,6 +66,7 @@ pub use split::{SplitKind, write_split};
 pub(crate) use stream::write_stream;
 pub use walk::{StreamWalk, walk_stream};
 
+use crate::engine::{self, Work};
 use drylab_block::{ReadAt, Result};
 
 /// The controller a descriptor names in `ddb.adapterType`.
@@ -115,7 +116,7 @@ pub struct VmdkOptions {
     /// Whether monolithicSparse and split sparse disks say of every grain without data that it is zeros, with entries of 1
     /// and version 2, instead of leaving it out. Off by default: version 1 is read by more programs.
     pub zeroed_grains: bool,
-    /// Deflate level 0 to 9 of streamOptimized grains.
+    /// Deflate level 0 to 12 of streamOptimized grains, as libdeflate counts them: 1 is fast, 6 no larger than zlib's 6.
     pub level: u32,
 }
 
@@ -135,17 +136,31 @@ impl Default for VmdkOptions {
 }
 
 impl VmdkOptions {
-    /// The content id to write for `disk`.
-    fn cid(&self, disk: &dyn ReadAt) -> Result<u32> {
-        if let Some(cid) = self.content_id {
-            return Ok(cid);
+    /// Whether the content id is to be made of the content.
+    fn is_unnamed(&self) -> bool {
+        self.content_id.is_none() && self.long_content_id.is_none()
+    }
+
+    /// The content id to write for `disk`, which is read for it when none is given.
+    fn cid(&self, disk: &dyn ReadAt, work: &Work<'_>) -> Result<u32> {
+        let digest = match self.is_unnamed() {
+            true => engine::content_digest(disk, work)?,
+            false => 0,
+        };
+        Ok(self.cid_of(digest))
+    }
+
+    /// The content id to write: the one given, or one made of the digest of the content.
+    fn cid_of(&self, digest: u128) -> u32 {
+        let low = |number: u128| {
+            let [a, b, c, d, ..] = number.to_le_bytes();
+            u32::from_le_bytes([a, b, c, d])
+        };
+        match (self.content_id, self.long_content_id) {
+            (Some(given), _) => given,
+            (None, Some(long)) => low(long),
+            // ffffffff means "no parent" and fffffffe "see longContentID".
+            (None, None) => low(digest).min(0xffff_fffd),
         }
-        if let Some(long) = self.long_content_id {
-            let [a, b, c, d, ..] = long.to_le_bytes();
-            return Ok(u32::from_le_bytes([a, b, c, d]));
-        }
-        let [a, b, c, d, ..] = drylab_block::content_id(disk)?.0.to_le_bytes();
-        // ffffffff means "no parent" and fffffffe "see longContentID".
-        Ok(u32::from_le_bytes([a, b, c, d]).min(0xffff_fffd))
     }
 }

@@ -386,7 +386,7 @@ impl Mend<'_> {
     /// Copies grains that another entry has, too.
     fn copy_grains(&mut self, todo: &Todo) -> Result<BTreeMap<u64, Vec<u32>>> {
         let mut before: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-        let mut packer = Packer::zlib(6);
+        let mut packer = Packer::zlib(6)?;
         for (number, entry, value) in &todo.copy {
             let unit = number
                 .saturating_mul(self.disk.units_per_table())
@@ -395,7 +395,8 @@ impl Mend<'_> {
                 let Ok(bytes) = self.disk.unpack_grain(unit, *value) else {
                     continue;
                 };
-                let packed = packer.pack_or_store(&bytes)?.to_vec();
+                let mut packed = Vec::new();
+                packer.pack_or_store(&bytes, &mut packed)?;
                 self.append(packed, SECTOR)?
             } else {
                 let from = u64::from(*value).saturating_mul(SECTOR);

@@ -2,8 +2,8 @@
 
 use super::header::{FLAG_REDUNDANT, FLAG_ZEROED_GRAINS, Header, Plan, SECTOR, capacity_of};
 use super::{VmdkOptions, descriptor};
-use crate::math::{div, div_up, index, len64, rem, round_up};
-use crate::scan::for_each_unit;
+use crate::engine::{self, Work};
+use crate::math::{div, div_up, index, rem, round_up};
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 
 /// Sectors kept for the descriptor: room for the keys that other programs add.
@@ -114,6 +114,7 @@ pub(crate) fn write_sparse(
     disk: &dyn ReadAt,
     options: &VmdkOptions,
     sink: &dyn WriteAt,
+    work: &Work<'_>,
 ) -> Result<u64> {
     let places = Places::of(disk.len())?;
     let (version, flags) = if options.zeroed_grains {
@@ -130,15 +131,8 @@ pub(crate) fn write_sparse(
         gd_offset: places.gd,
         overhead: places.overhead,
     });
-    let text = descriptor::compose(&SOLE, places.capacity, options.cid(disk)?, options)?;
-    sink.write_at(0, &header.to_bytes())?;
-    sink.write_at(SECTOR, text.as_bytes())?;
-    for directory in [places.rgd, places.gd] {
-        sink.write_at(
-            directory.saturating_mul(SECTOR),
-            &places.directory_bytes(directory)?,
-        )?;
-    }
+    let mut next = places.overhead;
+    let mut table: Option<Table> = None;
     if options.zeroed_grains {
         // Before the tables of grains with data, which take their places.
         for number in 0..places.tables {
@@ -146,32 +140,39 @@ pub(crate) fn write_sparse(
             flush(&places, Some(Table { number, entries }), sink)?;
         }
     }
-    let mut next = places.overhead;
-    let mut table: Option<Table> = None;
-    for_each_unit(
-        disk,
-        Header::GRAIN.saturating_mul(SECTOR),
-        |grain, bytes| {
-            let number = div(grain, u64::from(Header::TABLE_ENTRIES));
-            if table.as_ref().is_none_or(|open| open.number != number) {
-                flush(&places, table.take(), sink)?;
-            }
-            let open = table.get_or_insert_with(|| Table {
-                number,
-                entries: places.blank(number, options.zeroed_grains),
-            });
-            let at = index(rem(grain, u64::from(Header::TABLE_ENTRIES)).saturating_mul(4));
-            if let Some(entry) = open.entries.get_mut(at..at.saturating_add(4)) {
-                entry.copy_from_slice(&address(next)?.to_le_bytes());
-            }
-            sink.write_at(next.saturating_mul(SECTOR), bytes)?;
-            next = next.saturating_add(div_up(len64(bytes), SECTOR));
-            Ok(())
-        },
-    )?;
+    let unit = Header::GRAIN.saturating_mul(SECTOR);
+    let named = options.is_unnamed();
+    let digest = engine::copy(disk, sink, (unit, named), work, |grain| {
+        let number = div(grain, u64::from(Header::TABLE_ENTRIES));
+        if table.as_ref().is_none_or(|open| open.number != number) {
+            flush(&places, table.take(), sink)?;
+        }
+        let open = table.get_or_insert_with(|| Table {
+            number,
+            entries: places.blank(number, options.zeroed_grains),
+        });
+        let at = index(rem(grain, u64::from(Header::TABLE_ENTRIES)).saturating_mul(4));
+        if let Some(entry) = open.entries.get_mut(at..at.saturating_add(4)) {
+            entry.copy_from_slice(&address(next)?.to_le_bytes());
+        }
+        let place = next.saturating_mul(SECTOR);
+        next = next.saturating_add(Header::GRAIN);
+        Ok(place)
+    })?;
     flush(&places, table, sink)?;
     let length = next.saturating_mul(SECTOR);
     sink.set_len(length)?;
+    for directory in [places.rgd, places.gd] {
+        sink.write_at(
+            directory.saturating_mul(SECTOR),
+            &places.directory_bytes(directory)?,
+        )?;
+    }
+    // What makes the file one comes last, with the content id, which is known now.
+    let cid = options.cid_of(digest);
+    let text = descriptor::compose(&SOLE, places.capacity, cid, options)?;
+    sink.write_at(SECTOR, text.as_bytes())?;
+    sink.write_at(0, &header.to_bytes())?;
     Ok(length)
 }
 

@@ -10,10 +10,11 @@ use super::descriptor::{Several, compose_several};
 use super::header::SECTOR;
 use super::resize::SPLIT_MAX;
 use super::sparse::{check_capacity, write_sparse};
+use crate::engine::Work;
 use crate::math::{div_up, len64};
 use crate::raw::write_raw;
 use crate::write::Written;
-use drylab_block::{Error, Extent, ReadAt, Result, WriteAt};
+use drylab_block::{Below, Error, Extent, ReadAt, Result, WriteAt};
 
 /// A split disk to write: what its files hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +35,8 @@ const DESCRIPTOR_FIELDS: (u64, [u8; 16]) = (28, [0; 16]);
 /// Writes the bytes of `disk`, padded to sectors, to extents of 2047 MiB; the text is the descriptor to put beside them.
 ///
 /// `make` gives the empty file of a name: that of [`file_name`](VmdkOptions::file_name) with `-s001` or `-f001` before its
-/// ending, and so on upwards. [`Written`] counts the bytes of all extents together.
+/// ending, and so on upwards. They are made and written one after the other, each by as many workers as `work` says;
+/// without a content id in the options the disk is read twice. [`Written`] counts the bytes of all extents together.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a file name that cannot stand in a descriptor and for a disk of more than 999 extents; what
@@ -44,17 +46,18 @@ pub fn write_split<S: WriteAt>(
     options: &VmdkOptions,
     kind: SplitKind,
     make: &mut dyn FnMut(&str) -> Result<S>,
+    work: &Work<'_>,
 ) -> Result<(String, Written)> {
-    write_split_by(disk, options, kind, SPLIT_MAX, make)
+    write_split_by(disk, options, (kind, SPLIT_MAX), make, work)
 }
 
 /// [`write_split`] with extents of at most `most` sectors.
 fn write_split_by<S: WriteAt>(
     disk: &dyn ReadAt,
     options: &VmdkOptions,
-    kind: SplitKind,
-    most: u64,
+    (kind, most): (SplitKind, u64),
     make: &mut dyn FnMut(&str) -> Result<S>,
+    work: &Work<'_>,
 ) -> Result<(String, Written)> {
     let capacity = check_capacity(disk.len())?;
     let count = div_up(capacity, most).max(1);
@@ -79,7 +82,7 @@ fn write_split_by<S: WriteAt>(
         behind,
         extents: &extents,
     };
-    let text = compose_several(&several, options.cid(disk)?, options)?;
+    let text = compose_several(&several, options.cid(disk, work)?, options)?;
     let (mut start, mut file_bytes) = (0u64, 0u64);
     for (sectors, name) in &extents {
         let length = sectors.saturating_mul(SECTOR);
@@ -93,9 +96,9 @@ fn write_split_by<S: WriteAt>(
             sink.set_len(0)?;
         }
         let written = match kind {
-            SplitKind::Sparse => write_extent(&part, options, &sink)?,
+            SplitKind::Sparse => write_extent(&part, options, &sink, work)?,
             SplitKind::Flat => {
-                write_raw(&part, &sink)?;
+                write_raw(&part, &sink, work)?;
                 sink.set_len(length)?;
                 length
             }
@@ -107,13 +110,18 @@ fn write_split_by<S: WriteAt>(
 }
 
 /// Writes a sparse extent whose descriptor is another file.
-fn write_extent(part: &Part<'_>, options: &VmdkOptions, sink: &dyn WriteAt) -> Result<u64> {
+fn write_extent(
+    part: &Part<'_>,
+    options: &VmdkOptions,
+    sink: &dyn WriteAt,
+    work: &Work<'_>,
+) -> Result<u64> {
     // The descriptor that a whole disk would have here is taken out again, whatever its ids.
     let options = VmdkOptions {
         content_id: Some(0),
         ..options.clone()
     };
-    let length = write_sparse(part, &options, sink)?;
+    let length = write_sparse(part, &options, sink, work)?;
     let (place, none) = DESCRIPTOR_FIELDS;
     sink.write_at(place, &none)?;
     sink.write_at(SECTOR, &vec![0; super::descriptor::ROOM])?;
@@ -164,6 +172,15 @@ impl ReadAt for Part<'_> {
             kind: found.kind,
         }
     }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        let left = self.length.checked_sub(offset).filter(|left| *left > 0)?;
+        let below = self.disk.below(self.start.checked_add(offset)?)?;
+        Some(Below {
+            length: below.length.min(left),
+            ..below
+        })
+    }
 }
 
 #[cfg(test)]
@@ -205,11 +222,11 @@ mod tests {
             let kind = if flat { SplitKind::Flat } else { SplitKind::Sparse };
             let options = VmdkOptions { file_name: "a b.vmdk".to_owned(), ..VmdkOptions::default() };
             let mut files = BTreeMap::new();
-            let made = write_split_by(&disk, &options, kind, most, &mut |name| {
+            let made = write_split_by(&disk, &options, (kind, most), &mut |name| {
                 let file = Arc::new(SparseBytes::default());
                 files.insert(name.to_owned(), file.clone());
                 Ok(Sink(file))
-            });
+            }, &Work::ALONE);
             if size.div_ceil(512).div_ceil(most) > 999 {
                 prop_assert!(made.unwrap_err().to_string().contains("more than 999"));
                 return Ok(());

@@ -7,7 +7,7 @@ use drylab_block::{
     Error, ExtentKind, Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes,
 };
 use drylab_image::{
-    FlatKind, Format, Image, Target, VmdkOptions, fuzz, open, open_with, write_flat,
+    FlatKind, Format, Image, Target, VmdkOptions, Work, fuzz, open, open_with, write_flat,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ fn kinds() -> impl Strategy<Value = FlatKind> {
 
 fn made(disk: &SparseBytes, kind: FlatKind) -> (String, Files) {
     let extent = SparseBytes::default();
-    let (descriptor, written) = write_flat(disk, &options(), kind, &extent).unwrap();
+    let (descriptor, written) = write_flat(disk, &options(), kind, &extent, &Work::ALONE).unwrap();
     assert_eq!(written.file_bytes, extent.len());
     (
         descriptor,
@@ -321,8 +321,14 @@ fn flat_disks_go_to_and_from_qemu_img_byte_for_byte() {
             let plain = std::fs::read(&raw).unwrap();
             // Ours to theirs.
             let (ours, extent) = (path("ours.vmdk"), path("disk-flat.vmdk"));
-            let (descriptor, _) =
-                write_flat(&disk, &options(), kind, &OnDisk::create(&extent)).unwrap();
+            let (descriptor, _) = write_flat(
+                &disk,
+                &options(),
+                kind,
+                &OnDisk::create(&extent),
+                &Work::ALONE,
+            )
+            .unwrap();
             std::fs::write(&ours, descriptor).unwrap();
             prop_assert!(std::fs::read(&extent).unwrap() == plain);
             qemu_img(&[

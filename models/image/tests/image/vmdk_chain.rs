@@ -7,7 +7,7 @@ use drylab_block::{
     Error, ExtentKind, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt, le_u32,
 };
 use drylab_image::{
-    Damage, Image, Options, SplitKind, Target, VmdkOptions, open_as, open_with, write_split,
+    Damage, Image, Options, SplitKind, Target, VmdkOptions, Work, open_as, open_with, write_split,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -250,7 +250,7 @@ fn split(disk: &dyn ReadAt, kind: SplitKind) -> Files {
     };
     let folder = tempfile::tempdir().unwrap();
     let make = &mut |name: &str| Ok(OnDisk::create(&folder.path().join(name)));
-    let (text, _) = write_split(disk, &options, kind, make).unwrap();
+    let (text, _) = write_split(disk, &options, kind, make, &Work::ALONE).unwrap();
     let mut files = Files::default().with("disk.vmdk", text.into_bytes());
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         let path = entry.unwrap().path();
