@@ -50,6 +50,8 @@ const TARGETS: [(&str, Reader); 44] = [
     ("virt_image", drylab_appliance::fuzz::virt_image),
     ("vmdk", drylab_image::fuzz::vmdk),
     ("vmdk_flat", drylab_image::fuzz::vmdk_flat),
+    ("vmdk_repair", drylab_image::fuzz::vmdk_repair),
+    ("vmdk_split", drylab_image::fuzz::vmdk_split),
     ("vmx", drylab_appliance::fuzz::vmx),
     ("xva", drylab_appliance::fuzz::xva),
 ];

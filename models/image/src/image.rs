@@ -4,16 +4,13 @@ use crate::container::{Container, Damage, Opener, Stored};
 use crate::detect::{Detected, Format, detect};
 use crate::edit::Plan;
 use crate::finding::{Finding, Findings};
-use crate::math::len64;
 use crate::qcow2::Qcow2;
 use crate::raw::Raw;
 use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vhdx::Vhdx;
-use crate::vmdk::{self, Flat, Vmdk};
-use drylab_block::{
-    Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity, read_vec,
-};
+use crate::vmdk::Vmdk;
+use drylab_block::{Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity};
 use std::sync::Arc;
 
 /// A disk inside a container: its [`ReadAt`] is what a guest would see.
@@ -134,10 +131,7 @@ pub(crate) fn opened(
             )));
         }
         Format::Raw => Box::new(Raw::open(source)),
-        Format::Vmdk if !starts_with(&*source, vmdk::MAGIC)? => {
-            Box::new(Flat::open(&*source, opener)?)
-        }
-        Format::Vmdk => Box::new(Vmdk::open(source, limits)?),
+        Format::Vmdk => Box::new(Vmdk::open(source, opener)?),
         Format::Qcow2 => Box::new(Qcow2::open(source, limits)?),
         Format::Vhd => Box::new(Vhd::open(source, vhd_size, opener)?),
         Format::Vhdx => Box::new(Vhdx::open(source, opener)?),
@@ -172,12 +166,6 @@ pub fn open_vhd_alone(
 ) -> Result<Image> {
     let opener = Opener::new(&DenyAll, limits);
     Ok(Image::of_vhd(Vhd::open_alone(source, believes, &opener)?))
-}
-
-/// Whether the first bytes of a file are these. A VMDK that does not start as a sparse extent is a descriptor.
-fn starts_with(source: &dyn ReadAt, magic: &[u8]) -> Result<bool> {
-    let length = source.len().min(len64(magic));
-    Ok(read_vec(source, "head of the file", 0, length, &Limits::DEFAULT)? == magic)
 }
 
 impl Image {
@@ -253,6 +241,11 @@ impl Image {
     #[must_use]
     pub fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {
         self.container.piece_at(offset)
+    }
+
+    /// What the format says of the image beside what all do.
+    pub(crate) fn container(&self) -> &dyn Container {
+        &*self.container
     }
 
     fn refuse(self, damage: Damage) -> Result<Self> {

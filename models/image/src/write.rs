@@ -3,7 +3,7 @@
 use crate::engine::Work;
 use crate::math::len64;
 use crate::qcow2::{Qcow2Options, write_qcow2};
-use crate::raw::write_raw_with;
+use crate::raw::write_raw;
 use crate::vdi::{self, VdiOptions};
 use crate::vhd::{self, VhdOptions};
 use crate::vhdx::{self, VhdxOptions};
@@ -74,7 +74,7 @@ pub fn write_with(
         sink.set_len(0)?;
     }
     let file_bytes = match target {
-        Target::Raw => write_raw_with(disk, sink, work)?,
+        Target::Raw => write_raw(disk, sink, work)?,
         Target::VmdkSparse(options) => vmdk::write_sparse(disk, options, sink, work)?,
         Target::VmdkStream(options) => {
             let mut at = 0u64;

@@ -27,3 +27,8 @@ mod vhdx_log;
 mod vhdx_qemu;
 mod vhdx_resize;
 mod vhdx_tools;
+mod vmdk_chain;
+mod vmdk_damage;
+mod vmdk_esx;
+mod vmdk_sizes;
+mod vmdk_stream;
