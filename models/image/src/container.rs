@@ -72,7 +72,6 @@ pub(crate) struct Opener<'a> {
 }
 
 /// A second file.
-#[expect(dead_code, reason = "chains read these; none is followed yet")]
 pub(crate) struct Second<'a> {
     pub(crate) bytes: Arc<dyn ReadAt>,
     /// The name by which the resolver knows it.

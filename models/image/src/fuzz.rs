@@ -3,10 +3,12 @@
 //! A panic is a bug of ours; an error is an answer.
 
 use crate::container::{Container, Opener};
+use crate::finding::{Findings, Repair};
 use crate::qcow2::Qcow2;
+use crate::qed::Qed;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vmdk::{Flat, Vmdk, walk_stream};
-use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result};
+use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, WriteAt};
 use std::sync::Arc;
 
 /// Extents walked of one input, so that a small input cannot cost much.
@@ -33,10 +35,91 @@ pub fn vmdk(data: &[u8]) {
     }
 }
 
-/// Opens `data` as a qcow2.
+/// One file, whatever it is called.
+struct Any(Arc<dyn ReadAt>);
+
+impl Resolver for Any {
+    fn resolve(&self, _: &Reference) -> Result<Arc<dyn ReadAt>> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Opens `data` as a qcow2 with whatever other files it names, and as its first snapshot; reads and checks it.
 pub fn qcow2(data: &[u8]) {
-    if let Ok(image) = Qcow2::open(Arc::new(data.to_vec()), &limits()) {
+    let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    for snapshot in [None, Some("1")] {
+        let opener = Opener::new(&other, &limits);
+        if let Ok(image) = Qcow2::open(source.clone(), snapshot, &opener) {
+            drop(image.details());
+            let _ = image.check(&mut Findings::default());
+            walk(&image);
+        }
+    }
+}
+
+/// Opens `data` as a qcow2, repairs a copy and checks that: nothing is left that could be mended, and what is mended
+/// without loss reads as before.
+pub fn qcow2_repair(data: &[u8]) {
+    let before: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    let opener = Opener::new(&other, &limits);
+    let Ok(old) = Qcow2::open(before, None, &opener) else {
+        return;
+    };
+    let mut found = old.noticed().clone();
+    let (Ok(()), Ok(plan)) = (old.check(&mut found), old.repair()) else {
+        return;
+    };
+    let file = Arc::new(drylab_block::SparseBytes::default());
+    let written = file.write_at(0, data).and_then(|()| plan.apply(&*file));
+    assert!(written.is_ok(), "a plan fits the file it was made for");
+    let reopened = Qcow2::open(file, None, &Opener::new(&other, &limits));
+    assert!(reopened.is_ok(), "a repaired image opens");
+    let Ok(new) = reopened else {
+        return;
+    };
+    let mut left = new.noticed().clone();
+    let checked = new.check(&mut left);
+    assert!(checked.is_ok(), "a repaired image can be checked");
+    let mendable = |finding: &&crate::Finding| finding.rule.repair != Repair::No;
+    let left = left
+        .list()
+        .iter()
+        .find(mendable)
+        .map(crate::Finding::message);
+    assert!(left.is_none(), "left after repair: {left:?}");
+    let lossy = |finding: &crate::Finding| finding.rule.repair == Repair::Lossy;
+    let lossy = found.list().iter().any(lossy);
+    same(&old, &new, lossy);
+}
+
+/// What could be read before reads the same afterwards; with `lossy` that holds for nothing that was given up.
+fn same(old: &dyn ReadAt, new: &dyn ReadAt, lossy: bool) {
+    assert!(old.len() == new.len(), "a repair keeps the size");
+    let (mut before, mut after) = ([0u8; 512], [0u8; 512]);
+    for extent in Extents::new(old)
+        .take(EXTENTS)
+        .filter(|extent| extent.length >= 512)
+    {
+        if old.read_at(extent.offset, &mut before).is_ok() {
+            let read = new.read_at(extent.offset, &mut after);
+            assert!(
+                lossy || (read.is_ok() && before == after),
+                "bytes differ at {}",
+                extent.offset
+            );
+        }
+    }
+}
+
+/// Opens `data` as a QED with whatever backing file it names; reads and checks it.
+pub fn qed(data: &[u8]) {
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    let opener = Opener::new(&other, &limits);
+    if let Ok(image) = Qed::open(Arc::new(data.to_vec()), &opener) {
         drop(image.details());
+        let _ = image.check(&mut Findings::default());
         walk(&image);
     }
 }

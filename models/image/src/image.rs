@@ -6,6 +6,7 @@ use crate::edit::Plan;
 use crate::finding::{Finding, Findings};
 use crate::math::len64;
 use crate::qcow2::Qcow2;
+use crate::qed::Qed;
 use crate::raw::Raw;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vmdk::{self, Flat, Vmdk};
@@ -57,15 +58,18 @@ pub struct Options<'a> {
     pub damage: Damage,
     /// Which of its two sizes is believed of a VHD.
     pub vhd_size: VhdSize,
+    /// Id or name of the internal snapshot of a qcow2 that is opened; the active state otherwise.
+    pub snapshot: Option<&'a str>,
 }
 
 impl Options<'_> {
-    /// No other file, [`Limits::DEFAULT`], [`Damage::Note`], [`VhdSize::ByCreator`].
+    /// No other file, [`Limits::DEFAULT`], [`Damage::Note`], [`VhdSize::ByCreator`], the active state.
     pub const DEFAULT: Self = Self {
         resolver: &DenyAll,
         limits: Limits::DEFAULT,
         damage: Damage::Note,
         vhd_size: VhdSize::ByCreator,
+        snapshot: None,
     };
 }
 
@@ -108,7 +112,10 @@ pub fn open_with(
 /// As [`open`], what the resolver answers, and with [`Damage::Refuse`] the first rule broken whose severity is an error.
 pub fn open_as(source: Arc<dyn ReadAt>, options: &Options<'_>) -> Result<Image> {
     let opener = Opener::new(options.resolver, &options.limits);
-    let image = opened(source, options.vhd_size, &opener)?;
+    let image = match options.snapshot {
+        Some(snapshot) => opened_snapshot(source, snapshot, &opener)?,
+        None => opened(source, options.vhd_size, &opener)?,
+    };
     image.refuse(options.damage)
 }
 
@@ -121,20 +128,32 @@ pub(crate) fn opened(
     let limits = opener.limits;
     let mut detected = detect(&*source)?;
     let container: Box<dyn Container> = match detected.format {
-        Format::Raw if source.len() > limits.disk_bytes_max => {
-            let (length, most) = (source.len(), limits.disk_bytes_max);
-            return Err(Error::unsupported(format_args!(
-                "raw image of {length} bytes, more than the {most} allowed"
-            )));
-        }
-        Format::Raw => Box::new(Raw::open(source)),
+        Format::Raw => return Image::raw(source, limits),
         Format::Vmdk if !starts_with(&*source, vmdk::MAGIC)? => {
             Box::new(Flat::open(&*source, opener)?)
         }
         Format::Vmdk => Box::new(Vmdk::open(source, limits)?),
-        Format::Qcow2 => Box::new(Qcow2::open(source, limits)?),
+        Format::Qcow2 => Box::new(Qcow2::open(source, None, opener)?),
+        Format::Qed => Box::new(Qed::open(source, opener)?),
         Format::Vhd => Box::new(Vhd::open(source, vhd_size, limits)?),
     };
+    detected.subformat = container.subformat();
+    Ok(Image {
+        container,
+        detected,
+    })
+}
+
+/// Opens an internal snapshot, which only a qcow2 has.
+fn opened_snapshot(source: Arc<dyn ReadAt>, snapshot: &str, opener: &Opener<'_>) -> Result<Image> {
+    let mut detected = detect(&*source)?;
+    if detected.format != Format::Qcow2 {
+        return Err(Error::unsupported(format_args!(
+            "snapshot {snapshot:?} of a {} image, only qcow2 has snapshots inside",
+            detected.format
+        )));
+    }
+    let container = Box::new(Qcow2::open(source, Some(snapshot), opener)?);
     detected.subformat = container.subformat();
     Ok(Image {
         container,
@@ -166,6 +185,28 @@ fn starts_with(source: &dyn ReadAt, magic: &[u8]) -> Result<bool> {
 }
 
 impl Image {
+    /// The bytes of a file as a disk, whatever they look like.
+    pub(crate) fn raw(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
+        if source.len() > limits.disk_bytes_max {
+            let (length, most) = (source.len(), limits.disk_bytes_max);
+            return Err(Error::unsupported(format_args!(
+                "raw image of {length} bytes, more than the {most} allowed"
+            )));
+        }
+        Ok(Self {
+            container: Box::new(Raw::open(source)),
+            detected: Detected {
+                format: Format::Raw,
+                subformat: String::new(),
+            },
+        })
+    }
+
+    /// Adds what a check finds, [`Info::findings`] left out.
+    pub(crate) fn check_only(&self, found: &mut Findings) -> Result<()> {
+        self.container.check(found)
+    }
+
     /// The format found.
     #[must_use]
     pub fn format(&self) -> Format {

@@ -25,6 +25,7 @@
 //! * [`open_with`] opens the extents that a flat VMDK names, through a [`Resolver`](drylab_block::Resolver);
 //!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes.
 //! * [`write()`], [`write_stream`], [`file_size`]: the same bytes into another container, deterministic.
+//! * [`write_qcow2_layers`]: a qcow2 on a backing file, with its clusters in a data file, or with extended L2 entries.
 //! * [`write_flat`]: a flat VMDK, which is two files.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`fuzz`]: entry points for fuzzers.
@@ -54,6 +55,7 @@ mod image;
 mod map;
 mod math;
 mod qcow2;
+mod qed;
 mod raw;
 mod recent;
 mod scan;
@@ -66,7 +68,10 @@ pub use detect::{Detected, Format, detect};
 pub use edit::{Edit, Plan};
 pub use finding::{Finding, Findings, Repair, Rule};
 pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
-pub use qcow2::{Qcow2Options, Qcow2Version};
+pub use qcow2::{
+    Qcow2Backing, Qcow2Compression, Qcow2DataFile, Qcow2Layers, Qcow2Options, Qcow2Version,
+    write_qcow2_layers,
+};
 pub use vhd::{VhdOptions, VhdSize};
 pub use vmdk::{
     Adapter, FlatKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream, write_flat,
@@ -80,6 +85,7 @@ pub fn rules() -> Vec<&'static Rule> {
         raw::rules::ALL,
         vmdk::rules::ALL,
         qcow2::rules::ALL,
+        qed::rules::ALL,
         vhd::rules::ALL,
     ];
     all.into_iter().flatten().copied().collect()
