@@ -34,6 +34,8 @@ const TARGETS: [(&str, Reader); 39] = [
     ("ova", drylab_appliance::fuzz::ova),
     ("ovf", drylab_appliance::fuzz::ovf),
     ("qcow2", drylab_image::fuzz::qcow2),
+    ("qcow2_repair", drylab_image::fuzz::qcow2_repair),
+    ("qed", drylab_image::fuzz::qed),
     ("qemu_img", drylab_converter::fuzz::qemu_img),
     ("scenario", drylab_scenario::fuzz::scenario),
     ("token", drylab_scenario::fuzz::token),

@@ -1,4 +1,4 @@
-//! Disk image formats: raw, VMDK, qcow2, VHD; detected by content, read and written.
+//! Disk image formats: raw, VMDK, qcow2, QED, VHD; detected by content, read and written (QED is only read).
 //!
 //! ```
 //! use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
@@ -25,13 +25,13 @@
 //! * [`open_with`] opens the extents that a flat VMDK names, through a [`Resolver`](drylab_block::Resolver);
 //!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes.
 //! * [`write()`], [`write_stream`], [`file_size`]: the same bytes into another container, deterministic.
-//! * [`write_qcow2_layers`]: a qcow2 on a backing file, with its clusters in a data file, or with extended L2 entries.
+//! * [`write_qcow2_layers`]: a qcow2 on a backing file, with its clusters in a data file, or with
+//!   extended L2 entries.
 //! * [`write_flat`]: a flat VMDK, which is two files.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`fuzz`]: entry points for fuzzers.
 //!
-//! What it does not do: open files, follow backing files or parents, check or repair whole images, change them in
-//! place.
+//! What it does not do: open files by itself. Changes of a file are planned ([`Plan`]), and made by who asks for them.
 
 #![cfg_attr(
     not(test),

@@ -10,7 +10,7 @@ use super::refcount::{self, Block};
 use super::rules;
 use super::structure::{L2, Structure};
 use crate::finding::{Findings, Rule};
-use crate::math::{div, index, len64, rem};
+use crate::math::{div, index, len64};
 use drylab_block::{Error, Result};
 
 /// Bytes of memory that one window's counts take.
@@ -169,11 +169,14 @@ fn overlaps(structure: &Structure<'_>, counts: &Counts, found: &mut Findings) {
 /// Bit 63 of the active tables.
 fn copied(structure: &Structure<'_>, counts: &Counts, found: &mut Findings) -> Result<()> {
     let cluster = structure.header.cluster_bytes();
+    let (window, end) = (counts.range(), structure.clusters());
+    // What is behind the end of the file has no refcount; it is told in the last window.
     let one = |offset: u64| {
         let number = div(offset, cluster);
-        let known = rem(offset, cluster) == 0
-            && counts.range().contains(&number)
-            && number < structure.clusters();
+        if number >= end {
+            return (window.end >= end).then_some(false);
+        }
+        let known = window.contains(&number);
         known.then(|| counts.slot(number).classes & class::ONE != 0)
     };
     let wrong = |is: bool, one: Option<bool>| one.is_some_and(|one| one != is);
@@ -201,7 +204,7 @@ fn copied(structure: &Structure<'_>, counts: &Counts, found: &mut Findings) -> R
                 continue;
             };
             let expected = if structure.header.data_file() {
-                (counts.range().start == 0).then_some(true)
+                (window.start == 0).then_some(true)
             } else {
                 one(offset)
             };

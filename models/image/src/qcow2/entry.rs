@@ -1,6 +1,6 @@
 //! What the entries of L1 and L2 tables mean, and what is wrong with them.
 
-use super::header::{Header, SUBCLUSTERS};
+use super::header::Header;
 use super::rules;
 use crate::finding::Rule;
 use crate::math::rem;
@@ -75,10 +75,7 @@ impl Entry {
             let shift = u32::try_from(number).unwrap_or(u32::MAX);
             word.checked_shr(shift).unwrap_or(0) & 1 == 1
         };
-        let state = (
-            bit(self.bitmap & ALLOCATED),
-            bit(self.bitmap >> SUBCLUSTERS),
-        );
+        let state = (bit(self.bitmap & ALLOCATED), bit(self.bitmap >> 32));
         (state != (true, true)).then_some(state)
     }
 
@@ -134,7 +131,7 @@ impl Header {
         match place {
             Some(_) if zero => Cluster::Zero(place),
             Some(offset) => Cluster::Standard(offset),
-            None if self.extended() && bitmap >> SUBCLUSTERS != 0 => Cluster::Zero(None),
+            None if self.extended() && bitmap >> 32 != 0 => Cluster::Zero(None),
             None if !self.extended() && zero => Cluster::Zero(None),
             None => Cluster::Absent,
         }
@@ -146,7 +143,7 @@ impl Header {
             (false, _, _) | (true, false, 2) => Entry::default(),
             (true, true, _) => Entry {
                 word: 0,
-                bitmap: ALLOCATED << SUBCLUSTERS,
+                bitmap: ALLOCATED << 32,
             },
             (true, false, _) => Entry {
                 word: ZERO,
@@ -253,7 +250,7 @@ impl Header {
         if !self.extended() {
             return;
         }
-        let both = entry.bitmap & ALLOCATED & (entry.bitmap >> SUBCLUSTERS);
+        let both = entry.bitmap & ALLOCATED & (entry.bitmap >> 32);
         if both != 0 {
             let found = format!("with subclusters {both:#x} both allocated and zero");
             judged.wrong(&rules::SUBCLUSTERS, found, "one of both");

@@ -356,7 +356,7 @@ impl Header {
 
     /// Clusters that one L2 table describes.
     pub(super) fn per_table(&self) -> u64 {
-        self.cluster_bytes() / 8 / self.entry_words()
+        crate::math::div(self.cluster_bytes(), if self.extended() { 16 } else { 8 })
     }
 
     /// L1 entries that a disk of `size` bytes needs.

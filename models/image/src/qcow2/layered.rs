@@ -102,8 +102,7 @@ pub fn write_qcow2_layers(
     layers.check()?;
     let cluster = 1u64.checked_shl(layers.cluster_bits).unwrap_or(1 << 21);
     let size = round_up(disk.len(), 512);
-    let words = if layers.extended_l2 { 2 } else { 1 };
-    let per_table = cluster / 8 / words;
+    let per_table = div(cluster, if layers.extended_l2 { 16 } else { 8 });
     let l1 = div_up(size, cluster.saturating_mul(per_table)).max(1);
     if l1.saturating_mul(8) > L1_MAX {
         return Err(Error::unsupported(format_args!(
@@ -145,7 +144,7 @@ impl Qcow2Layers<'_> {
         let v2 = self.version == Qcow2Version::V2;
         let zstd = matches!(self.compression, Some((Qcow2Compression::Zstd, _)));
         let name = self.backing.map_or(0, |backing| backing.name.len());
-        let too_long = u32::try_from(name).map_or(true, |length| length > NAME_MAX);
+        let too_long = name > index(u64::from(NAME_MAX));
         let raw = self.data_file.is_some_and(|file| file.raw);
         let wrong = [
             (
@@ -355,7 +354,7 @@ impl Writer<'_> {
         };
         Ok(Entry {
             word,
-            bitmap: allocated | (zero << SUBCLUSTERS),
+            bitmap: allocated | (zero << 32),
         })
     }
 
@@ -452,7 +451,7 @@ impl Writer<'_> {
     fn finish(mut self, size: u64) -> Result<u64> {
         self.flush_table()?;
         let order = self.layers.refcount_order;
-        let per_block = self.cluster.saturating_mul(8) >> order;
+        let per_block = refcount::per_block(self.cluster, order);
         // Blocks and table count themselves: the numbers grow until they fit.
         let (mut blocks, mut clusters) = (0u64, 0u64);
         loop {

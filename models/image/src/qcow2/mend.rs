@@ -48,7 +48,8 @@ impl<'a> Mender<'a> {
             cluster: header.cluster_bytes(),
             file: Draft::new(structure.source.clone()),
             plan: Plan::default(),
-            next: clusters,
+            // The last compressed bytes may claim a cluster that the file does not reach.
+            next: clusters.max(counts.last().map_or(0, |last| last.saturating_add(1))),
             structure,
             counts,
         })
@@ -80,8 +81,19 @@ impl<'a> Mender<'a> {
         self.counts.count(crate::math::div(offset, self.cluster))
     }
 
+    /// The file is at least so long.
+    fn reach(&mut self, new: u64) -> Result<()> {
+        let old = self.file.len();
+        if old < new {
+            self.plan.push(Edit::Length { old, new });
+            self.file.set_len(new)?;
+        }
+        Ok(())
+    }
+
     /// Plans the writing of bytes.
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.reach(offset)?;
         self.plan.write(&self.file, offset, bytes)?;
         self.file.write_at(offset, bytes)
     }
@@ -105,6 +117,7 @@ impl<'a> Mender<'a> {
         if length == 0 {
             return Ok(());
         }
+        self.reach(to)?;
         self.plan.push(Edit::Copy { from, to, length });
         let end = to.saturating_add(length);
         if end > self.file.len() {
@@ -213,7 +226,7 @@ impl<'a> Mender<'a> {
     fn rebuild(&mut self) -> Result<()> {
         self.forget_refcounts();
         self.widen()?;
-        let per_block = self.cluster.saturating_mul(8) >> self.order;
+        let per_block = refcount::per_block(self.cluster, self.order);
         let (blocks, table_clusters) = self.plan_blocks(per_block)?;
         let first = self.fresh(len64(&blocks), 1, class::REFCOUNT_BLOCK);
         let table = self.fresh(table_clusters, 1, class::REFCOUNT_TABLE);

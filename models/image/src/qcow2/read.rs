@@ -30,6 +30,8 @@ pub(crate) struct Qcow2 {
     pub(super) backing: Option<Backing>,
     /// Guest-visible bytes: the header's, or the snapshot's.
     size: u64,
+    /// What is read is not the active state.
+    is_snapshot: bool,
     l1: Vec<u64>,
     /// Bytes of the file that hold no guest data: header, L1 table and refcount table.
     metadata: [Range<u64>; 3],
@@ -53,6 +55,7 @@ impl Qcow2 {
         let bitmaps = Bitmaps::read(&*source, &header, &mut findings)?;
         let chosen = snapshot.map(|wanted| snapshots.find(wanted)).transpose()?;
         let (size, place) = active_table(&header, chosen)?;
+        let is_snapshot = chosen.is_some();
         let l1 = match header.l1_needed(size) {
             0 => Vec::new(),
             needed => read_vec(
@@ -80,6 +83,7 @@ impl Qcow2 {
                 range(header.refcount_offset, header.refcount_table_bytes()),
             ],
             limits: *limits,
+            is_snapshot,
             l1: words(&l1),
             tables: Recent::new(8),
             clusters: Recent::new(4),
@@ -480,6 +484,11 @@ impl Container for Qcow2 {
     }
 
     fn resize(&self, size: u64) -> Result<Plan> {
+        if self.is_snapshot {
+            return Err(Error::unsupported(
+                "a snapshot keeps its size: open the active state to resize the image",
+            ));
+        }
         super::resize::resize(self, size)
     }
 

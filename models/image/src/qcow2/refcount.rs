@@ -36,7 +36,7 @@ impl Refcounts {
             .min(file.saturating_sub(start));
         // Entries for clusters behind the end of the file say nothing.
         let clusters = crate::math::div_up(file, header.cluster_bytes());
-        let per_block = header.cluster_bytes().saturating_mul(8) >> header.refcount_order;
+        let per_block = per_block(header.cluster_bytes(), header.refcount_order);
         let useful = crate::math::div_up(clusters, per_block).saturating_mul(8);
         let bytes = inside.min(useful);
         limits.check_table("qcow2 refcount table", bytes)?;
@@ -62,17 +62,14 @@ impl Refcounts {
 
     /// Clusters that one block describes.
     pub(super) fn per_block(&self) -> u64 {
-        self.cluster.saturating_mul(8) >> self.order
+        per_block(self.cluster, self.order)
     }
 
     /// The largest refcount that fits.
     pub(super) fn most(order: u32) -> u64 {
-        match order {
-            6.. => u64::MAX,
-            _ => 1u64
-                .checked_shl(1 << order)
-                .map_or(u64::MAX, |limit| limit.saturating_sub(1)),
-        }
+        let bits = 1u32.checked_shl(order).unwrap_or(64);
+        1u64.checked_shl(bits)
+            .map_or(u64::MAX, |limit| limit.saturating_sub(1))
     }
 
     /// The block of a number.
@@ -95,6 +92,11 @@ impl Refcounts {
     pub(super) fn block_of(&self, cluster: u64) -> u64 {
         div(cluster, self.per_block())
     }
+}
+
+/// Refcounts of 2^`order` bits in a block of `cluster` bytes.
+pub(super) fn per_block(cluster: u64, order: u32) -> u64 {
+    cluster.saturating_mul(8).checked_shr(order).unwrap_or(1)
 }
 
 /// Entry `number` of a block with refcounts of 2^`order` bits; sub-byte entries start at the least significant bit.

@@ -29,8 +29,8 @@ struct Moves {
     tables: BTreeSet<u64>,
     /// Old cluster of guest data, and new offset.
     data: BTreeMap<u64, u64>,
-    /// Old offset of packed bytes, and new one.
-    packed: BTreeMap<u64, u64>,
+    /// Old offset and length of packed bytes, and new offset.
+    packed: BTreeMap<(u64, u64), u64>,
     /// Old offset of an L2 table, and new one.
     l2: BTreeMap<u64, u64>,
     /// New refcount tables are needed.
@@ -42,6 +42,7 @@ pub(super) fn repair(image: &Qcow2) -> Result<Plan> {
     let mut found = image.noticed().clone();
     let own = image.structure(&image.limits, false, &mut found)?;
     super::check::check(&own, &mut found)?;
+    let damaged = own.damaged;
     drop(own);
     let here = |finding: &&Finding| finding.file.is_empty();
     let ours = || found.list().iter().filter(here);
@@ -52,6 +53,11 @@ pub(super) fn repair(image: &Qcow2) -> Result<Plan> {
     if image.snapshots.damaged {
         return refuse(
             "the snapshot table is damaged, and what its snapshots hold would be taken for free",
+        );
+    }
+    if damaged {
+        return refuse(
+            "an L1 table passes the end of the file, and what it holds would be taken for free",
         );
     }
     let twice = |finding: &Finding| finding.rule.code == rules::OVERLAP_TABLES.code;
@@ -197,7 +203,7 @@ impl Moves {
                 }
             }
             Cluster::Packed(offset, length) => {
-                if let Some(new) = self.packed.get(&offset) {
+                if let Some(new) = self.packed.get(&(offset, length)) {
                     for cluster in mender.structure.touched(*new, length) {
                         mender.counts.add(cluster, by, class::PACKED);
                     }
@@ -206,7 +212,7 @@ impl Moves {
                     let new = mender.fresh(clusters, by, class::PACKED);
                     let new = new.saturating_add(rem(offset, bytes));
                     mender.copy(offset, new, length)?;
-                    self.packed.insert(offset, new);
+                    self.packed.insert((offset, length), new);
                 }
             }
             // A place that is only reserved is given up.
@@ -250,13 +256,13 @@ impl Moves {
                     new.word = (new.word & !OFFSET) | moved;
                 }
             }
-            Cluster::Zero(Some(offset)) if !header.data_file() => {
-                if self.guest.contains(&div(offset, bytes)) {
-                    new.word &= ZERO;
-                }
+            Cluster::Zero(Some(offset))
+                if !header.data_file() && self.guest.contains(&div(offset, bytes)) =>
+            {
+                new.word &= ZERO;
             }
-            Cluster::Packed(offset, _) => {
-                if let Some(moved) = self.packed.get(&offset) {
+            Cluster::Packed(offset, length) => {
+                if let Some(moved) = self.packed.get(&(offset, length)) {
                     new.word = header.packed_at(new.word, *moved);
                 }
             }

@@ -101,7 +101,8 @@ fn grow(mender: &mut Mender<'_>, image: &Qcow2, size: u64) -> Result<()> {
     };
     let words = mender.structure.l1_words(&old)?;
     let used = header.l1_needed(header.size);
-    if words.iter().skip(index(used)).any(|word| *word != 0) {
+    let behind = says_more(mender.structure, header.size)?;
+    if behind || words.iter().skip(index(used)).any(|word| *word != 0) {
         return Err(Error::unsupported(
             "qcow2 resize: the L1 table says something of bytes behind the disk's end (a saved machine); convert the image",
         ));
@@ -195,6 +196,21 @@ fn clear_behind(mender: &mut Mender<'_>, image: &Qcow2) -> Result<()> {
             mender.lower()
         }
     }
+}
+
+/// Whether the last L2 table says something of clusters behind the disk's end.
+fn says_more(structure: &Structure<'_>, size: u64) -> Result<bool> {
+    let header = structure.header;
+    let clusters = div_up(size, header.cluster_bytes());
+    let within = rem(clusters, header.per_table());
+    let number = div(clusters, header.per_table());
+    let mut tables = structure.tables.iter();
+    let Some(table) = tables.find(|table| table.number() == Some(number)) else {
+        return Ok(false);
+    };
+    let entries = structure.l2(table)?.unwrap_or_default();
+    let mut behind = entries.iter().skip(index(within));
+    Ok(within != 0 && behind.any(|entry| *entry != Entry::default()))
 }
 
 /// The L2 table and entry of the disk's last cluster.

@@ -51,7 +51,7 @@ pub(super) struct Structure<'a> {
     pub(super) tables: Vec<L2>,
     /// Whether references are taken as they should be, those that lead nowhere left out.
     mended: bool,
-    /// L1 tables that were left out because all of them are larger than the file.
+    /// L1 tables pass the end of the file, or are together larger than it.
     pub(super) damaged: bool,
 }
 
@@ -99,6 +99,14 @@ impl<'a> Structure<'a> {
         let most = index(limits.table_bytes_max / 16);
         for l1 in self.l1s.clone() {
             let bytes = l1.entries.saturating_mul(8);
+            if l1.offset.saturating_add(bytes) > self.bounds.file {
+                self.damaged = true;
+                let place = (l1.offset, bytes);
+                let expected = format!("inside the file ({})", self.bounds.file);
+                let text = format!("of {bytes} bytes at {}", l1.offset);
+                found.add(&rules::TABLE_BEYOND_END, place, "L1 table", text, expected);
+            }
+            let bytes = bytes.min(self.bounds.file.saturating_sub(l1.offset));
             if bytes > left {
                 self.damaged = true;
                 let text = format!("of {bytes} bytes, more than the file has left");
@@ -108,12 +116,6 @@ impl<'a> Structure<'a> {
                 break;
             }
             left = left.saturating_sub(bytes);
-            if l1.offset.saturating_add(bytes) > self.bounds.file {
-                let place = (l1.offset, bytes);
-                let expected = format!("inside the file ({})", self.bounds.file);
-                let text = format!("of {bytes} bytes at {}", l1.offset);
-                found.add(&rules::TABLE_BEYOND_END, place, "L1 table", text, expected);
-            }
             for (number, word) in (0u32..).zip(self.l1_words(&l1)?) {
                 let (word, problems) = self.judge_l1(word);
                 self.say_l1(&l1, number, problems, found);

@@ -12,14 +12,6 @@ use std::sync::Arc;
 
 /// Well-formed files that we refuse, and why.
 const REFUSED: &[(&str, &str)] = &[
-    (
-        "disk/libvirt__virstoragetestdata/images/qcow2_raw-auto.qcow2",
-        "backing file",
-    ),
-    (
-        "disk/libvirt__virstoragetestdata/images/qcow2_raw-raw-relative.qcow2",
-        "backing file",
-    ),
     ("disk/dfvfs__set/ntfs-differential.vhd", "parent"),
     (
         "disk/SecurityRonin-vmdk__set/tw_sparse.vmdk",
@@ -76,7 +68,7 @@ fn sha256(disk: &dyn ReadAt) -> String {
 fn foreign_vmdk_qcow2_and_vhd_have_the_size_and_bytes_that_qemu_img_found() {
     let Some((folder, rows)) = rows() else { return };
     let (mut agreed, mut hashed, mut refused) = (0, 0, 0);
-    let read = ["vmdk-sparse", "vmdk-desc", "qcow2", "vhd-"];
+    let read = ["vmdk-sparse", "vmdk-desc", "qcow2", "qed", "vhd-"];
     let ours = |row: &&Row| read.iter().any(|known| row.subformat.starts_with(known));
     for row in rows.iter().filter(ours) {
         let found = open(&folder, row);
@@ -120,6 +112,8 @@ fn no_foreign_disk_panics_a_reader() {
         fuzz::detect(&bytes);
         fuzz::vmdk(&bytes);
         fuzz::qcow2(&bytes);
+        fuzz::qcow2_repair(&bytes);
+        fuzz::qed(&bytes);
         fuzz::vhd(&bytes);
         fuzz::vmdk_flat(&bytes);
         // And with a piece missing.
@@ -130,7 +124,7 @@ fn no_foreign_disk_panics_a_reader() {
 #[test]
 fn foreign_containers_that_we_do_not_read_are_never_taken_for_raw() {
     let Some((folder, rows)) = rows() else { return };
-    let known = ["vhdx", "qed", "ewf", "vmdk-sesparse", "parallels", "wim"];
+    let known = ["vhdx", "ewf", "vmdk-sesparse", "parallels", "wim"];
     let mut seen = 0;
     for row in rows
         .iter()

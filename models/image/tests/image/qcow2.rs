@@ -78,6 +78,10 @@ fn theirs_with_every_option_is_read_to_equal_bytes_at_every_size_and_checks_clea
         .iter()
         .flat_map(|size| cases.iter().map(move |case| (*size, case)))
     {
+        // A raw data file is written whole, zeros and all.
+        if arguments.concat().contains("_raw") && size > 1 << 30 {
+            continue;
+        }
         let disk = sparse(size).disk();
         raw_file(&raw, &disk);
         let command = [

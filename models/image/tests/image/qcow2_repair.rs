@@ -209,7 +209,8 @@ proptest! {
         let from = from.min(bytes.len() - 1) / 8 * 8;
         for (place, noise) in bytes[from..].chunks_exact_mut(8).zip(fill(Kind::Noise(seed), 2000)) {
             // Offsets of clusters, with one bit or another set.
-            let value = u64::from(noise % 64) * 4096 | u64::from(noise & 0x80) << 56 | u64::from(noise & 0x40) << 56;
+            let bits = u64::from(noise & 0xc0) << 56;
+            let value = (u64::from(noise % 64) * 4096) | bits;
             if noise % 3 != 0 {
                 place.copy_from_slice(&value.to_be_bytes());
             }

@@ -263,7 +263,9 @@ const BROKEN: &[Broken] = &[
         put(file, places.refcounts, places.l2);
     }),
     ("QCOW2-OVERLAP-L2", Made::V3, |file| {
-        put(file, CLUSTER, 1 << 63 | CLUSTER)
+        let bitmap = add_bitmap(file) + 2 * CLUSTER;
+        put(file, bitmap, 0);
+        put(file, CLUSTER, 1 << 63 | bitmap);
     }),
     ("QCOW2-OVERLAP-TABLES", Made::V3, |file| put(file, 40, 0)),
     ("QCOW2-TABLE-BEYOND-END", Made::V3, |file| {
@@ -349,13 +351,22 @@ fn every_rule_that_is_broken_is_found_by_its_code_and_mended_where_it_can_be() {
                 }
             }
             Err(error) => {
-                let words = ["snapshot table is damaged", "none can be moved"];
+                let words = [
+                    "snapshot table is damaged",
+                    "none can be moved",
+                    "passes the end",
+                ];
                 assert!(
                     words.iter().any(|word| error.to_string().contains(word)),
                     "{code}: {error}"
                 );
                 assert!(
-                    ["QCOW2-SNAPSHOT", "QCOW2-OVERLAP-TABLES"].contains(code),
+                    [
+                        "QCOW2-SNAPSHOT",
+                        "QCOW2-OVERLAP-TABLES",
+                        "QCOW2-TABLE-BEYOND-END"
+                    ]
+                    .contains(code),
                     "{code}: {error}"
                 );
             }
@@ -457,4 +468,81 @@ fn a_strict_opening_refuses_what_a_lenient_one_notes() {
     let error = drylab_image::open_as(file.clone(), &strict).unwrap_err();
     assert!(error.to_string().contains("QCOW2-CORRUPT"), "{error}");
     assert_same(&sparse(SIZE).disk(), &open(&file));
+}
+
+/// Counts the bytes that are read.
+struct Counting(Arc<SparseBytes>, std::sync::atomic::AtomicU64);
+
+impl ReadAt for Counting {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> drylab_block::Result<()> {
+        let length = buffer.len() as u64;
+        self.1
+            .fetch_add(length, std::sync::atomic::Ordering::Relaxed);
+        self.0.read_at(offset, buffer)
+    }
+}
+
+/// A table of a mebibyte behind the file, every entry of which names the one L2 table.
+fn add_long_l1(file: &SparseBytes) -> u64 {
+    let (at, entry) = (file.len(), word(file, CLUSTER) & !(1 << 63));
+    file.write_at(at, &entry.to_be_bytes().repeat(1 << 17))
+        .unwrap();
+    at
+}
+
+#[test]
+fn a_check_of_tables_that_name_one_another_over_and_over_reads_four_times_the_file_at_most() {
+    type Case = (&'static str, fn(&SparseBytes));
+    let cases: [Case; 4] = [
+        ("", |_| ()),
+        ("QCOW2-REFCOUNT", |file| {
+            let at = add_long_l1(file);
+            put(file, 40, at);
+            put32(file, 36, 1 << 17);
+        }),
+        ("QCOW2-OVERLAP-TABLES", |file| {
+            let at = add_long_l1(file);
+            let table = file.len();
+            let mut entry = at.to_be_bytes().to_vec();
+            entry.extend((1u32 << 17).to_be_bytes());
+            entry.extend([0; 24]);
+            entry.extend(16u32.to_be_bytes());
+            entry.extend([0; 16]);
+            file.write_at(table, &entry[..56].repeat(5000)).unwrap();
+            put(file, 64, table);
+            put32(file, 60, 5000);
+        }),
+        ("QCOW2-BITMAP", |file| {
+            let directory = add_bitmap(file);
+            let mut entry = vec![0; 32];
+            file.read_at(directory, &mut entry).unwrap();
+            let more = file.len();
+            entry[8..12].copy_from_slice(&4096u32.to_be_bytes());
+            file.write_at(more, &entry.repeat(65_535)).unwrap();
+            put32(file, 104 + 8, 65_535);
+            put(file, 104 + 16, 32 * 65_535);
+            put(file, 104 + 24, more);
+        }),
+    ];
+    for (code, breaks) in cases {
+        let file = made(Made::V3);
+        breaks(&file);
+        let source = Arc::new(Counting(Arc::new(file), 0.into()));
+        let image = drylab_image::open(source.clone(), &Limits::DEFAULT).unwrap();
+        let found = image.check().unwrap();
+        assert!(
+            code.is_empty() || found.counts().contains_key(code),
+            "{code}: {:?}",
+            found.counts()
+        );
+        let read = source.1.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(
+            read <= 4 * source.len(),
+            "{code}: {read} of {}",
+            source.len()
+        );
+    }
 }
