@@ -82,7 +82,9 @@ pub fn qcow2_repair(data: &[u8]) {
     let mut left = new.noticed().clone();
     let checked = new.check(&mut left);
     assert!(checked.is_ok(), "a repaired image can be checked");
-    let mendable = |finding: &&crate::Finding| finding.rule.repair != Repair::No;
+    // Other files are not mended by this plan.
+    let mendable =
+        |finding: &&crate::Finding| finding.file.is_empty() && finding.rule.repair != Repair::No;
     let left = left
         .list()
         .iter()

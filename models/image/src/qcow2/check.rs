@@ -64,7 +64,9 @@ fn blocks(structure: &Structure<'_>, found: &mut Findings) {
 fn compare(structure: &Structure<'_>, counts: &mut Counts, found: &mut Findings) -> Result<()> {
     let refcounts = &structure.refcounts;
     let window = counts.range();
-    let end = window.end.min(structure.clusters());
+    // The last reference may reach into a cluster that the file does not have.
+    let reached = counts.last().map_or(0, |last| last.saturating_add(1));
+    let end = window.end.min(structure.clusters().max(reached));
     let order = structure.header.refcount_order;
     let first = refcounts.block_of(window.start);
     let blocks = len64(&refcounts.table);

@@ -35,7 +35,8 @@ impl Refcounts {
             .refcount_table_bytes()
             .min(file.saturating_sub(start));
         // Entries for clusters behind the end of the file say nothing.
-        let clusters = crate::math::div_up(file, header.cluster_bytes());
+        // The last reference may reach into the next cluster.
+        let clusters = crate::math::div_up(file, header.cluster_bytes()).saturating_add(1);
         let per_block = per_block(header.cluster_bytes(), header.refcount_order);
         let useful = crate::math::div_up(clusters, per_block).saturating_mul(8);
         let bytes = inside.min(useful);

@@ -215,7 +215,7 @@ fn what_we_do_not_read_is_refused_by_name() {
         ),
         (&["-f", "vhdx"], "VHDX"),
         (&["-f", "vdi"], "VDI"),
-        (&["-f", "qcow"], "qcow (version 1)"),
+        (&["-f", "qcow"], "qcow (version 1;"),
         (&["-f", "parallels"], "Parallels"),
     ];
     for (number, (arguments, name)) in cases.iter().enumerate() {
