@@ -291,7 +291,8 @@ impl Header {
                 "a multiple of a cluster",
             );
             judged.mended = self.lost(bounds);
-        } else if offset >= bounds.file {
+        }
+        if self.excess(offset, cluster, bounds.file) {
             let expected = format!("before the end ({:#x})", bounds.file);
             judged.wrong(&rules::BEYOND_END, format!("{offset:#x}"), expected);
             judged.mended = self.lost(bounds);
