@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Reader = fn(&[u8]);
 
 /// Every fuzz target with the function it calls.
-const TARGETS: [(&str, Reader); 39] = [
+const TARGETS: [(&str, Reader); 46] = [
     ("bcd", drylab_guest::fuzz::bcd),
     ("delta", drylab_block::fuzz::delta),
     ("detect", drylab_image::fuzz::detect),
@@ -41,7 +41,12 @@ const TARGETS: [(&str, Reader); 39] = [
     ("token", drylab_scenario::fuzz::token),
     ("udev_rules", drylab_guest::fuzz::udev_rules),
     ("units", drylab_appliance::fuzz::units),
+    ("vdi", drylab_image::fuzz::vdi),
+    ("vdi_repair", drylab_image::fuzz::vdi_repair),
     ("vhd", drylab_image::fuzz::vhd),
+    ("vhdx", drylab_image::fuzz::vhdx),
+    ("vhdx_repair", drylab_image::fuzz::vhdx_repair),
+    ("vhd_repair", drylab_image::fuzz::vhd_repair),
     ("virt_convert_ovf", drylab_converter::fuzz::virt_convert_ovf),
     ("virt_convert_vmx", drylab_converter::fuzz::virt_convert_vmx),
     ("virt_image", drylab_appliance::fuzz::virt_image),

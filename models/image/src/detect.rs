@@ -2,7 +2,9 @@
 
 use crate::qcow2;
 use crate::qed;
+use crate::vdi;
 use crate::vhd;
+use crate::vhdx;
 use crate::vmdk::{self, Descriptor, Header};
 use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
 
@@ -20,10 +22,14 @@ pub enum Format {
     Qed,
     /// Microsoft's virtual hard disk of before Windows Server 2012.
     Vhd,
+    /// Microsoft's virtual hard disk since Windows Server 2012.
+    Vhdx,
+    /// VirtualBox' disk image.
+    Vdi,
 }
 
 impl Format {
-    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `qed`, `vhd`.
+    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `qed`, `vhd`, `vhdx`, `vdi`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -32,6 +38,8 @@ impl Format {
             Self::Qcow2 => "qcow2",
             Self::Qed => "qed",
             Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Vdi => "vdi",
         }
     }
 }
@@ -47,7 +55,8 @@ impl std::fmt::Display for Format {
 pub struct Detected {
     /// The format.
     pub format: Format,
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD, VHDX or VDI, empty
+    /// for raw.
     pub subformat: String,
 }
 
@@ -60,8 +69,6 @@ const LUKS: &str =
 const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
     (0, b"COWD", "VMDK COWD (ESX sparse extent)"),
     (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK seSparse"),
-    (0, b"vhdxfile", "VHDX"),
-    (64, b"\x7f\x10\xda\xbe", "VDI"),
     (0, b"WithoutFreeSpace", PARALLELS),
     (0, b"WithouFreSpacExt", PARALLELS),
     (0, b"LUKS\xba\xbe", LUKS),
@@ -112,6 +119,12 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
     }
     if head.starts_with(qed::MAGIC) {
         return found(Format::Qed, "");
+    }
+    if head.starts_with(vhdx::MAGIC) {
+        return found(Format::Vhdx, vhdx::kind(source).unwrap_or(""));
+    }
+    if drylab_block::slice_at(&head, 0x40, vdi::MAGIC.len()) == Some(vdi::MAGIC) {
+        return found(Format::Vdi, vdi::kind(&head));
     }
     let hit = |(offset, magic, _): &&(usize, &[u8], &str)| {
         drylab_block::slice_at(&head, *offset, (*magic).len()) == Some(*magic)

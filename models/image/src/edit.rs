@@ -115,7 +115,10 @@ impl Edit {
         match self {
             Self::Write { offset, old, new } => {
                 let mut found = vec![0; old.len()];
-                file.read_at(*offset, &mut found)?;
+                // What is written behind the end replaces nothing; there is nothing to look at there.
+                if !old.is_empty() {
+                    file.read_at(*offset, &mut found)?;
+                }
                 if found != *old {
                     return Err(Error::io(format_args!(
                         "the {} bytes at offset {offset} are not those that were planned for; plan again",

@@ -97,6 +97,17 @@ impl Findings {
         }
     }
 
+    /// Whether no more places of a rule are listed; then one more is counted. Saves putting its words together.
+    pub(crate) fn only_counts(&mut self, rule: &'static Rule) -> bool {
+        let count = self.counts.get_mut(rule.code);
+        let full = count.filter(|count| **count >= LISTED);
+        let is_full = full.is_some();
+        if let Some(count) = full {
+            *count = count.saturating_add(1);
+        }
+        is_full
+    }
+
     /// Adds a place of the opened file.
     pub fn add(
         &mut self,

@@ -3,12 +3,16 @@
 //! A panic is a bug of ours; an error is an answer.
 
 use crate::container::{Container, Opener};
+use crate::edit::{Edit, Plan};
 use crate::finding::{Findings, Repair};
 use crate::qcow2::Qcow2;
 use crate::qed::Qed;
+use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
+use crate::vhdx::{Vhdx, scripted};
 use crate::vmdk::{Flat, Vmdk, walk_stream};
-use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, WriteAt};
+use crate::write::Target;
+use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
 use std::sync::Arc;
 
 /// Extents walked of one input, so that a small input cannot cost much.
@@ -71,7 +75,7 @@ pub fn qcow2_repair(data: &[u8]) {
     let (Ok(()), Ok(plan)) = (old.check(&mut found), old.repair()) else {
         return;
     };
-    let file = Arc::new(drylab_block::SparseBytes::default());
+    let file = Arc::new(SparseBytes::default());
     let written = file.write_at(0, data).and_then(|()| plan.apply(&*file));
     assert!(written.is_ok(), "a plan fits the file it was made for");
     let reopened = Qcow2::open(file, None, &Opener::new(&other, &limits));
@@ -93,25 +97,8 @@ pub fn qcow2_repair(data: &[u8]) {
     assert!(left.is_none(), "left after repair: {left:?}");
     let lossy = |finding: &crate::Finding| finding.rule.repair == Repair::Lossy;
     let lossy = found.list().iter().any(lossy);
-    same(&old, &new, lossy);
-}
-
-/// What could be read before reads the same afterwards; with `lossy` that holds for nothing that was given up.
-fn same(old: &dyn ReadAt, new: &dyn ReadAt, lossy: bool) {
-    assert!(old.len() == new.len(), "a repair keeps the size");
-    let (mut before, mut after) = ([0u8; 512], [0u8; 512]);
-    for extent in Extents::new(old)
-        .take(EXTENTS)
-        .filter(|extent| extent.length >= 512)
-    {
-        if old.read_at(extent.offset, &mut before).is_ok() {
-            let read = new.read_at(extent.offset, &mut after);
-            assert!(
-                lossy || (read.is_ok() && before == after),
-                "bytes differ at {}",
-                extent.offset
-            );
-        }
+    if !lossy {
+        same(&old, &new);
     }
 }
 
@@ -127,16 +114,140 @@ pub fn qed(data: &[u8]) {
 }
 
 /// Opens `data` as a VHD, as each kind of program sees it, after setting its checksums right: no change of a few bytes
-/// would get past them. A damaged one is a matter of [`detect`].
+/// would get past them. A damaged one is a matter of [`detect`]. Whatever parent it names is a small fixed disk.
 pub fn vhd(data: &[u8]) {
     let mut bytes = data.to_vec();
     crate::vhd::mend(&mut bytes);
     let source: Arc<dyn ReadAt> = Arc::new(bytes);
+    let beside = Beside(parent(&Target::VhdFixed(crate::VhdOptions::default())));
     for believes in [VhdSize::ByCreator, VhdSize::Current, VhdSize::Geometry] {
-        if let Ok(image) = Vhd::open(source.clone(), believes, &limits()) {
+        let limits = limits();
+        if let Ok(image) = Vhd::open(source.clone(), believes, &Opener::new(&beside, &limits)) {
             drop(image.details());
             walk(&image);
+            checked(&image);
         }
+    }
+}
+
+/// Opens `data` as a VHDX, or the file that it makes as a script of changes to a sound one, and checks it.
+pub fn vhdx(data: &[u8]) {
+    let (file, base): (Arc<dyn ReadAt>, Arc<dyn ReadAt>) = if data.starts_with(crate::vhdx::MAGIC) {
+        (Arc::new(data.to_vec()), Arc::new(Vec::new()))
+    } else {
+        match scripted(data) {
+            Ok((file, base)) => (Arc::new(file), Arc::new(base)),
+            Err(_) => return,
+        }
+    };
+    let (limits, parents) = (limits(), Any(base));
+    if let Ok(image) = Vhdx::open(file, &Opener::new(&parents, &limits)) {
+        drop(image.details());
+        let _ = image.check(&mut Findings::default());
+        walk(&image);
+    }
+}
+
+/// The file that a script makes, and the parent of a differencing one: what [`vhdx`] and [`vhdx_repair`] open.
+///
+/// # Errors
+/// None that is not a bug of ours.
+pub fn vhdx_file(data: &[u8]) -> Result<(drylab_block::SparseBytes, drylab_block::SparseBytes)> {
+    scripted(data)
+}
+
+/// Bytes copied by a plan that is still tried out.
+const COPIED: u64 = 64 << 20;
+/// Steps of a plan of which every prefix is tried out.
+const STEPS: usize = 16;
+
+/// Repairs the VHDX that a script makes: what is mended needs no second repair, what could be read reads the same, and
+/// both after every prefix of the plan.
+pub fn vhdx_repair(data: &[u8]) {
+    let limits = limits();
+    let opened = |file: Arc<dyn ReadAt>, base: Arc<dyn ReadAt>| {
+        Vhdx::open(file, &Opener::new(&Any(base), &limits))
+    };
+    let Ok((file, base)) = scripted(data) else {
+        return;
+    };
+    let (file, base) = (Arc::new(file), Arc::new(base));
+    let Ok(image) = opened(file.clone(), base.clone()) else {
+        return;
+    };
+    let Ok(plan) = image.repair() else { return };
+    let copied = |edit: &Edit| match edit {
+        Edit::Copy { length, .. } => *length,
+        _ => 0,
+    };
+    if plan.edits().iter().map(copied).fold(0, u64::saturating_add) > COPIED {
+        return;
+    }
+    let before = samples(&image);
+    if plan.edits().len() <= STEPS {
+        for count in 0..plan.edits().len() {
+            let Ok((crashed, _)) = scripted(data) else {
+                return;
+            };
+            let applied = plan.apply_first(count, &crashed);
+            assert!(applied.is_ok(), "step {count} of a plan: {applied:?}");
+            let image = opened(Arc::new(crashed), base.clone());
+            let image = image.unwrap_or_else(|error| unopened(count, &error));
+            still(&before, &image);
+        }
+    }
+    let applied = plan.apply(&*file);
+    assert!(applied.is_ok(), "a plan for its own file: {applied:?}");
+    let image = opened(file, base).unwrap_or_else(|error| unopened(STEPS, &error));
+    still(&before, &image);
+    let mut found = image.noticed().clone();
+    if image.check(&mut found).is_ok() {
+        let left = found
+            .list()
+            .iter()
+            .find(|finding| finding.rule.repair != Repair::No && finding.file.is_empty());
+        assert!(left.is_none(), "left by a repair: {left:?}");
+    }
+}
+
+#[expect(
+    clippy::panic,
+    reason = "a repair that leaves no image is a bug of ours"
+)]
+fn unopened(count: usize, error: &drylab_block::Error) -> Vhdx {
+    panic!("not opened after {count} steps of a repair: {error}")
+}
+
+/// What can be read of a disk, at some places.
+fn samples(disk: &dyn ReadAt) -> Vec<(u64, Vec<u8>)> {
+    let mut found = Vec::new();
+    for extent in Extents::new(disk).take(64) {
+        let last = extent
+            .offset
+            .saturating_add(extent.length)
+            .saturating_sub(1);
+        for at in [
+            extent.offset,
+            last.saturating_sub(last % PIECE).max(extent.offset),
+        ] {
+            let length = usize::try_from(disk.len().saturating_sub(at).min(PIECE)).unwrap_or(0);
+            let mut bytes = vec![0; length];
+            if disk.read_at(at, &mut bytes).is_ok() {
+                found.push((at, bytes));
+            }
+        }
+    }
+    found
+}
+
+fn still(before: &[(u64, Vec<u8>)], disk: &dyn ReadAt) {
+    for (at, bytes) in before {
+        let mut now = vec![0; bytes.len()];
+        let read = disk.read_at(*at, &mut now);
+        assert!(
+            read.is_ok() && now == *bytes,
+            "what could be read at {at} is lost by a repair: {read:?}"
+        );
     }
 }
 
@@ -151,6 +262,138 @@ impl Resolver for Beside {
             reference.name
         );
         Ok(self.0.clone())
+    }
+}
+
+/// Repairs `data` as a VHD, as it is and with its checksums set right.
+pub fn vhd_repair(data: &[u8]) {
+    let beside = Beside(parent(&Target::VhdFixed(crate::VhdOptions::default())));
+    let limits = limits();
+    let open = |source| {
+        let opener = Opener::new(&beside, &limits);
+        let image = Vhd::open(source, VhdSize::ByCreator, &opener).ok()?;
+        let image: Box<dyn Container> = Box::new(image);
+        Some(image)
+    };
+    repaired(data, &open);
+    let mut bytes = data.to_vec();
+    crate::vhd::mend(&mut bytes);
+    repaired(&bytes, &open);
+}
+
+/// Opens `data` as a VDI. Whatever parent it names is a small fixed image.
+pub fn vdi(data: &[u8]) {
+    let beside = Beside(parent(&Target::VdiFixed(small_vdi())));
+    let limits = limits();
+    if let Ok(image) = Vdi::open(Arc::new(data.to_vec()), &Opener::new(&beside, &limits)) {
+        drop(image.details());
+        walk(&image);
+        checked(&image);
+    }
+}
+
+/// Repairs `data` as a VDI.
+pub fn vdi_repair(data: &[u8]) {
+    let beside = Beside(parent(&Target::VdiFixed(small_vdi())));
+    let limits = limits();
+    repaired(data, &|source| {
+        let image = Vdi::open(source, &Opener::new(&beside, &limits)).ok()?;
+        let image: Box<dyn Container> = Box::new(image);
+        Some(image)
+    });
+}
+
+fn small_vdi() -> crate::VdiOptions {
+    crate::VdiOptions {
+        block_bytes: 4096,
+        ..crate::VdiOptions::qemu()
+    }
+}
+
+/// A small disk as a file of a format.
+fn parent(target: &Target) -> Arc<dyn ReadAt> {
+    let (disk, file) = (SparseBytes::new(1 << 16), SparseBytes::default());
+    let made = disk
+        .write_at(700, b"parent")
+        .and_then(|()| crate::write(&disk, target, &file));
+    assert!(made.is_ok(), "a small disk can be written");
+    Arc::new(file)
+}
+
+/// A check is an answer or an error.
+fn checked(image: &dyn Container) -> Option<Findings> {
+    let mut found = image.noticed().clone();
+    image.check(&mut found).ok().map(|()| found)
+}
+
+/// Bytes that a repair may add or copy before it is not tried.
+const ADDED: u64 = 64 << 20;
+
+/// Bytes that a plan adds to a file and copies in it.
+fn added(plan: &Plan) -> u64 {
+    let of = |edit: &Edit| match edit {
+        Edit::Copy { length, .. } => *length,
+        Edit::Write { new, .. } => crate::math::len64(new),
+        Edit::Length { .. } | Edit::Flush => 0,
+    };
+    plan.edits().iter().map(of).fold(0, u64::saturating_add)
+}
+
+/// A plan of repair fits the file, and then nothing is left to repair and all that could be read reads the same.
+fn repaired(data: &[u8], open: &dyn Fn(Arc<dyn ReadAt>) -> Option<Box<dyn Container>>) {
+    let Some(image) = open(Arc::new(data.to_vec())) else {
+        return;
+    };
+    let (Some(before), Ok(plan)) = (checked(&*image), image.repair()) else {
+        return;
+    };
+    if added(&plan) > ADDED {
+        return;
+    }
+    let file = Arc::new(SparseBytes::default());
+    let done = file.write_at(0, data).and_then(|()| plan.apply(&*file));
+    assert!(
+        done.is_ok(),
+        "a plan must fit the file it was made for: {done:?}"
+    );
+    let again = open(file);
+    assert!(again.is_some(), "a repaired file must open");
+    let Some(again) = again else { return };
+    // Where the data area begins inside the map there may be no room for all blocks.
+    let full = before.counts().contains_key("VDI-DATA-IN-METADATA");
+    let after = checked(&*again).unwrap_or_default();
+    for finding in after.list() {
+        let code = finding.rule.code;
+        assert!(
+            full || finding.rule.repair == Repair::No,
+            "{code} is left after the repair"
+        );
+    }
+    assert!(again.len() == image.len(), "a repair must keep the size");
+    same(&*image, &*again);
+}
+
+/// All that could be read of `image` reads the same of `again`.
+fn same(image: &dyn Container, again: &dyn Container) {
+    let (mut old, mut new) = ([0u8; 4096], [0u8; 4096]);
+    for extent in Extents::new(image).take(256) {
+        let last = extent
+            .offset
+            .saturating_add(extent.length)
+            .saturating_sub(PIECE);
+        for at in [extent.offset, last.max(extent.offset)] {
+            let length = crate::math::index(PIECE.min(image.len().saturating_sub(at)));
+            let (Some(old), Some(new)) = (old.get_mut(..length), new.get_mut(..length)) else {
+                continue;
+            };
+            if image.read_at(at, old).is_ok() {
+                let read = again.read_at(at, new);
+                assert!(
+                    read.is_ok() && old == new,
+                    "bytes at {at} are others after the repair"
+                );
+            }
+        }
     }
 }
 

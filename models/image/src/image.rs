@@ -8,9 +8,13 @@ use crate::math::len64;
 use crate::qcow2::Qcow2;
 use crate::qed::Qed;
 use crate::raw::Raw;
+use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
+use crate::vhdx::Vhdx;
 use crate::vmdk::{self, Flat, Vmdk};
-use drylab_block::{DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity, read_vec};
+use drylab_block::{
+    Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity, read_vec,
+};
 use std::sync::Arc;
 
 /// A disk inside a container: its [`ReadAt`] is what a guest would see.
@@ -26,7 +30,8 @@ pub struct Image {
 pub struct Info {
     /// The format.
     pub format: Format,
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed` or `dynamic` of a VHD, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD or VDI,
+    /// empty for raw.
     pub subformat: String,
     /// Guest-visible bytes.
     pub virtual_size: u64,
@@ -86,7 +91,8 @@ pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Image> {
 }
 
 /// [`open`], with the files that the image names opened through `resolver`. It is asked for each name once, and only for
-/// names of files beside the image: without folders, drives and ways up.
+/// names of files beside the image: without folders, drives and ways up. The parent of a VDI, which has no name there, is
+/// asked for by its UUID.
 ///
 /// # Errors
 /// As [`open`], and what the resolver answers.
@@ -135,7 +141,9 @@ pub(crate) fn opened(
         Format::Vmdk => Box::new(Vmdk::open(source, limits)?),
         Format::Qcow2 => Box::new(Qcow2::open(source, None, opener)?),
         Format::Qed => Box::new(Qed::open(source, opener)?),
-        Format::Vhd => Box::new(Vhd::open(source, vhd_size, limits)?),
+        Format::Vhd => Box::new(Vhd::open(source, vhd_size, opener)?),
+        Format::Vhdx => Box::new(Vhdx::open(source, opener)?),
+        Format::Vdi => Box::new(Vdi::open(source, opener)?),
     };
     detected.subformat = container.subformat();
     Ok(Image {
@@ -167,7 +175,8 @@ fn opened_snapshot(source: Arc<dyn ReadAt>, snapshot: &str, opener: &Opener<'_>)
 /// # Errors
 /// As [`open`]; [`Error::Corrupt`] also when the file is no VHD, or lacks the bytes or blocks for the size believed.
 pub fn open_vhd(source: Arc<dyn ReadAt>, believes: VhdSize, limits: &Limits) -> Result<Image> {
-    let container: Box<dyn Container> = Box::new(Vhd::open(source, believes, limits)?);
+    let opener = Opener::new(&DenyAll, limits);
+    let container: Box<dyn Container> = Box::new(Vhd::open(source, believes, &opener)?);
     let detected = Detected {
         format: Format::Vhd,
         subformat: container.subformat(),
@@ -213,7 +222,8 @@ impl Image {
         self.detected.format
     }
 
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed` or `dynamic` of a VHD, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD or VDI,
+    /// empty for raw.
     #[must_use]
     pub fn subformat(&self) -> &str {
         &self.detected.subformat
@@ -307,5 +317,9 @@ impl ReadAt for Image {
 
     fn extent_at(&self, offset: u64) -> Extent {
         self.container.extent_at(offset)
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        self.container.below(offset)
     }
 }

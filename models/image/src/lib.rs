@@ -1,4 +1,4 @@
-//! Disk image formats: raw, VMDK, qcow2, QED, VHD; detected by content, read and written (QED is only read).
+//! Disk image formats: raw, VMDK, qcow2, QED, VHD, VHDX, VDI; detected by content, read and written (QED is only read).
 //!
 //! ```
 //! use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
@@ -24,10 +24,10 @@
 //! * [`open`] gives an [`Image`]: the guest-visible bytes, with a total map of extents and an [`Info`].
 //! * [`open_with`] opens the extents that a flat VMDK names, through a [`Resolver`](drylab_block::Resolver);
 //!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes.
-//! * [`write()`], [`write_stream`], [`file_size`]: the same bytes into another container, deterministic.
-//! * [`write_qcow2_layers`]: a qcow2 on a backing file, with its clusters in a data file, or with
-//!   extended L2 entries.
-//! * [`write_flat`]: a flat VMDK, which is two files.
+//! * [`write()`], [`write_with`], [`write_stream`], [`file_size`]: the same bytes into another container, by as many
+//!   workers as one likes ([`Work`]), deterministic.
+//! * [`write_flat`]: a flat VMDK, which is two files. [`write_vhdx_child`]: a VHDX with what differs from another one.
+//! * [`write_qcow2_layers`]: a qcow2 on a backing file, with its clusters in a data file, or with extended L2 entries.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`fuzz`]: entry points for fuzzers.
 //!
@@ -49,9 +49,11 @@ mod codec;
 mod container;
 mod detect;
 mod edit;
+mod engine;
 mod finding;
 pub mod fuzz;
 mod image;
+mod layer;
 mod map;
 mod math;
 mod qcow2;
@@ -59,24 +61,29 @@ mod qed;
 mod raw;
 mod recent;
 mod scan;
+pub mod vdi;
 pub mod vhd;
+pub mod vhdx;
 mod vmdk;
 mod write;
 
 pub use container::{Damage, Stored};
 pub use detect::{Detected, Format, detect};
 pub use edit::{Edit, Plan};
+pub use engine::{Progress, Work};
 pub use finding::{Finding, Findings, Repair, Rule};
 pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
 pub use qcow2::{
     Qcow2Backing, Qcow2Compression, Qcow2DataFile, Qcow2Layers, Qcow2Options, Qcow2Version,
     write_qcow2_layers,
 };
+pub use vdi::VdiOptions;
 pub use vhd::{VhdOptions, VhdSize};
+pub use vhdx::{VhdxOptions, VhdxParent, write_vhdx_child};
 pub use vmdk::{
     Adapter, FlatKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream, write_flat,
 };
-pub use write::{Target, Written, file_size, write, write_stream};
+pub use write::{Target, Written, file_size, write, write_stream, write_with};
 
 /// Every rule that [`Image::check`] knows, format by format.
 #[must_use]
@@ -87,6 +94,8 @@ pub fn rules() -> Vec<&'static Rule> {
         qcow2::rules::ALL,
         qed::rules::ALL,
         vhd::rules::ALL,
+        vhdx::rules::ALL,
+        vdi::rules::ALL,
     ];
     all.into_iter().flatten().copied().collect()
 }

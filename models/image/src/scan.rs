@@ -1,48 +1,34 @@
 //! What there is to write: the units of a disk that are not all zeros, in ascending order.
 
+use crate::engine::{BLOCK, CELL, Cutter, Piece, is_zero};
 use crate::math::{div, index, len64};
-use drylab_block::{Error, Extents, ReadAt, Result};
+use drylab_block::{ReadAt, Result};
 
-/// Whether all bytes are zero.
-fn is_zero(bytes: &[u8]) -> bool {
-    // Page by page, so that a page is one vector loop and a unit with data is soon left.
-    bytes
-        .chunks(4096)
-        .all(|page| page.iter().fold(0u8, |sum, byte| sum | byte) == 0)
-}
-
-/// Visits every unit that holds a byte other than zero, padded with zeros past the end of the disk.
+/// Visits every unit that holds a byte other than zero, padded with zeros past the end of the disk, on this thread.
 ///
 /// Holes, explicit zeros and written zeros are the same to a writer, so that its output is a function of the
-/// guest-visible bytes alone.
+/// guest-visible bytes alone. Writers that say where units go before they are written are faster by
+/// [`engine::copy`](crate::engine::copy).
 pub(crate) fn for_each_unit(
     disk: &dyn ReadAt,
     unit_bytes: u64,
     mut visit: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let size = disk.len();
-    let mut buffer = vec![0u8; index(unit_bytes)];
-    let mut next = 0u64;
-    for extent in Extents::new(disk).filter(|extent| extent.kind.has_bytes()) {
-        let end = extent.offset.saturating_add(extent.length);
-        // Where two extents meet inside a unit, the unit is taken once and whole.
-        let mut unit = div(extent.offset, unit_bytes).max(next);
-        loop {
-            let start = unit.saturating_mul(unit_bytes);
-            if start >= end {
-                break;
-            }
-            let inside = index(size.saturating_sub(start).min(unit_bytes));
-            let (head, tail) = buffer
-                .split_at_mut_checked(inside)
-                .ok_or_else(|| Error::io("unit past the end"))?;
-            disk.read_at(start, head)?;
-            tail.fill(0);
-            if !is_zero(&buffer) {
-                visit(unit, &buffer)?;
+    let unit_bytes = unit_bytes.max(1);
+    // As many units at a time as the engine takes, or one.
+    let block = crate::math::round_up(BLOCK, unit_bytes);
+    let cell = crate::math::round_up(CELL, block);
+    let mut cutter = Cutter::new(disk, cell, block);
+    let (mut piece, mut buffer) = (Piece::default(), Vec::new());
+    while cutter.next(&mut piece) {
+        piece.read(disk, &mut buffer)?;
+        buffer.resize(index(crate::math::round_up(len64(&buffer), unit_bytes)), 0);
+        let mut unit = div(piece.start, unit_bytes);
+        for bytes in buffer.chunks(index(unit_bytes)) {
+            if !is_zero(bytes) {
+                visit(unit, bytes)?;
             }
             unit = unit.saturating_add(1);
-            next = unit;
         }
     }
     Ok(())
@@ -50,13 +36,13 @@ pub(crate) fn for_each_unit(
 
 /// Bytes handed out front to back, with the offset reached.
 pub(crate) struct Front<'a> {
-    put: &'a mut dyn FnMut(&[u8]) -> Result<()>,
+    put: &'a mut (dyn FnMut(&[u8]) -> Result<()> + Send),
     at: u64,
 }
 
 impl<'a> Front<'a> {
     /// Starts at offset 0.
-    pub(crate) fn new(put: &'a mut dyn FnMut(&[u8]) -> Result<()>) -> Self {
+    pub(crate) fn new(put: &'a mut (dyn FnMut(&[u8]) -> Result<()> + Send)) -> Self {
         Self { put, at: 0 }
     }
 
@@ -79,6 +65,40 @@ impl<'a> Front<'a> {
             self.put(&vec![0; index(missing)])
         } else {
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drylab_block::{SparseBytes, WriteAt};
+
+    #[test]
+    fn every_unit_with_a_byte_in_it_comes_once_and_whole() {
+        let disk = SparseBytes::new(5_000_000);
+        for at in [
+            0u64, 699, 700, 65_535, 524_287, 524_288, 3_000_000, 4_999_999,
+        ] {
+            disk.write_at(at, &[7]).unwrap();
+        }
+        for unit in [700u64, 512, 65_536, 1 << 20, 3 << 20] {
+            let mut expected = Vec::new();
+            for number in 0..5_000_000u64.div_ceil(unit) {
+                let mut bytes = vec![0; unit as usize];
+                let inside = (5_000_000 - number * unit).min(unit) as usize;
+                disk.read_at(number * unit, &mut bytes[..inside]).unwrap();
+                if bytes.iter().any(|byte| *byte != 0) {
+                    expected.push((number, bytes));
+                }
+            }
+            let mut found = Vec::new();
+            for_each_unit(&disk, unit, |number, bytes| {
+                found.push((number, bytes.to_vec()));
+                Ok(())
+            })
+            .unwrap();
+            assert!(found == expected, "{unit}");
         }
     }
 }

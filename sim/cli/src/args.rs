@@ -1,6 +1,7 @@
 //! What can be typed. Names are stable; every example in a help text is parsed by a test.
 
 use crate::exit;
+use crate::image_args::ImageArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Cases(CasesArgs),
     /// Explain a quirk, a check, a product's fact, a route, a relaxation or a product by its id.
     Explain(ExplainArgs),
+    /// Work on disk images: convert.
+    Image(ImageArgs),
 }
 
 /// Form of the output.

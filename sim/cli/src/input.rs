@@ -310,7 +310,7 @@ impl Resolver for Noted<'_> {
 }
 
 /// The folder of a descriptor.
-struct Beside {
+pub(crate) struct Beside {
     folder: PathBuf,
 }
 
@@ -330,7 +330,7 @@ impl Resolver for Beside {
 
 impl Beside {
     /// The folder of the file at `path`.
-    fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         Self {
             folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
         }

@@ -6,8 +6,10 @@
 mod args;
 mod commands;
 mod exit;
+mod image_args;
 mod input;
 mod nearest;
+mod sink;
 mod source;
 mod terminal;
 

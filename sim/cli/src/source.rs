@@ -1,16 +1,22 @@
 //! Files of this machine as positioned bytes, read-only.
 
-use drylab_block::{Error, ReadAt, Result};
+use drylab_block::{Error, Extent, ExtentKind, ReadAt, Result};
+use rustix::fs::SeekFrom as Find;
+use rustix::io::Errno;
+use std::any::Any;
 use std::fs::{File, Metadata};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// An open file. Only what is asked for is read; nothing is mapped or copied beforehand.
 #[derive(Debug)]
 pub(crate) struct FileSource {
     file: File,
     length: u64,
+    /// The extent asked for last: a walk asks for each a few times.
+    extent: Mutex<Option<Extent>>,
 }
 
 impl FileSource {
@@ -51,7 +57,35 @@ impl FileSource {
         let mut file = File::open(path).map_err(Error::io)?;
         // A block device has no length in its metadata.
         let length = file.seek(SeekFrom::End(0)).map_err(Error::io)?;
-        Ok(Self { file, length })
+        Ok(Self {
+            file,
+            length,
+            extent: Mutex::new(None),
+        })
+    }
+
+    /// The file itself.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Data or hole at `offset`, up to where it changes, as the file system tells. One that does not is all data.
+    fn look(&self, offset: u64) -> Extent {
+        let end = |length, kind| Extent {
+            offset,
+            length,
+            kind,
+        };
+        let left = self.length.saturating_sub(offset);
+        match rustix::fs::seek(&self.file, Find::Data(offset)) {
+            Ok(data) if data > offset => end((data - offset).min(left), ExtentKind::Hole),
+            Err(Errno::NXIO) => end(left, ExtentKind::Hole),
+            Err(_) => end(left, ExtentKind::Data),
+            Ok(_) => match rustix::fs::seek(&self.file, Find::Hole(offset)) {
+                Ok(hole) if hole > offset => end((hole - offset).min(left), ExtentKind::Data),
+                _ => end(left, ExtentKind::Data),
+            },
+        }
     }
 }
 
@@ -68,5 +102,26 @@ impl ReadAt for FileSource {
                 self.length
             ))
         })
+    }
+
+    fn extent_at(&self, offset: u64) -> Extent {
+        let mut known = self.extent.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = |extent: &Extent| {
+            extent.offset <= offset && offset < extent.offset.saturating_add(extent.length)
+        };
+        let extent = match known.filter(holds) {
+            Some(extent) => extent,
+            None => self.look(offset),
+        };
+        *known = Some(extent);
+        Extent {
+            offset,
+            length: extent.offset.saturating_add(extent.length) - offset,
+            kind: extent.kind,
+        }
+    }
+
+    fn handle(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 }

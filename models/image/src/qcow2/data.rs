@@ -5,7 +5,7 @@ use crate::container::{Opener, Stored};
 use crate::image::{Image, opened};
 use crate::math::{index, len64};
 use crate::vhd::VhdSize;
-use drylab_block::{DenyAll, Error, Extent, ExtentKind, ReadAt, Result};
+use drylab_block::{Below, DenyAll, Error, Extent, ExtentKind, ReadAt, Result};
 use std::sync::Arc;
 
 /// The disk whose bytes show where an image says nothing.
@@ -84,6 +84,18 @@ impl Backing {
             return Ok(());
         }
         self.image.read_at(offset, head)
+    }
+
+    /// The source of which a range of the backing file is a range, for at most `length` bytes.
+    pub(crate) fn below(&self, offset: u64, length: u64) -> Option<Below<'_>> {
+        if offset >= self.image.len() {
+            return None;
+        }
+        let below = self.image.below(offset)?;
+        Some(Below {
+            length: length.min(below.length),
+            ..below
+        })
     }
 
     /// What is known of a range that shows through, and where it stands.

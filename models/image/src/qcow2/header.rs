@@ -2,6 +2,7 @@
 
 use super::extension::Extensions;
 use super::rules;
+use crate::codec::Framing;
 use crate::finding::Findings;
 use crate::math::rem;
 use drylab_block::{Error, Limits, ReadAt, Result, array_at, be_u32, be_u64, read_vec};
@@ -30,13 +31,6 @@ pub(super) const L1_MAX: u64 = 32 << 20;
 pub(super) const NAME_MAX: u32 = 1023;
 /// Subclusters of a cluster in extended L2 entries.
 pub(super) const SUBCLUSTERS: u64 = 32;
-
-/// How compressed clusters are packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packing {
-    Deflate,
-    Zstd,
-}
 
 /// The fields, checked.
 #[derive(Clone, Debug)]
@@ -330,6 +324,14 @@ impl Header {
         }
     }
 
+    /// How compressed clusters are framed.
+    pub(super) fn framing(&self) -> Framing {
+        match self.compression {
+            0 => Framing::Raw,
+            _ => Framing::Zstd,
+        }
+    }
+
     /// Bytes of a cluster.
     pub(super) fn cluster_bytes(&self) -> u64 {
         1u64.checked_shl(self.cluster_bits).unwrap_or(1 << 21)
@@ -368,13 +370,6 @@ impl Header {
         u64::from(self.refcount_clusters).saturating_mul(self.cluster_bytes())
     }
 
-    pub(super) fn packing(&self) -> Packing {
-        match self.compression {
-            0 => Packing::Deflate,
-            _ => Packing::Zstd,
-        }
-    }
-
     /// What the header says, for people.
     pub(super) fn details(&self) -> Vec<(String, String)> {
         let mut all: Vec<(&str, String)> = vec![
@@ -396,9 +391,9 @@ impl Header {
             ("header.nb_snapshots", self.snapshots.to_string()),
         ];
         if self.version >= 3 {
-            let name = match self.packing() {
-                Packing::Deflate => "zlib",
-                Packing::Zstd => "zstd",
+            let name = match self.framing() {
+                Framing::Zstd => "zstd",
+                Framing::Raw | Framing::Zlib => "zlib",
             };
             all.push(("header.compression_type", name.to_owned()));
         }

@@ -10,9 +10,9 @@ use super::header::{
     COMPRESSION_TYPE, DATA_FILE, EXTENDED_L2, L1_MAX, MAGIC, NAME_MAX, RAW_EXTERNAL,
     SIZE_COMPRESSION, SIZE_V2, SIZE_V3, SUBCLUSTERS,
 };
-use super::pack::Tool;
 use super::refcount::{self, Refcounts};
 use super::{Qcow2Compression, Qcow2Version, be_words, extension};
+use crate::codec::Packer;
 use crate::math::{div, div_up, index, len64, rem, round_up};
 use crate::write::Written;
 use drylab_block::{Error, ReadAt, Result, WriteAt};
@@ -122,7 +122,7 @@ pub fn write_qcow2_layers(
         cluster,
         per_table,
         tool: match layers.compression {
-            Some((compression, level)) => Some(Tool::new(compression, level)?),
+            Some((compression, level)) => Some(packer(compression, level)?),
             None => None,
         },
         next: div_up(l1.saturating_mul(8), cluster).saturating_add(1),
@@ -137,6 +137,13 @@ pub fn write_qcow2_layers(
     }
     let file_bytes = writer.finish(size)?;
     Ok(Written { file_bytes })
+}
+
+fn packer(compression: Qcow2Compression, level: u32) -> Result<Packer> {
+    match compression {
+        Qcow2Compression::Zlib => Ok(Packer::raw_4k(level)),
+        Qcow2Compression::Zstd => Packer::zstd(level),
+    }
 }
 
 impl Qcow2Layers<'_> {
@@ -193,7 +200,7 @@ struct Writer<'a> {
     disk: &'a dyn ReadAt,
     cluster: u64,
     per_table: u64,
-    tool: Option<Tool>,
+    tool: Option<Packer>,
     /// First cluster not yet given out.
     next: u64,
     /// Where the next compressed bytes may start; a multiple of a cluster when there is no room left.
@@ -379,9 +386,10 @@ impl Writer<'_> {
         let Some(tool) = &mut self.tool else {
             return Ok(None);
         };
-        let Some(packed) = tool.pack(bytes)? else {
+        let mut packed = Vec::new();
+        if !tool.pack(bytes, bytes.len().saturating_sub(1), &mut packed)? {
             return Ok(None);
-        };
+        }
         let length = len64(&packed);
         let room = round_up(self.packed, self.cluster).saturating_sub(self.packed);
         // Compressed bytes may run into the next cluster only if that is the next one to be given out.

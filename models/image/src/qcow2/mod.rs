@@ -40,7 +40,6 @@ mod extension;
 mod header;
 mod layered;
 mod mend;
-mod pack;
 mod read;
 mod refcount;
 mod repair;
@@ -83,9 +82,11 @@ pub struct Qcow2Options {
     pub version: Qcow2Version,
     /// log2 of the cluster size in bytes, 9 to 21.
     pub cluster_bits: u32,
-    /// Whether clusters are deflated where that makes them shorter.
+    /// Whether clusters are compressed where that makes them shorter.
     pub compress: bool,
-    /// Deflate level 1 to 9.
+    /// How they are compressed.
+    pub compression: Qcow2Compression,
+    /// Level of the compression: deflate 1 to 9, zstd 1 to 19.
     pub level: u32,
 }
 
@@ -95,6 +96,7 @@ impl Default for Qcow2Options {
             version: Qcow2Version::default(),
             cluster_bits: 16,
             compress: false,
+            compression: Qcow2Compression::default(),
             level: 6,
         }
     }

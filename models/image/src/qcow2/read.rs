@@ -4,18 +4,18 @@ use super::bitmap::Bitmaps;
 use super::check;
 use super::data::{Backing, DataFile, Declared};
 use super::entry::{Bounds, COMPRESSED, Cluster, Entry, OFFSET};
-use super::header::{Header, L1_MAX, Packing, SUBCLUSTERS};
+use super::header::{Header, L1_MAX, SUBCLUSTERS};
 use super::snapshot::{Snapshot, Snapshots};
 use super::structure::Structure;
-use super::{pack, words};
-use crate::codec::{Framing, unpack};
+use super::words;
+use crate::codec::{Engine, Unpackers};
 use crate::container::{Container, Opener, Stored};
 use crate::edit::Plan;
 use crate::finding::Findings;
 use crate::map::{self, Store, Units};
 use crate::math::{div, index, len64, rem};
 use crate::recent::Recent;
-use drylab_block::{Error, Extent, ExtentKind, Limits, ReadAt, Result, read_vec};
+use drylab_block::{Below, Error, Extent, ExtentKind, Limits, ReadAt, Result, read_vec};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -37,6 +37,7 @@ pub(crate) struct Qcow2 {
     metadata: [Range<u64>; 3],
     tables: Recent<[u64]>,
     clusters: Recent<[u8]>,
+    unpackers: Unpackers,
     findings: Findings,
 }
 
@@ -87,6 +88,7 @@ impl Qcow2 {
             l1: words(&l1),
             tables: Recent::new(8),
             clusters: Recent::new(4),
+            unpackers: Unpackers::default(),
             source,
             header,
             snapshots,
@@ -187,14 +189,16 @@ impl Qcow2 {
                 "compressed cluster {cluster} at offset {offset:#x}"
             ))
         };
-        let packed =
-            read_vec(&*self.source, "data", offset, length, &Limits::DEFAULT).map_err(within)?;
         let whole = self.header.cluster_bytes();
-        let bytes = match self.header.packing() {
-            Packing::Deflate => unpack(&packed, Framing::Raw, index(whole)),
-            Packing::Zstd => pack::unzstd(&packed, index(whole)),
-        }
-        .map_err(within)?;
+        let bytes = self.unpackers.with(|unpacker| {
+            let (packed, mut engine) =
+                unpacker.load(index(length), |buffer| self.source.read_at(offset, buffer))?;
+            let mut bytes = vec![0; index(whole)];
+            let produced = engine.unpack(packed, self.header.framing(), &mut bytes)?;
+            bytes.truncate(produced);
+            Ok(bytes)
+        });
+        let bytes = bytes.map_err(within)?;
         if len64(&bytes) != whole {
             let message = format_args!("unpacks to {} bytes of {whole}", bytes.len());
             return Err(within(Error::corrupt(message)));
@@ -418,6 +422,19 @@ impl Units for Qcow2 {
         }
     }
 
+    fn unpackers(&self) -> Option<&Unpackers> {
+        // A subcluster is a part of what is packed: such clusters are unpacked by themselves and kept.
+        (!self.header.extended()).then_some(&self.unpackers)
+    }
+
+    fn packed_at(&self, table: &[u64], unit: u64) -> Result<(u64, u64)> {
+        self.packed_place(unit, self.entry(table, unit).word)
+    }
+
+    fn unpack(&self, _: u64, packed: &[u8], engine: &mut Engine<'_>, out: &mut [u8]) -> bool {
+        engine.unpack(packed, self.header.framing(), out) == Ok(out.len())
+    }
+
     fn unpacked(&self, table: &[u64], unit: u64) -> Result<Arc<[u8]>> {
         let cluster = div(unit, self.parts());
         let word = self.entry(table, cluster).word;
@@ -540,6 +557,16 @@ impl ReadAt for Qcow2 {
                 backing.piece(offset, extent.length).0
             }
             _ => extent,
+        }
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        let extent = map::extent(self, offset);
+        match &self.backing {
+            Some(backing) if extent.kind == ExtentKind::Hole => {
+                backing.below(offset, extent.length)
+            }
+            _ => map::below(self, offset),
         }
     }
 }

@@ -6,10 +6,9 @@ pub(crate) mod rules;
 
 use crate::container::{Container, Stored};
 use crate::edit::{Edit, Plan};
+use crate::engine::{self, Work};
 use crate::finding::Findings;
-use crate::math::{div, index};
-use crate::scan::for_each_unit;
-use drylab_block::{Error, Extent, ReadAt, Result, WriteAt};
+use drylab_block::{Below, Extent, ReadAt, Result, WriteAt};
 use std::sync::Arc;
 
 /// An open raw image.
@@ -84,26 +83,32 @@ impl ReadAt for Raw {
     fn extent_at(&self, offset: u64) -> Extent {
         self.source.extent_at(offset)
     }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        let length = self.len().checked_sub(offset).filter(|left| *left > 0)?;
+        let source = &*self.source;
+        Some(Below {
+            source,
+            offset,
+            length,
+        })
+    }
 }
 
-/// Bytes looked at for zeros at a time.
-const PIECE: u64 = 1 << 16;
-
-/// Writes the pieces of `disk` that are not zeros and sets the length, which is the result.
+/// Writes what of `disk` is not zeros and sets the length, which is the result.
 pub(crate) fn write_raw(disk: &dyn ReadAt, sink: &dyn WriteAt) -> Result<u64> {
+    write_raw_with(disk, sink, &Work::ALONE)
+}
+
+/// [`write_raw`] by several workers.
+pub(crate) fn write_raw_with(
+    disk: &dyn ReadAt,
+    sink: &dyn WriteAt,
+    work: &Work<'_>,
+) -> Result<u64> {
     let size = disk.len();
     sink.set_len(size)?;
-    for_each_unit(disk, PIECE, |unit, bytes| {
-        let offset = unit.saturating_mul(PIECE);
-        let inside = index(size.saturating_sub(offset).min(PIECE));
-        let piece = bytes.get(..inside).ok_or_else(|| {
-            Error::io(format_args!(
-                "piece {} of a disk of {} pieces",
-                unit,
-                div(size, PIECE)
-            ))
-        })?;
-        sink.write_at(offset, piece)
-    })?;
+    // The disk is one unit, and it stands at 0.
+    engine::copy(disk, sink, (u64::MAX, false), work, |_| Ok(0))?;
     Ok(size)
 }

@@ -21,7 +21,7 @@ use crate::finding::{Finding, Findings};
 use crate::math::len64;
 use crate::raw::write_raw;
 use crate::write::Written;
-use drylab_block::{Error, Extent, ExtentKind, Limits, ReadAt, Result, WriteAt, read_vec};
+use drylab_block::{Below, Error, Extent, ExtentKind, Limits, ReadAt, Result, WriteAt, read_vec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -362,6 +362,17 @@ impl ReadAt for Flat {
             length: found.length.min(left),
             kind: found.kind,
         }
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        let part = self.part(offset)?;
+        let (file, from) = part.bytes.as_ref()?;
+        let within = offset.saturating_sub(part.start);
+        Some(Below {
+            source: &**file,
+            offset: from.saturating_add(within),
+            length: part.length.saturating_sub(within),
+        })
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) use sparse::write_sparse;
 pub(crate) use stream::write_stream;
 pub use walk::{StreamWalk, walk_stream};
 
+use crate::engine::{self, Work};
 use drylab_block::{ReadAt, Result};
 
 /// The controller a descriptor names in `ddb.adapterType`.
@@ -78,7 +79,7 @@ pub struct VmdkOptions {
     pub file_name: String,
     /// `ddb.toolsVersion`, left out by default.
     pub tools_version: Option<u32>,
-    /// Deflate level 0 to 9 of streamOptimized grains.
+    /// Deflate level 0 to 12 of streamOptimized grains, as libdeflate counts them: 1 is fast, 6 no larger than zlib's 6.
     pub level: u32,
 }
 
@@ -96,13 +97,19 @@ impl Default for VmdkOptions {
 }
 
 impl VmdkOptions {
-    /// The content id to write for `disk`.
+    /// The content id to write for `disk`, which is read for it when none is given.
     fn cid(&self, disk: &dyn ReadAt) -> Result<u32> {
-        if let Some(cid) = self.content_id {
-            return Ok(cid);
+        match self.content_id {
+            Some(cid) => Ok(cid),
+            None => Ok(self.cid_of(engine::content_digest(disk, &Work::ALONE)?)),
         }
-        let [a, b, c, d, ..] = drylab_block::content_id(disk)?.0.to_le_bytes();
+    }
+
+    /// The content id to write: the one given, or one made of the digest of the content.
+    fn cid_of(&self, digest: u128) -> u32 {
+        let [a, b, c, d, ..] = digest.to_le_bytes();
         // ffffffff means "no parent" and fffffffe "see longContentID".
-        Ok(u32::from_le_bytes([a, b, c, d]).min(0xffff_fffd))
+        self.content_id
+            .unwrap_or(u32::from_le_bytes([a, b, c, d]).min(0xffff_fffd))
     }
 }

@@ -3,14 +3,15 @@
 use super::descriptor::Descriptor;
 use super::header::{GD_AT_END, Header, Marker, SECTOR};
 use super::rules;
-use crate::codec::{Framing, unpack};
+use crate::codec::{Engine, Framing, Unpackers, unpack};
 use crate::container::Container;
 use crate::finding::Findings;
 use crate::map::{self, Store, Units};
 use crate::math::{div_up, index, len64, rem};
 use crate::recent::Recent;
 use drylab_block::{
-    DenyAll, Error, Extent, Limits, ReadAt, Reference, Resolver, Result, le_u32, le_u64, read_vec,
+    Below, DenyAll, Error, Extent, Limits, ReadAt, Reference, Resolver, Result, le_u32, le_u64,
+    read_vec,
 };
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub(crate) struct Vmdk {
     directory: Vec<u32>,
     tables: Recent<[u32]>,
     grains: Recent<[u8]>,
+    unpackers: Unpackers,
     findings: Findings,
 }
 
@@ -60,6 +62,7 @@ impl Vmdk {
             directory,
             tables: Recent::new(8),
             grains: Recent::new(4),
+            unpackers: Unpackers::default(),
             findings,
         };
         vmdk.note_findings();
@@ -133,8 +136,7 @@ impl Vmdk {
     fn unpack_grain(&self, unit: u64, entry: u32) -> Result<Arc<[u8]>> {
         let place = self.grain_place(unit, entry, 1)?;
         let within = |error: Error| error.within(format_args!("grain {unit} at offset {place}"));
-        // No sane deflate stream is twice its output; two sectors cover the marker and tiny grains.
-        let most = self.unit_bytes().saturating_mul(2).saturating_add(1024);
+        let most = self.packed_most();
         let (start, length) = if self.header.has_markers() {
             let head = read_vec(&*self.source, "grain marker", place, 12, &Limits::DEFAULT)?;
             let (lba, size) = (
@@ -175,6 +177,24 @@ impl Vmdk {
         Ok(bytes.into())
     }
 
+    /// Whether the grain table at `sector` is in a hole of the file. Every table of a sparse disk has its place, also
+    /// those of the terabytes never written to, and none of them needs to be read.
+    fn is_hole(&self, sector: u32) -> bool {
+        let place = u64::from(sector).saturating_mul(SECTOR);
+        let length = self.units_per_table().saturating_mul(4);
+        if !self.holds(place, length) {
+            return false;
+        }
+        let there = self.source.extent_at(place);
+        there.offset == place && !there.kind.has_bytes() && there.length >= length
+    }
+
+    /// Most bytes of a packed grain. No sane deflate stream is twice its output; two sectors cover the marker and tiny
+    /// grains.
+    fn packed_most(&self) -> u64 {
+        self.unit_bytes().saturating_mul(2).saturating_add(1024)
+    }
+
     fn entry(&self, table: &[u32], unit: u64) -> u32 {
         table
             .get(index(rem(unit, self.units_per_table())))
@@ -206,14 +226,14 @@ impl Units for Vmdk {
         let later = self.directory.get(index(table)..).unwrap_or_default();
         let skip = later
             .iter()
-            .position(|entry| *entry != 0)
+            .position(|entry| *entry != 0 && !self.is_hole(*entry))
             .unwrap_or(later.len());
         table.saturating_add(u64::try_from(skip).unwrap_or(u64::MAX))
     }
 
     fn table(&self, table: u64) -> Result<Option<Arc<[u32]>>> {
         let sector = self.directory.get(index(table)).copied().unwrap_or(0);
-        if sector == 0 {
+        if sector == 0 || self.is_hole(sector) {
             return Ok(None);
         }
         self.tables
@@ -250,6 +270,30 @@ impl Units for Vmdk {
                 .grain_place(unit, entry, self.bytes_needed(unit))
                 .map(Store::At),
         }
+    }
+
+    fn unpackers(&self) -> Option<&Unpackers> {
+        Some(&self.unpackers)
+    }
+
+    fn packed_at(&self, table: &[u32], unit: u64) -> Result<(u64, u64)> {
+        let place = self.grain_place(unit, self.entry(table, unit), 1)?;
+        let left = self.source.len().saturating_sub(place);
+        // Grains seldom grow: one that did is read by itself.
+        let most = self.unit_bytes().saturating_add(SECTOR);
+        Ok((place, most.min(left)))
+    }
+
+    fn unpack(&self, unit: u64, packed: &[u8], engine: &mut Engine<'_>, out: &mut [u8]) -> bool {
+        let packed = if self.header.has_markers() {
+            let expected = unit.saturating_mul(self.header.grain);
+            le_u32(packed, 8)
+                .filter(|_| le_u64(packed, 0) == Some(expected))
+                .and_then(|size| drylab_block::slice_at(packed, 12, index(u64::from(size))))
+        } else {
+            Some(packed)
+        };
+        packed.is_some_and(|packed| engine.unpack(packed, Framing::Zlib, out) == Ok(out.len()))
     }
 
     fn unpacked(&self, table: &[u32], unit: u64) -> Result<Arc<[u8]>> {
@@ -305,6 +349,10 @@ impl ReadAt for Vmdk {
 
     fn extent_at(&self, offset: u64) -> Extent {
         map::extent(self, offset)
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        map::below(self, offset)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::header::{FLAG_REDUNDANT, Header, Plan, SECTOR, capacity_of};
 use super::{VmdkOptions, descriptor};
-use crate::math::{div, div_up, index, len64, rem, round_up};
-use crate::scan::for_each_unit;
+use crate::engine::{self, Work};
+use crate::math::{div, div_up, index, rem, round_up};
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 
 /// Sectors kept for the descriptor: room for the keys that other programs add.
@@ -100,6 +100,7 @@ pub(crate) fn write_sparse(
     disk: &dyn ReadAt,
     options: &VmdkOptions,
     sink: &dyn WriteAt,
+    work: &Work<'_>,
 ) -> Result<u64> {
     let places = Places::of(disk.len())?;
     let header = Header::new(&Plan {
@@ -111,41 +112,41 @@ pub(crate) fn write_sparse(
         gd_offset: places.gd,
         overhead: places.overhead,
     });
-    let text = descriptor::compose(&SOLE, places.capacity, options.cid(disk)?, options)?;
-    sink.write_at(0, &header.to_bytes())?;
-    sink.write_at(SECTOR, text.as_bytes())?;
+    let mut next = places.overhead;
+    let mut table: Option<Table> = None;
+    let named = options.content_id.is_none();
+    let unit = Header::GRAIN.saturating_mul(SECTOR);
+    let digest = engine::copy(disk, sink, (unit, named), work, |grain| {
+        let number = div(grain, u64::from(Header::TABLE_ENTRIES));
+        if table.as_ref().is_none_or(|open| open.number != number) {
+            flush(&places, table.take(), sink)?;
+        }
+        let open = table.get_or_insert_with(|| Table {
+            number,
+            entries: vec![0; index(TABLE.saturating_mul(SECTOR))],
+        });
+        let at = index(rem(grain, u64::from(Header::TABLE_ENTRIES)).saturating_mul(4));
+        if let Some(entry) = open.entries.get_mut(at..at.saturating_add(4)) {
+            entry.copy_from_slice(&address(next)?.to_le_bytes());
+        }
+        let place = next.saturating_mul(SECTOR);
+        next = next.saturating_add(Header::GRAIN);
+        Ok(place)
+    })?;
+    flush(&places, table, sink)?;
+    let length = next.saturating_mul(SECTOR);
+    sink.set_len(length)?;
     for directory in [places.rgd, places.gd] {
         sink.write_at(
             directory.saturating_mul(SECTOR),
             &places.directory_bytes(directory)?,
         )?;
     }
-    let mut next = places.overhead;
-    let mut table: Option<Table> = None;
-    for_each_unit(
-        disk,
-        Header::GRAIN.saturating_mul(SECTOR),
-        |grain, bytes| {
-            let number = div(grain, u64::from(Header::TABLE_ENTRIES));
-            if table.as_ref().is_none_or(|open| open.number != number) {
-                flush(&places, table.take(), sink)?;
-            }
-            let open = table.get_or_insert_with(|| Table {
-                number,
-                entries: vec![0; index(TABLE.saturating_mul(SECTOR))],
-            });
-            let at = index(rem(grain, u64::from(Header::TABLE_ENTRIES)).saturating_mul(4));
-            if let Some(entry) = open.entries.get_mut(at..at.saturating_add(4)) {
-                entry.copy_from_slice(&address(next)?.to_le_bytes());
-            }
-            sink.write_at(next.saturating_mul(SECTOR), bytes)?;
-            next = next.saturating_add(div_up(len64(bytes), SECTOR));
-            Ok(())
-        },
-    )?;
-    flush(&places, table, sink)?;
-    let length = next.saturating_mul(SECTOR);
-    sink.set_len(length)?;
+    // What makes the file one comes last, with the content id, which is known now.
+    let cid = options.cid_of(digest);
+    let text = descriptor::compose(&SOLE, places.capacity, cid, options)?;
+    sink.write_at(SECTOR, text.as_bytes())?;
+    sink.write_at(0, &header.to_bytes())?;
     Ok(length)
 }
 

@@ -5,7 +5,10 @@ pub(crate) mod skipping;
 
 use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
 use drylab_image::vhd::{Creator, VhdFit};
-use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VhdOptions, VmdkOptions};
+use drylab_image::{
+    Adapter, Image, Qcow2Options, Qcow2Version, Target, VdiOptions, VhdOptions, VhdxOptions,
+    VmdkOptions,
+};
 use proptest::prelude::*;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -135,6 +138,10 @@ pub(crate) fn targets() -> impl Strategy<Value = Target> {
         1 => Just(Target::Raw),
         1 => vhd().prop_map(Target::VhdFixed),
         2 => vhd().prop_map(Target::VhdDynamic),
+        1 => vhdx().prop_map(Target::VhdxFixed),
+        2 => vhdx().prop_map(Target::VhdxDynamic),
+        2 => vdi().prop_map(Target::VdiDynamic),
+        1 => vdi().prop_map(Target::VdiFixed),
         2 => vmdk.clone().prop_map(Target::VmdkSparse),
         2 => vmdk.prop_map(Target::VmdkStream),
         3 => qcow2.prop_map(Target::Qcow2),
@@ -164,9 +171,37 @@ pub(crate) fn vhd() -> impl Strategy<Value = VhdOptions> {
     )
 }
 
-/// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens.
+/// VHDX that keep the size of the disk to 512 bytes.
+pub(crate) fn vhdx() -> impl Strategy<Value = VhdxOptions> {
+    let block = prop::option::of(prop::sample::select(vec![1u32 << 20, 2 << 20, 32 << 20]));
+    (block, any::<bool>()).prop_map(|(block_bytes, small)| VhdxOptions {
+        block_bytes,
+        physical_sector: if small { 512 } else { 4096 },
+        ..VhdxOptions::default()
+    })
+}
+
+/// VDIs that qemu-img reads, too.
+pub(crate) fn vdi() -> impl Strategy<Value = VdiOptions> {
+    let id = prop::option::of(any::<[u8; 16]>());
+    (any::<bool>(), id, "[a-z ]{0,20}").prop_map(|(qemu, uuid_create, comment)| VdiOptions {
+        uuid_create,
+        comment,
+        ..if qemu {
+            VdiOptions::qemu()
+        } else {
+            VdiOptions::default()
+        }
+    })
+}
+
+/// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens, and it reads all of a fixed VDI.
 pub(crate) fn fits(plan: &Plan, target: &Target) -> bool {
-    !matches!(target, Target::Qcow2(options) if options.cluster_bits == 9 && plan.size > 1 << 30)
+    match target {
+        Target::Qcow2(options) => options.cluster_bits != 9 || plan.size <= 1 << 30,
+        Target::VdiFixed(_) => plan.size <= 256 << 20,
+        _ => true,
+    }
 }
 
 pub(crate) fn packed(disk: &dyn ReadAt, target: &Target) -> Arc<SparseBytes> {

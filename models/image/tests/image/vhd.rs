@@ -370,3 +370,91 @@ fn the_size_that_qemu_img_takes_is_the_one_of_the_rule_for_every_creator() {
         }
     }
 }
+
+#[test]
+fn a_size_that_needs_the_largest_geometry_is_kept_as_qemu_img_keeps_it() {
+    let largest = Geometry::MAX.bytes();
+    for size in [largest - 4079 * 512, largest, largest + 512] {
+        assert_eq!(VhdFit::RoundedUp.fitted(size), (size, Geometry::MAX));
+    }
+    let below = largest - 4080 * 512;
+    let (size, geometry) = VhdFit::RoundedUp.fitted(below - 1);
+    assert_eq!((size, geometry.cylinders), (below, 65_534));
+}
+
+#[test]
+fn qemu_img_and_we_read_each_others_vhds_at_every_size() {
+    if !have_qemu_img() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, file) = (folder.path().join("a.raw"), folder.path().join("file"));
+    let mib = 1 << 20;
+    let sizes = [
+        0,
+        512,
+        3 * 512,
+        mib - 512,
+        mib,
+        mib + 512,
+        4 * GIB + 512,
+        DISK_BYTES_MAX,
+    ];
+    for size in sizes {
+        let piece = |offset: u64| Piece {
+            offset,
+            length: 700,
+            kind: Fill::Noise(offset | 1),
+        };
+        let places = [0, size / 2, size.saturating_sub(700)];
+        let plan = Plan {
+            size,
+            pieces: places.map(piece).to_vec(),
+        };
+        let disk = plan.disk();
+        drylab_image::write(&disk, &Target::Raw, &OnDisk::create(&raw)).unwrap();
+        for fixed in [false, true] {
+            // All of a fixed disk is read by it; of no bytes it does not read its own either: a footer alone is taken for
+            // the copy in front of a dynamic one.
+            if fixed && (size > GIB || size == 0) {
+                continue;
+            }
+            let (make, kind): (fn(_) -> _, _) = if fixed {
+                (Target::VhdFixed, "subformat=fixed,force_size=on")
+            } else {
+                (Target::VhdDynamic, "subformat=dynamic,force_size=on")
+            };
+            for options in [
+                VhdOptions::default(),
+                VhdOptions::qemu(true),
+                VhdOptions::xen_server(),
+            ] {
+                drylab_image::write(&disk, &make(options), &OnDisk::create(&file)).unwrap();
+                let said =
+                    qemu_img(&["compare", "-f", "raw", "-F", "vpc", text(&raw), text(&file)]);
+                assert!(said.contains("identical"), "{size} {said}");
+            }
+            let command = [
+                "convert",
+                "-f",
+                "raw",
+                "-O",
+                "vpc",
+                "-o",
+                kind,
+                text(&raw),
+                text(&file),
+            ];
+            qemu_img(&command);
+            let theirs = opened(Arc::new(OnDisk::open(&file)));
+            assert_eq!(theirs.len(), size);
+            assert_same(&disk, &theirs);
+            let found = theirs.check().unwrap();
+            assert!(
+                found.list().iter().all(|f| f.rule.code == "VHD-TWO-SIZES"),
+                "{size}"
+            );
+            assert!(theirs.repair().unwrap().is_empty(), "{size}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod cases;
 mod check;
 mod explain;
+mod image;
 mod inspect;
 mod matrix;
 mod replay;
@@ -38,6 +39,7 @@ fn obey(command: &Command) -> Result<Exit, Stop> {
         Command::Check(args) => check::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Image(args) => image::run(args),
     }
 }
 
