@@ -65,6 +65,20 @@ pub(super) struct Bounds {
 }
 
 impl Entry {
+    /// A cluster that reads as zeros.
+    pub(super) const ZERO: Self = Self {
+        word: ZERO,
+        bitmap: 0,
+    };
+
+    /// A cluster at an offset that nothing else refers to; with extended entries none of its subclusters yet.
+    pub(super) fn at(offset: u64) -> Self {
+        Self {
+            word: offset | COPIED,
+            bitmap: 0,
+        }
+    }
+
     pub(super) fn copied(self) -> bool {
         self.word & COPIED != 0
     }
@@ -270,18 +284,22 @@ impl Header {
     fn judge_place(&self, judged: &mut Judged, offset: u64, guest: Option<u64>, bounds: Bounds) {
         let cluster = self.cluster_bytes();
         if self.data_file() {
-            if bounds.data.is_some_and(|end| offset >= end) && guest == Some(offset) {
-                let found = format!("{offset:#x} of the data file");
-                judged.wrong(&rules::BEYOND_END, found, "before its end");
-                judged.mended = self.lost(bounds);
-            }
-            let Some(guest) = guest.filter(|guest| *guest != offset) else {
+            let Some(guest) = guest else {
                 return;
             };
-            let expected = format!("{guest:#x}, its place in the disk");
-            judged.wrong(&rules::DATA_OFFSET, format!("{offset:#x}"), expected);
-            // The bytes can be nowhere else.
-            judged.mended.word = (judged.mended.word & !OFFSET) | (guest & OFFSET) | COPIED;
+            let beyond = bounds.data.is_some_and(|end| guest >= end);
+            if guest != offset {
+                let expected = format!("{guest:#x}, its place in the disk");
+                judged.wrong(&rules::DATA_OFFSET, format!("{offset:#x}"), expected);
+                // The bytes can be nowhere else.
+                judged.mended.word = (judged.mended.word & !OFFSET) | (guest & OFFSET) | COPIED;
+            } else if beyond {
+                let found = format!("{offset:#x} of the data file");
+                judged.wrong(&rules::BEYOND_END, found, "before its end");
+            }
+            if beyond {
+                judged.mended = self.lost(bounds);
+            }
             return;
         }
         if rem(offset, cluster) != 0 {

@@ -34,11 +34,12 @@ mod bitmap;
 mod check;
 pub(crate) mod counts;
 mod data;
+mod differ;
 mod draft;
 mod entry;
 mod extension;
 mod header;
-mod layered;
+mod layers;
 mod mend;
 mod read;
 mod refcount;
@@ -51,9 +52,10 @@ mod write;
 
 pub(crate) use data::{Backing, Declared};
 pub(crate) use header::MAGIC;
-pub use layered::{Qcow2Backing, Qcow2DataFile, Qcow2Layers, write_qcow2_layers};
+pub use layers::{Qcow2Backing, Qcow2DataFile, Qcow2Layers};
 pub(crate) use read::Qcow2;
 pub(crate) use write::write_qcow2;
+pub use write::write_qcow2_layers;
 
 /// Version of the format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

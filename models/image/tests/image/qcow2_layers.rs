@@ -10,7 +10,7 @@ use drylab_block::{
 };
 use drylab_image::{
     Image, Qcow2Backing, Qcow2Compression, Qcow2DataFile, Qcow2Layers, Qcow2Options, Qcow2Version,
-    Target, write_qcow2_layers,
+    Target, Work, write_qcow2_layers,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -115,14 +115,19 @@ fn ours_with_every_option_is_read_by_qemu_img_at_every_size() {
     {
         if !fits(&layers, size) {
             assert!(
-                write_qcow2_layers(&SparseBytes::new(1 << 40), &layers, &SparseBytes::default())
-                    .is_err()
+                write_qcow2_layers(
+                    &SparseBytes::new(1 << 40),
+                    &layers,
+                    &SparseBytes::default(),
+                    &Work::ALONE
+                )
+                .is_err()
             );
             continue;
         }
         let disk = sparse(size).disk();
         raw_file(&raw, &disk);
-        write_qcow2_layers(&disk, &layers, &OnDisk::create(&file)).unwrap();
+        write_qcow2_layers(&disk, &layers, &OnDisk::create(&file), &Work::ALONE).unwrap();
         let image = open(&file).unwrap();
         assert_same(&disk, &image);
         clean(&image);
@@ -168,7 +173,7 @@ fn the_clusters_of_an_image_may_be_in_a_data_file() {
                 data_file,
                 ..Qcow2Layers::default()
             };
-            write_qcow2_layers(&disk, &layers, &OnDisk::create(&file)).unwrap();
+            write_qcow2_layers(&disk, &layers, &OnDisk::create(&file), &Work::ALONE).unwrap();
             let whole = Whole(Folder(folder.path().to_owned()));
             let source = Arc::new(OnDisk::open(&file));
             let image = drylab_image::open_with(source, &whole, &Limits::DEFAULT).unwrap();
@@ -233,9 +238,9 @@ proptest! {
         let backing = Some(Qcow2Backing { disk: &parent, name: "base", format: "raw" });
         let layers = Qcow2Layers { backing, ..layers()[which] };
         let file = Arc::new(SparseBytes::default());
-        write_qcow2_layers(&child, &layers, &*file).unwrap();
+        write_qcow2_layers(&child, &layers, &*file, &Work::ALONE).unwrap();
         let again = SparseBytes::default();
-        write_qcow2_layers(&child, &layers, &again).unwrap();
+        write_qcow2_layers(&child, &layers, &again, &Work::ALONE).unwrap();
         prop_assert_eq!(drylab_block::content_id(&*file).unwrap(), drylab_block::content_id(&again).unwrap());
         let base = SparseBytes::default();
         drylab_block::copy_data(&parent, &base).unwrap();
@@ -291,7 +296,7 @@ fn qemu_img_reads_our_children_and_we_read_theirs() {
                 backing,
                 ..layers()[which]
             };
-            write_qcow2_layers(&child, &layers, &OnDisk::create(&file)).unwrap();
+            write_qcow2_layers(&child, &layers, &OnDisk::create(&file), &Work::ALONE).unwrap();
             let said = qemu_img(&[
                 "compare",
                 "-f",
@@ -345,7 +350,7 @@ fn child_of(name: &str, format: &str, size: u64) -> Arc<SparseBytes> {
         cluster_bits: 12,
         ..Qcow2Layers::default()
     };
-    write_qcow2_layers(&SparseBytes::new(size), &layers, &*file).unwrap();
+    write_qcow2_layers(&SparseBytes::new(size), &layers, &*file, &Work::ALONE).unwrap();
     file
 }
 
@@ -526,7 +531,7 @@ fn options_that_exclude_each_other_are_refused() {
         },
     ];
     for layers in cases {
-        let error = write_qcow2_layers(&disk, &layers, &sink).unwrap_err();
+        let error = write_qcow2_layers(&disk, &layers, &sink, &Work::ALONE).unwrap_err();
         assert!(
             matches!(error, Error::Unsupported(_)),
             "{layers:?}: {error}"

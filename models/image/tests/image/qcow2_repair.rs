@@ -7,7 +7,7 @@ use crate::qcow2_check::{OPTIONS, damage, text, their_counts};
 use crate::qcow2_layers::Files;
 use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt, copy_data};
 use drylab_image::{
-    Plan, Qcow2Compression, Qcow2Layers, Qcow2Options, Qcow2Version, Repair, Target, fuzz,
+    Plan, Qcow2Compression, Qcow2Layers, Qcow2Options, Qcow2Version, Repair, Target, Work, fuzz,
     write_qcow2_layers,
 };
 use proptest::prelude::*;
@@ -140,7 +140,7 @@ pub(crate) fn valid() -> Vec<Arc<SparseBytes>> {
     ];
     let write = |layers: &Qcow2Layers<'_>| {
         let file = SparseBytes::default();
-        write_qcow2_layers(&disk().disk(), layers, &file).unwrap();
+        write_qcow2_layers(&disk().disk(), layers, &file, &Work::ALONE).unwrap();
         Arc::new(file)
     };
     all.iter().map(write).collect()

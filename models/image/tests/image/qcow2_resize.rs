@@ -9,7 +9,8 @@ use crate::qcow2_layers::Files;
 use crate::qcow2_repair::{copy, passes_qemu_img};
 use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt, copy_data};
 use drylab_image::{
-    Qcow2Backing, Qcow2Compression, Qcow2DataFile, Qcow2Layers, Qcow2Version, write_qcow2_layers,
+    Qcow2Backing, Qcow2Compression, Qcow2DataFile, Qcow2Layers, Qcow2Version, Work,
+    write_qcow2_layers,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -74,7 +75,7 @@ proptest! {
         let disk = plan.disk();
         let size = if near { size % (plan.size + 4096) } else { size } / 512 * 512;
         let file = Arc::new(SparseBytes::default());
-        write_qcow2_layers(&disk, &layers()[which], &*file).unwrap();
+        write_qcow2_layers(&disk, &layers()[which], &*file, &Work::ALONE).unwrap();
         let image = drylab_image::open(file.clone(), &Limits::DEFAULT).unwrap();
         let resized = image.resize(size).unwrap();
         let new = with_size(&disk, size);
@@ -120,7 +121,7 @@ fn ours_resized_passes_qemu_img_and_reads_the_same_there() {
     ]) {
         let disk = sparse((1 << 20) + 512).disk();
         let file = OnDisk::create(&path);
-        write_qcow2_layers(&disk, &layers, &file).unwrap();
+        write_qcow2_layers(&disk, &layers, &file, &Work::ALONE).unwrap();
         open(&path)
             .unwrap()
             .resize(size)
@@ -207,7 +208,7 @@ fn what_cannot_be_resized_is_refused_with_the_reason() {
     let plain = Qcow2Layers::default();
     let write = |layers: &Qcow2Layers<'_>| {
         let file = SparseBytes::default();
-        write_qcow2_layers(&disk, layers, &file).unwrap();
+        write_qcow2_layers(&disk, layers, &file, &Work::ALONE).unwrap();
         Arc::new(file)
     };
     let base: Arc<dyn ReadAt> = Arc::new(SparseBytes::new(4 << 20));
@@ -273,7 +274,7 @@ fn bytes_behind_the_end_of_the_disk_do_not_appear_when_it_grows() {
             ..Qcow2Layers::default()
         };
         let file = Arc::new(SparseBytes::default());
-        write_qcow2_layers(&disk, &layers, &*file).unwrap();
+        write_qcow2_layers(&disk, &layers, &*file, &Work::ALONE).unwrap();
         file.write_at(24, &5120u64.to_be_bytes()).unwrap();
         let image = drylab_image::open(file.clone(), &Limits::DEFAULT).unwrap();
         image.resize(1 << 20).unwrap().apply(&*file).unwrap();

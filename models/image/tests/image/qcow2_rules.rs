@@ -7,7 +7,7 @@ use crate::qcow2_repair::{crash_safe, passes_qemu_img};
 use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt, be_u32, be_u64};
 use drylab_image::{
     Image, Qcow2Compression, Qcow2DataFile, Qcow2Layers, Qcow2Options, Qcow2Version, Repair,
-    Target, write_qcow2_layers,
+    Target, Work, write_qcow2_layers,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ fn made(kind: Made) -> SparseBytes {
         },
     };
     let file = SparseBytes::default();
-    write_qcow2_layers(&disk, &layers, &file).unwrap();
+    write_qcow2_layers(&disk, &layers, &file, &Work::ALONE).unwrap();
     file
 }
 
@@ -105,7 +105,7 @@ fn data() -> SparseBytes {
         data_file,
         ..Qcow2Layers::default()
     };
-    write_qcow2_layers(&sparse(SIZE).disk(), &layers, &file).unwrap();
+    write_qcow2_layers(&sparse(SIZE).disk(), &layers, &file, &Work::ALONE).unwrap();
     data
 }
 
@@ -410,7 +410,7 @@ fn refcounts_too_narrow_for_a_snapshot_are_made_wider() {
         ..Qcow2Layers::default()
     };
     let file = Arc::new(SparseBytes::default());
-    write_qcow2_layers(&sparse(SIZE).disk(), &layers, &*file).unwrap();
+    write_qcow2_layers(&sparse(SIZE).disk(), &layers, &*file, &Work::ALONE).unwrap();
     add_snapshot(&file);
     let plan = open(&file).repair().unwrap();
     let mended = crash_safe(&file, &plan, &Files::default(), false);
@@ -436,7 +436,7 @@ fn what_is_dropped_shows_nothing_of_a_backing_file() {
             ..Qcow2Layers::default()
         };
         let file = Arc::new(SparseBytes::default());
-        write_qcow2_layers(&sparse(SIZE).disk(), &layers, &*file).unwrap();
+        write_qcow2_layers(&sparse(SIZE).disk(), &layers, &*file, &Work::ALONE).unwrap();
         put(&file, places(&file).l2, 1 << 63 | 1 << 40);
         let files = Files([("base", base.clone())].into());
         let image = drylab_image::open_with(file.clone(), &files, &Limits::DEFAULT).unwrap();
