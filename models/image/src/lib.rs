@@ -1,4 +1,4 @@
-//! Disk image formats: raw, VMDK, qcow2, VHD, VHDX, VDI; detected by content, read and written.
+//! Disk image formats: raw, VMDK, qcow2, QED, VHD, VHDX, VDI; detected by content, read and written (QED is only read).
 //!
 //! ```
 //! use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
@@ -29,11 +29,11 @@
 //!   workers as one likes ([`Work`]), deterministic.
 //! * [`write_flat`], [`write_split`]: a flat VMDK, which is two files, and one in files of 2047 MiB.
 //!   [`write_vhdx_child`]: a VHDX with what differs from another one.
+//! * [`write_qcow2_layers`]: a qcow2 on a backing file, with its clusters in a data file, or with extended L2 entries.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`fuzz`]: entry points for fuzzers.
 //!
-//! What it does not do: open files, follow backing files or parents, check or repair whole images, change them in
-//! place.
+//! What it does not do: open files by itself. Changes of a file are planned ([`Plan`]), and made by who asks for them.
 
 #![cfg_attr(
     not(test),
@@ -60,6 +60,7 @@ mod layer;
 mod map;
 mod math;
 mod qcow2;
+mod qed;
 mod raw;
 mod recent;
 mod uuid;
@@ -75,7 +76,10 @@ pub use edit::{Edit, Plan};
 pub use engine::{Progress, Work};
 pub use finding::{Finding, Findings, Repair, Rule};
 pub use image::{Image, Info, Options, open, open_as, open_vhd, open_vhd_alone, open_with};
-pub use qcow2::{Qcow2Compression, Qcow2Options, Qcow2Version};
+pub use qcow2::{
+    Qcow2Backing, Qcow2Compression, Qcow2DataFile, Qcow2Layers, Qcow2Options, Qcow2Version,
+    write_qcow2_layers,
+};
 pub use vdi::VdiOptions;
 pub use vhd::{VhdOptions, VhdSize};
 pub use vhdx::{VhdxOptions, VhdxParent, write_vhdx_child};
@@ -92,6 +96,7 @@ pub fn rules() -> Vec<&'static Rule> {
         raw::rules::ALL,
         vmdk::rules::ALL,
         qcow2::rules::ALL,
+        qed::rules::ALL,
         vhd::rules::ALL,
         vhdx::rules::ALL,
         vdi::rules::ALL,

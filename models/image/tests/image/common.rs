@@ -343,6 +343,17 @@ impl Resolver for Folder {
     }
 }
 
+/// A file of this machine that may be changed.
+pub(crate) fn changeable(path: &Path) -> OnDisk {
+    OnDisk(
+        std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap(),
+    )
+}
+
 /// Whether qemu-img is there.
 pub(crate) fn have_qemu_img() -> bool {
     let found = Command::new("qemu-img")
