@@ -65,6 +65,8 @@ const PARALLELS: &str = "Parallels (convert it with prl_convert or qemu-img -f p
 const LUKS: &str =
     "LUKS (encrypted; convert it with qemu-img and the key, or open it with cryptsetup)";
 
+const UDIF: &str = "Apple UDIF (.dmg; convert it with hdiutil or qemu-img -f dmg)";
+
 /// Magics at fixed places of the head, of formats that are known but not read.
 const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
     (0, b"WithoutFreeSpace", PARALLELS),
@@ -160,7 +162,19 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
         let kind = vhd::footer(source).map_or("", |(footer, _)| footer.kind.name());
         return found(Format::Vhd, kind);
     }
+    if is_udif(source, length)? {
+        return refused(UDIF);
+    }
     found(Format::Raw, "")
+}
+
+/// Whether a file ends as an Apple disk image does: its block of 512 bytes begins with `koly` and says so many bytes.
+fn is_udif(source: &dyn ReadAt, length: u64) -> Result<bool> {
+    let Some(place) = length.checked_sub(512) else {
+        return Ok(false);
+    };
+    let block = read_vec(source, "last block", place, 512, &Limits::DEFAULT)?;
+    Ok(block.starts_with(b"koly") && be_u32(&block, 8) == Some(512))
 }
 
 /// Whether a text file starts as a VMDK descriptor does.
@@ -222,6 +236,10 @@ mod tests {
             file[place..place + 8].copy_from_slice(b"conectix");
             assert_eq!(detect(&file).unwrap().format, Format::Vhd);
         }
+        let mut file = vec![0u8; 4096];
+        file[3584..3596].copy_from_slice(b"koly\0\0\0\x04\0\0\x02\0");
+        let error = detect(&file).unwrap_err().to_string();
+        assert!(error.contains("Apple UDIF"), "{error}");
         assert!(
             detect(&b"QFI\xfb\0\0\0\x01".to_vec())
                 .unwrap_err()

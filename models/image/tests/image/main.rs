@@ -6,6 +6,7 @@ mod damaged;
 mod engine;
 mod flat;
 mod foreign;
+mod foreign_oracle;
 mod qcow2;
 mod qcow2_check;
 mod qcow2_layers;
