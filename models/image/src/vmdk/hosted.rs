@@ -449,6 +449,9 @@ impl Units for Hosted {
             }
             return Ok(found);
         }
+        if let Some(known) = self.tables.find(table) {
+            return Ok(Some(known));
+        }
         let sector = self.table_sector(table);
         if sector == 0 || self.is_hole(table, sector, &mut (0..0)) {
             return Ok(None);

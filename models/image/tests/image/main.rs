@@ -29,5 +29,6 @@ mod vhdx_tools;
 mod vmdk_chain;
 mod vmdk_damage;
 mod vmdk_esx;
+mod vmdk_fuzz;
 mod vmdk_sizes;
 mod vmdk_stream;
