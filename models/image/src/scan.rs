@@ -1,7 +1,8 @@
 //! What there is to write: the units of a disk that are not all zeros, in ascending order.
 
 use crate::engine::{BLOCK, CELL, Cutter, Piece, is_zero};
-use crate::math::{div, index, len64};
+use crate::layer::standing;
+use crate::math::{div, index, len64, rem, round_up};
 use drylab_block::{ReadAt, Result};
 
 /// Visits every unit that holds a byte other than zero, padded with zeros past the end of the disk, on this thread.
@@ -16,19 +17,61 @@ pub(crate) fn for_each_unit(
 ) -> Result<()> {
     let unit_bytes = unit_bytes.max(1);
     // As many units at a time as the engine takes, or one.
-    let block = crate::math::round_up(BLOCK, unit_bytes);
-    let cell = crate::math::round_up(CELL, block);
+    let block = round_up(BLOCK, unit_bytes);
+    let cell = round_up(CELL, block);
     let mut cutter = Cutter::new(disk, cell, block);
     let (mut piece, mut buffer) = (Piece::default(), Vec::new());
     while cutter.next(&mut piece) {
         piece.read(disk, &mut buffer)?;
-        buffer.resize(index(crate::math::round_up(len64(&buffer), unit_bytes)), 0);
+        buffer.resize(index(round_up(len64(&buffer), unit_bytes)), 0);
         let mut unit = div(piece.start, unit_bytes);
         for bytes in buffer.chunks(index(unit_bytes)) {
             if !is_zero(bytes) {
                 visit(unit, bytes)?;
             }
             unit = unit.saturating_add(1);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a range of a disk may hold bytes other than zero, and how far that is true.
+fn holds(disk: &dyn ReadAt, at: u64, end: u64) -> (bool, u64) {
+    if at >= disk.len() {
+        return (false, end);
+    }
+    let extent = disk.extent_at(at);
+    let reach = at.saturating_add(extent.length.max(1)).min(end);
+    (extent.kind.has_bytes(), reach)
+}
+
+/// Visits every unit in which `disk` differs from `base`, with the bytes of both, padded with zeros past their ends.
+pub(crate) fn for_each_changed(
+    disk: &dyn ReadAt,
+    base: &dyn ReadAt,
+    unit_bytes: u64,
+    mut visit: impl FnMut(u64, &[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
+    let (size, unit_bytes) = (disk.len(), unit_bytes.max(1));
+    let end = round_up(size, 512);
+    let mut at = 0u64;
+    while at < size {
+        let ((own, reach), (other, far)) = (holds(disk, at, size), holds(base, at, size));
+        if !own && !other {
+            at = reach.min(far);
+            continue;
+        }
+        let start = at.saturating_sub(rem(at, unit_bytes));
+        at = start.saturating_add(unit_bytes);
+        let own = standing(disk, start, unit_bytes)?;
+        let mut other = standing(base, start, unit_bytes)?;
+        // Nothing of a longer base is seen behind the last sector.
+        let inside = end.saturating_sub(start).min(unit_bytes);
+        if let Some(behind) = other.get_mut(index(inside)..) {
+            behind.fill(0);
+        }
+        if own != other {
+            visit(div(start, unit_bytes), &own, &other)?;
         }
     }
     Ok(())
@@ -60,7 +103,7 @@ impl<'a> Front<'a> {
 
     /// Hands out zeros up to the next multiple of `alignment`.
     pub(crate) fn pad(&mut self, alignment: u64) -> Result<()> {
-        let missing = crate::math::round_up(self.at, alignment).saturating_sub(self.at);
+        let missing = round_up(self.at, alignment).saturating_sub(self.at);
         if missing > 0 {
             self.put(&vec![0; index(missing)])
         } else {

@@ -27,6 +27,7 @@ mod vhdx_qemu;
 mod vhdx_resize;
 mod vhdx_tools;
 mod vmdk_chain;
+mod vmdk_children;
 mod vmdk_damage;
 mod vmdk_esx;
 mod vmdk_fuzz;
