@@ -28,7 +28,7 @@
 //! * [`write()`], [`write_with`], [`write_stream`], [`file_size`]: the same bytes into another container, by as many
 //!   workers as one likes ([`Work`]), deterministic.
 //! * [`write_flat`], [`write_split`]: a flat VMDK, which is two files, and one in files of 2047 MiB.
-//!   [`write_vhdx_child`]: a VHDX with what differs from another one.
+//!   [`write_vhdx_child`], [`write_vmdk_child`]: a VHDX or VMDK with what differs from another one.
 //! * [`write_qcow2_layers`]: a qcow2 on a backing file, with its clusters in a data file, or with extended L2 entries.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`fuzz`]: entry points for fuzzers.
@@ -47,6 +47,7 @@
     )
 )]
 
+mod changed;
 mod codec;
 mod container;
 mod detect;
@@ -84,8 +85,8 @@ pub use vdi::VdiOptions;
 pub use vhd::{VhdOptions, VhdSize};
 pub use vhdx::{VhdxOptions, VhdxParent, write_vhdx_child};
 pub use vmdk::{
-    Adapter, FlatKind, SplitKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream,
-    write_flat, write_split,
+    Adapter, FlatKind, SplitKind, StreamWalk, VmdkOptions, VmdkParent, flat_descriptor,
+    walk_stream, write_flat, write_split, write_vmdk_child,
 };
 pub use write::{Target, Written, file_size, write, write_stream, write_with};
 

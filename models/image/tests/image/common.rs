@@ -367,7 +367,11 @@ pub(crate) fn have_qemu_img() -> bool {
 }
 
 pub(crate) fn try_qemu_img(arguments: &[&str]) -> Output {
-    Command::new("qemu-img").args(arguments).output().unwrap()
+    // Disks may have more extents than a program may have files open by habit.
+    let more = "ulimit -n 4096 2> /dev/null; exec qemu-img \"$@\"";
+    let shell = ["-c", more, "qemu-img"];
+    let mut command = Command::new("sh");
+    command.args(shell).args(arguments).output().unwrap()
 }
 
 pub(crate) fn qemu_img(arguments: &[&str]) -> String {
