@@ -7,6 +7,7 @@ mod engine;
 mod flat;
 mod foreign;
 mod foreign_oracle;
+mod pairs;
 mod qcow2;
 mod qcow2_check;
 mod qcow2_layers;
