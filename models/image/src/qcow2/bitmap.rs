@@ -137,6 +137,30 @@ impl Bitmap {
             .collect())
     }
 
+    /// Bytes of the disk that a bit is for, 0 where the granularity cannot be.
+    pub(super) fn grain(&self) -> u64 {
+        1u64.checked_shl(u32::from(self.granularity_bits))
+            .unwrap_or(0)
+    }
+
+    /// Entries that its table has for a disk of `size` bytes.
+    pub(super) fn needed(&self, header: &Header, size: u64) -> u64 {
+        let bytes = div_up(div_up(size, self.grain()), 8);
+        div_up(bytes, header.cluster_bytes())
+    }
+
+    /// The cluster that the last entry of its table names, if it names one.
+    pub(super) fn last_cluster(&self, source: &dyn ReadAt) -> Result<Option<u64>> {
+        let Some(last) = self.entries.checked_sub(1) else {
+            return Ok(None);
+        };
+        let mut word = [0; 8];
+        let at = u64::from(last).saturating_mul(8);
+        source.read_at(self.table.saturating_add(at), &mut word)?;
+        let offset = u64::from_be_bytes(word) & OFFSET;
+        Ok((offset != 0).then_some(offset))
+    }
+
     /// Whether the entry or its table cannot be what they claim; said in the findings.
     fn wrong(
         &self,
@@ -158,10 +182,7 @@ impl Bitmap {
             findings.add(&rules::BITMAP, place, path(), found, expected);
             return Ok(true);
         }
-        let grain = 1u64
-            .checked_shl(u32::from(self.granularity_bits))
-            .unwrap_or(0);
-        let needed = div_up(div_up(div_up(header.size, grain), 8), cluster);
+        let (grain, needed) = (self.grain(), self.needed(header, header.size));
         if !(9..=31).contains(&self.granularity_bits) || u64::from(self.entries) != needed {
             let found = format!("with {} entries at granularity {grain}", self.entries);
             let expected = format!("{needed} entries, granularity 512 to 2^31");
@@ -182,15 +203,12 @@ impl Bitmap {
 
     /// For people.
     pub(super) fn details(&self, number: usize) -> [(String, String); 3] {
-        let grain = 1u64
-            .checked_shl(u32::from(self.granularity_bits))
-            .unwrap_or(0);
         let names = [(1, "in-use"), (2, "auto")];
         let set = names.iter().filter(|(bit, _)| self.flags & bit != 0);
         let flags: Vec<&str> = set.map(|(_, name)| *name).collect();
         [
             ("name", self.name.clone()),
-            ("granularity", grain.to_string()),
+            ("granularity", self.grain().to_string()),
             ("flags", flags.join(",")),
         ]
         .map(|(key, value)| (format!("bitmap.{number}.{key}"), value))

@@ -82,7 +82,7 @@ impl<'a> Mender<'a> {
     }
 
     /// The file is at least so long.
-    fn reach(&mut self, new: u64) -> Result<()> {
+    pub(super) fn reach(&mut self, new: u64) -> Result<()> {
         let old = self.file.len();
         if old < new {
             self.plan.push(Edit::Length { old, new });
@@ -131,6 +131,16 @@ impl<'a> Mender<'a> {
         let last = self.plan.edits().last();
         if last.is_some_and(|edit| *edit != Edit::Flush) {
             self.plan.push(Edit::Flush);
+        }
+    }
+
+    /// Free clusters at the end of the file go.
+    pub(super) fn cut(&mut self) {
+        let last = self.counts.last().unwrap_or(0);
+        let (old, new) = (self.file.len(), self.offset(last.saturating_add(1)));
+        if new < old {
+            self.plan.push(Edit::Length { old, new });
+            self.next = last.saturating_add(1);
         }
     }
 

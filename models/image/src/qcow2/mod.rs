@@ -16,9 +16,9 @@
 //! snapshot table ─ L1 tables │ bitmap directory ─ bitmap tables ─ clusters
 //! ```
 //!
-//! Compressed clusters are raw deflate, read with any window and written with one of 4 KiB, or zstd frames. What we
-//! write has header and L1 table first, then data with the L2 table of each range behind it, then the refcount blocks and
-//! the refcount table.
+//! Compressed clusters are raw deflate, read with any window and written with one of 4 KiB, or zstd frames (compression
+//! type 1). What we write has header and L1 table first, then data with the L2 table of each range behind it and the
+//! refcount blocks among them as they fill, then the last refcount block and the refcount table.
 //!
 //! Read: the active state or an internal snapshot; backing files and external data files through the caller's resolver.
 //! A backing file whose format is declared raw is raw whatever its bytes look like. Where no format is declared the bytes
@@ -28,9 +28,11 @@
 //! 65,536 snapshots, 65,535 bitmaps, backing file names of 1,023 bytes; the last sector of compressed data may be cut.
 //!
 //! Not supported: encryption (AES and LUKS are detected and refused by name), bitmaps' contents, saved machines of
-//! snapshots; resizing an image with an external data file, bitmaps, or snapshots that would lose bytes.
+//! snapshots. Not resized: images of version 2 with snapshots or with a backing file that is longer than the disk, images
+//! whose data file or whose bitmaps' tables would need another length.
 
 mod bitmap;
+mod change;
 mod check;
 pub(crate) mod counts;
 mod data;

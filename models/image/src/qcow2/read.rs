@@ -182,7 +182,7 @@ impl Qcow2 {
         Ok((offset, length.min(left)))
     }
 
-    fn unpack_cluster(&self, cluster: u64, entry: u64) -> Result<Arc<[u8]>> {
+    pub(super) fn unpack_cluster(&self, cluster: u64, entry: u64) -> Result<Arc<[u8]>> {
         let (offset, length) = self.packed_place(cluster, entry)?;
         let within = |error: Error| {
             error.within(format_args!(

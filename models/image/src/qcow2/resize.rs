@@ -1,22 +1,23 @@
 //! Resize: another size of the disk, with a larger L1 table where it needs one.
 //!
-//! Growing: refcounts of what is new rise first; then a copy of the L1 table stands behind the end of the file; then one
-//! write of the header gives size and table at once; then the old table's clusters are free. Shrinking: the header gives
-//! the new size first; then entries behind it go; then what they pointed to is free.
+//! Growing: what will come into view behind the disk's end is made zeros first, which nobody sees: entries there go,
+//! bytes of the last cluster too, and where a backing file has bytes entries say zero. Then one write of the header gives
+//! size and table at once; then what was given up is free. Shrinking: the header gives the new size first; then entries
+//! behind it go; then what they pointed to is free.
 //!
-//! As with QEMU a version 2 image that has snapshots keeps its size (its snapshots do not say theirs), and so does one
-//! with snapshots that would become smaller.
+//! As QEMU goes back to a snapshot of version 2 only at the same size, an image that has one keeps its size.
 
+use super::bitmap::Bitmap;
+use super::change::Change;
 use super::counts::class;
-use super::entry::{COPIED, Cluster, Entry};
-use super::header::{BITMAPS, L1_MAX, RAW_EXTERNAL};
+use super::entry::{Cluster, Entry};
+use super::header::{BITMAPS, Header, L1_MAX, RAW_EXTERNAL};
 use super::mend::{Mender, put};
 use super::read::Qcow2;
-use super::structure::{L1, Structure};
 use crate::container::Container;
 use crate::edit::Plan;
 use crate::finding::{Finding, Findings};
-use crate::math::{div, div_up, index, rem, round_up};
+use crate::math::{div, div_up, index, rem};
 use drylab_block::{Error, ReadAt, Result, Severity};
 
 pub(super) fn resize(image: &Qcow2, size: u64) -> Result<Plan> {
@@ -31,10 +32,13 @@ pub(super) fn resize(image: &Qcow2, size: u64) -> Result<Plan> {
     let bad =
         |finding: &&Finding| finding.file.is_empty() && finding.rule.severity == Severity::Error;
     if let Some(finding) = found.list().iter().find(bad) {
-        return Err(Error::unsupported(format_args!(
-            "qcow2 resize of a damaged image ({}): repair it first",
-            finding.rule.code
-        )));
+        return Err(refused(
+            size,
+            &format!(
+                "the image is damaged ({}); repair it first",
+                finding.rule.code
+            ),
+        ));
     }
     let sound = image.structure(&image.limits, true, &mut Findings::default())?;
     let mut mender = Mender::new(&sound, image.limits.table_bytes_max)?;
@@ -47,15 +51,14 @@ pub(super) fn resize(image: &Qcow2, size: u64) -> Result<Plan> {
     Ok(mender.plan)
 }
 
+fn refused(size: u64, why: &str) -> Error {
+    Error::unsupported(format_args!("qcow2 resize to {size} bytes: {why}"))
+}
+
 /// What keeps an image at its size.
 fn refuse(image: &Qcow2, size: u64) -> Result<()> {
     let header = &image.header;
-    let grows = size > header.size;
-    let refuse = |why: &str| {
-        Err(Error::unsupported(format_args!(
-            "qcow2 resize to {size} bytes: {why}"
-        )))
-    };
+    let refuse = |why: &str| Err(refused(size, why));
     if rem(size, 512) != 0 {
         return refuse("a disk has whole sectors of 512 bytes");
     }
@@ -66,63 +69,63 @@ fn refuse(image: &Qcow2, size: u64) -> Result<()> {
     }
     if header.snapshots > 0 && header.version < 3 {
         return refuse(
-            "snapshots of version 2 have the size of the disk; delete them or convert it",
+            "it has snapshots, and QEMU goes back to one of version 2 only at the same size; delete them or convert it",
         );
     }
-    if header.snapshots > 0 && !grows {
+    if image.bitmaps.damaged {
+        return refuse("its bitmaps are damaged; repair it first");
+    }
+    let entries = |bitmap: &&Bitmap| bitmap.needed(header, size) != bitmap.entries();
+    if let Some(bitmap) = image.bitmaps.list.iter().find(entries) {
+        return refuse(&format!(
+            "the table of its bitmap {:?} would have {} entries for {}; remove the bitmap first",
+            bitmap.name,
+            bitmap.needed(header, size),
+            bitmap.entries()
+        ));
+    }
+    if header.data_file() && header.autoclear & RAW_EXTERNAL != 0 {
         return refuse(
-            "it has snapshots, which need what would be cut off; delete them or convert it",
+            "its data file is the disk and would need another length, and this plan is for one file; convert it",
         );
     }
-    if header.bitmaps_consistent() {
-        return refuse("its dirty bitmaps are made for the old size; remove them first");
-    }
-    if header.data_file() {
-        return refuse("its data file would need another length, too; convert it");
-    }
-    let behind = image
-        .backing
-        .as_ref()
-        .map_or(0, |backing| backing.image().len());
-    if grows && behind > header.size {
+    if size > header.size && header.version < 3 && behind(image) > header.size {
         return refuse(
-            "the backing file is longer than the disk, and its bytes would appear; convert it",
+            "the backing file is longer than the disk, and version 2 cannot say that its bytes are not to appear; \
+             convert it to version 3",
         );
     }
     Ok(())
 }
 
+/// Bytes of the backing file, 0 without one.
+fn behind(image: &Qcow2) -> u64 {
+    let backing = image.backing.as_ref();
+    backing.map_or(0, |backing| backing.image().len())
+}
+
 fn grow(mender: &mut Mender<'_>, image: &Qcow2, size: u64) -> Result<()> {
     let header = &image.header;
-    clear_behind(mender, image)?;
-    let needed = header.l1_needed(size);
-    let Some(old) = mender.structure.l1s.first().cloned() else {
-        return Ok(());
-    };
-    let words = mender.structure.l1_words(&old)?;
-    let used = header.l1_needed(header.size);
-    let behind = says_more(mender.structure, header.size)?;
-    if behind || words.iter().skip(index(used)).any(|word| *word != 0) {
-        return Err(Error::unsupported(
-            "qcow2 resize: the L1 table says something of bytes behind the disk's end (a saved machine); convert the image",
-        ));
+    let cluster = header.cluster_bytes();
+    let mut change = Change::new(mender)?;
+    let first = div_up(header.size, cluster);
+    // A writer may have left a saved machine there, or what was cut off.
+    change.drop_from(mender, first)?;
+    clear_last(mender, &mut change, image, size)?;
+    for number in first..div_up(size.min(behind(image)), cluster) {
+        change.set(mender, number, header.zero_entry())?;
+        if change.table_bytes(mender) > image.limits.table_bytes_max {
+            return Err(refused(
+                size,
+                "the backing file is longer than the disk, and the tables that say that its bytes are not to appear \
+                 would pass the limit of tables; convert it",
+            ));
+        }
     }
-    let mut place = (old.offset, old.entries);
-    if needed > old.entries {
-        let clusters = div_up(needed.saturating_mul(8), header.cluster_bytes());
-        let new = mender.fresh(clusters, 1, class::L1);
-        place = (new, needed);
-        let mut table = super::be_words(&words);
-        table.resize(index(clusters.saturating_mul(header.cluster_bytes())), 0);
-        mender.write(new, &table)?;
-        mender.flush();
-    }
-    mender.raise(false)?;
-    write_size(mender, size, place)?;
-    if place.0 != old.offset {
-        mender.give_up(old.offset, old.entries.saturating_mul(8), 1);
-        mender.lower()?;
-    }
+    change.place(mender, header.l1_needed(size))?;
+    change.write_in_place(mender)?;
+    write_size(mender, size, change.l1())?;
+    change.give_up(mender)?;
     mender.lengthen()
 }
 
@@ -139,175 +142,170 @@ fn write_size(mender: &mut Mender<'_>, size: u64, (offset, entries): (u64, u64))
 }
 
 /// Bytes of the last cluster behind the disk's end would be seen by the guest: they become zeros.
-fn clear_behind(mender: &mut Mender<'_>, image: &Qcow2) -> Result<()> {
+fn clear_last(
+    mender: &mut Mender<'_>,
+    change: &mut Change,
+    image: &Qcow2,
+    size: u64,
+) -> Result<()> {
     let header = &image.header;
     let cluster = header.cluster_bytes();
     let within = rem(header.size, cluster);
-    let Some((table, entry)) = last_entry(mender.structure, header.size)? else {
-        return Ok(());
-    };
+    let number = div(header.size, cluster);
     if within == 0 {
         return Ok(());
     }
-    let start = header.size.saturating_sub(within);
-    match header.cluster(entry) {
-        Cluster::Absent | Cluster::Zero(_) => Ok(()),
-        Cluster::Standard(offset) if entry.copied() && !header.extended() => {
-            let (from, to) = (
-                offset.saturating_add(within),
-                offset.saturating_add(cluster),
-            );
-            let to = to.min(mender.structure.bounds.file);
-            let length = index(to.saturating_sub(from));
-            mender.write_changed(from, &vec![0; length])?;
-            mender.flush();
-            Ok(())
+    let entry = change.entry(mender, number)?;
+    let found = header.cluster(entry);
+    let shows = behind(image) > header.size && header.shows_through(entry);
+    let tail = match found {
+        Cluster::Standard(offset) => image.tail(offset, within)?,
+        Cluster::Packed(_, _) => image.unpacked_tail(number, entry.word, within)?,
+        Cluster::Absent | Cluster::Zero(_) => Vec::new(),
+    };
+    let is_clear = tail.iter().all(|byte| *byte == 0);
+    if let Cluster::Standard(offset) = found
+        && !header.data_file()
+    {
+        // The file may end where the disk did.
+        mender.reach(offset.saturating_add(cluster))?;
+    }
+    // What the data file does not reach cannot be read there.
+    let reached = match (&image.data, found) {
+        (Some(data), Cluster::Standard(offset)) => {
+            data.bytes.len() >= size.min(offset.saturating_add(cluster))
         }
-        found => {
-            // Shared, compressed or in parts: a cluster of its own takes its place.
-            if image.backing.is_some() && header.extended() {
-                return Err(Error::unsupported(
-                    "qcow2 resize: the last cluster is partly the backing file's; convert the image",
-                ));
+        _ => true,
+    };
+    if is_clear && !shows && reached {
+        return Ok(());
+    }
+    if header.data_file() {
+        return Err(refused(
+            size,
+            "its data file would need zeros behind the disk's end, and this plan is for one file; convert it",
+        ));
+    }
+    if let Cluster::Standard(offset) = found
+        && entry.copied()
+        && !shows
+    {
+        change.write(offset.saturating_add(within), vec![0; tail.len()]);
+        return Ok(());
+    }
+    // Shared, compressed, or partly the backing file's: a cluster of its own takes its place.
+    let mut bytes = vec![0; index(cluster)];
+    let start = number.saturating_mul(cluster);
+    image.read_at(start, bytes.get_mut(..index(within)).unwrap_or_default())?;
+    let new = mender.fresh(1, 1, class::DATA);
+    mender.write(new, &bytes)?;
+    change.set(mender, number, header.full_entry(new))
+}
+
+impl Header {
+    /// An entry that says that its cluster reads as zeros, whatever is below.
+    fn zero_entry(&self) -> Entry {
+        if self.extended() {
+            Entry {
+                word: 0,
+                bitmap: u64::from(u32::MAX) << 32,
             }
-            let mut bytes = vec![0; index(cluster)];
-            let inside = bytes.get_mut(..index(within)).unwrap_or_default();
-            image.read_at(start, inside)?;
-            if table.references != 1 {
-                return Err(Error::unsupported(
-                    "qcow2 resize: a snapshot shares the table of the disk's last cluster; grow it by whole clusters after writing there, or convert it",
-                ));
+        } else {
+            Entry::ZERO
+        }
+    }
+
+    /// The entry of a cluster all of which is at an offset.
+    fn full_entry(&self, offset: u64) -> Entry {
+        Entry {
+            bitmap: if self.extended() {
+                u64::from(u32::MAX)
+            } else {
+                0
+            },
+            ..Entry::at(offset)
+        }
+    }
+
+    /// Whether a backing file's bytes show in a part of a cluster.
+    fn shows_through(&self, entry: Entry) -> bool {
+        match self.cluster(entry) {
+            Cluster::Packed(_, _) => false,
+            Cluster::Absent => true,
+            Cluster::Zero(_) | Cluster::Standard(_) => {
+                let said = entry.bitmap | entry.bitmap >> 32;
+                self.extended() && said & u64::from(u32::MAX) != u64::from(u32::MAX)
             }
-            let (_, at, length) = mender
-                .structure
-                .region(found)
-                .ok_or_else(|| Error::corrupt("the last cluster is not in the file"))?;
-            let new = mender.fresh(1, 1, class::DATA);
-            mender.write(new, &bytes)?;
-            mender.flush();
-            mender.raise(false)?;
-            let entry = Entry {
-                word: new | COPIED,
-                bitmap: u64::from(u32::MAX),
-            };
-            write_entry(mender, &table, div(start, cluster), entry)?;
-            mender.flush();
-            mender.give_up(at, length, 1);
-            mender.lower()
         }
     }
 }
 
-/// Whether the last L2 table says something of clusters behind the disk's end.
-fn says_more(structure: &Structure<'_>, size: u64) -> Result<bool> {
-    let header = structure.header;
-    let clusters = div_up(size, header.cluster_bytes());
-    let within = rem(clusters, header.per_table());
-    let number = div(clusters, header.per_table());
-    let mut tables = structure.tables.iter();
-    let Some(table) = tables.find(|table| table.number() == Some(number)) else {
-        return Ok(false);
-    };
-    let entries = structure.l2(table)?.unwrap_or_default();
-    let mut behind = entries.iter().skip(index(within));
-    Ok(within != 0 && behind.any(|entry| *entry != Entry::default()))
-}
+impl Qcow2 {
+    /// Bytes of a cluster at `offset` from `within` on, as many as the file has.
+    fn tail(&self, offset: u64, within: u64) -> Result<Vec<u8>> {
+        let file = match &self.data {
+            Some(data) => &data.bytes,
+            None => &self.source,
+        };
+        let end = offset.saturating_add(self.header.cluster_bytes());
+        let from = offset.saturating_add(within);
+        let mut bytes = vec![0; index(end.min(file.len()).saturating_sub(from))];
+        if !bytes.is_empty() {
+            file.read_at(from, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
 
-/// The L2 table and entry of the disk's last cluster.
-fn last_entry(
-    structure: &Structure<'_>,
-    size: u64,
-) -> Result<Option<(super::structure::L2, Entry)>> {
-    let header = structure.header;
-    let Some(last) = div_up(size, header.cluster_bytes()).checked_sub(1) else {
-        return Ok(None);
-    };
-    let number = div(last, header.per_table());
-    let mut tables = structure.tables.iter();
-    let Some(table) = tables.find(|table| table.number() == Some(number)) else {
-        return Ok(None);
-    };
-    let entries = structure.l2(table)?.unwrap_or_default();
-    let entry = entries.get(index(rem(last, header.per_table()))).copied();
-    Ok(entry.map(|entry| (*table, entry)))
-}
-
-/// Plans the writing of one L2 entry.
-fn write_entry(
-    mender: &mut Mender<'_>,
-    table: &super::structure::L2,
-    cluster: u64,
-    entry: Entry,
-) -> Result<()> {
-    let header = mender.structure.header;
-    let number = rem(cluster, header.per_table());
-    let (at, _) = mender.structure.entry_place(table, number);
-    let words = [entry.word, entry.bitmap];
-    let kept = words.get(..index(header.entry_words())).unwrap_or_default();
-    mender.write(at, &super::be_words(kept))
+    /// Bytes of a compressed cluster from `within` on.
+    fn unpacked_tail(&self, number: u64, word: u64, within: u64) -> Result<Vec<u8>> {
+        let bytes = self.unpack_cluster(number, word)?;
+        Ok(bytes.get(index(within)..).unwrap_or_default().to_vec())
+    }
 }
 
 fn shrink(mender: &mut Mender<'_>, image: &Qcow2, size: u64) -> Result<()> {
     let header = &image.header;
-    let structure = mender.structure;
-    let Some(l1) = structure.l1s.first().cloned() else {
-        return Ok(());
-    };
-    write_size(mender, size, (l1.offset, l1.entries))?;
-    let cluster = header.cluster_bytes();
-    let first = div_up(size, cluster);
-    let mut freed: Vec<(u64, u64)> = Vec::new();
-    let keep = header.l1_needed(size);
-    for table in &structure.tables {
-        let Some(number) = table.number() else {
-            continue;
+    let mut change = Change::new(mender)?;
+    change.drop_from(mender, div_up(size, header.cluster_bytes()))?;
+    let (_, entries) = change.l1();
+    change.place(mender, entries)?;
+    write_size(mender, size, change.l1())?;
+    for bitmap in &image.bitmaps.list {
+        if let Some((offset, bytes)) = bitmap.cleared(&*image.source, header, size)? {
+            change.write(offset, bytes);
+        }
+    }
+    change.write_in_place(mender)?;
+    change.give_up(mender)?;
+    mender.cut();
+    mender.lengthen()
+}
+
+impl Bitmap {
+    fn entries(&self) -> u64 {
+        u64::from(self.entries)
+    }
+
+    /// The last of the bitmap's clusters without the bits of what is behind a disk of `size` bytes, where it has any.
+    fn cleared(
+        &self,
+        source: &dyn ReadAt,
+        header: &Header,
+        size: u64,
+    ) -> Result<Option<(u64, Vec<u8>)>> {
+        let (bits, cluster) = (div_up(size, self.grain()), header.cluster_bytes());
+        let before = self.entries().saturating_sub(1).saturating_mul(cluster);
+        let within = div(bits, 8).saturating_sub(before);
+        let Some(offset) = self.last_cluster(source)?.filter(|_| within < cluster) else {
+            return Ok(None);
         };
-        let start = number.saturating_mul(header.per_table());
-        if start.saturating_add(header.per_table()) <= first {
-            continue;
-        }
-        let mut words = Vec::new();
-        for (cluster, entry) in (start..).zip(structure.l2(table)?.unwrap_or_default()) {
-            let kept = cluster < first;
-            if !kept && let Some((_, at, length)) = structure.region(header.cluster(entry)) {
-                freed.push((at, length));
-            }
-            let entry = if kept { entry } else { Entry::default() };
-            let all = [entry.word, entry.bitmap];
-            words.extend_from_slice(all.get(..index(header.entry_words())).unwrap_or_default());
-        }
-        if number >= keep {
-            freed.push((table.offset, cluster));
-        } else {
-            mender.write_changed(table.offset, &super::be_words(&words))?;
-        }
+        let mut bytes = vec![0; index(cluster.saturating_sub(within))];
+        let from = offset.saturating_add(within);
+        let partial = bytes.get_mut(..1).unwrap_or_default();
+        source.read_at(from, partial)?;
+        let kept = u32::try_from(rem(bits, 8)).unwrap_or(0);
+        let mask = 1u8.checked_shl(kept).unwrap_or(0).wrapping_sub(1);
+        partial.iter_mut().for_each(|byte| *byte &= mask);
+        Ok(Some((from, bytes)))
     }
-    clear_l1(mender, &l1, keep)?;
-    mender.flush();
-    for (at, length) in freed {
-        mender.give_up(at, length, 1);
-    }
-    mender.lower()?;
-    cut(mender)
-}
-
-/// L1 entries behind the disk's end say nothing.
-fn clear_l1(mender: &mut Mender<'_>, l1: &L1, keep: u64) -> Result<()> {
-    let mut words = mender.structure.l1_words(l1)?;
-    if let Some(gone) = words.get_mut(index(keep)..) {
-        gone.fill(0);
-    }
-    mender.write_changed(l1.offset, &super::be_words(&words))
-}
-
-/// Free clusters at the end of the file go.
-fn cut(mender: &mut Mender<'_>) -> Result<()> {
-    let last = mender.counts.last().unwrap_or(0);
-    let new = mender.offset(last.saturating_add(1));
-    let old = mender.structure.bounds.file;
-    let aligned = round_up(old, mender.structure.header.cluster_bytes());
-    if new < aligned && new < old {
-        mender.plan.push(crate::edit::Edit::Length { old, new });
-    }
-    Ok(())
 }

@@ -14,6 +14,7 @@ mod qcow2_layers;
 mod qcow2_repair;
 mod qcow2_resize;
 mod qcow2_rules;
+mod qcow2_sizes;
 mod qed;
 mod qemu;
 mod roundtrip;

@@ -3,9 +3,10 @@
 use crate::common::{
     Folder, OnDisk, assert_same, changeable, have_qemu_img, qemu_img, try_qemu_img,
 };
-use crate::qcow2::{SIZES, Whole, raw_file, sparse};
+use crate::qcow2::{Whole, raw_file, sparse};
 use crate::qcow2_check::{open, text};
 use crate::qcow2_layers::Files;
+use crate::qcow2_sizes::SIZES;
 use drylab_block::{Limits, ReadAt, WriteAt, le_u32, le_u64};
 use drylab_image::{Findings, Format, Image, fuzz};
 use proptest::prelude::*;
