@@ -24,8 +24,8 @@ pub(crate) fn for_each_changed(
     let (size, unit_bytes) = (disk.len(), unit_bytes.max(1));
     let end = round_up(size, 512);
     let mut at = 0u64;
-    while at < size {
-        let ((own, reach), (other, far)) = (holds(disk, at, size), holds(base, at, size));
+    while at < end {
+        let ((own, reach), (other, far)) = (holds(disk, at, end), holds(base, at, end));
         if !own && !other {
             at = reach.min(far);
             continue;
@@ -44,4 +44,55 @@ pub(crate) fn for_each_changed(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drylab_block::{SparseBytes, WriteAt};
+    use proptest::prelude::*;
+
+    fn bytes(disk: &SparseBytes, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        let inside = length.min(disk.len() as usize);
+        disk.read_at(0, &mut bytes[..inside]).unwrap();
+        bytes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn a_unit_is_visited_when_a_byte_of_a_sector_of_the_disk_is_another_in_it(
+            sizes in (1..90_000u64, 1..90_000u64), unit in prop::sample::select(vec![512u64, 4096, 65_536]),
+            both in prop::collection::vec((any::<u64>(), any::<u8>()), 0..9),
+            one in prop::collection::vec((any::<bool>(), any::<u64>(), any::<u8>()), 0..5),
+        ) {
+            let disks = [SparseBytes::new(sizes.0), SparseBytes::new(sizes.1)];
+            let put = |disk: &SparseBytes, at: u64, byte: u8| disk.write_at(at % disk.len(), &[byte]).unwrap();
+            let least = sizes.0.min(sizes.1);
+            for (at, byte) in both {
+                put(&disks[0], at % least, byte);
+                put(&disks[1], at % least, byte);
+            }
+            for (second, at, byte) in one {
+                put(&disks[usize::from(second)], at, byte);
+            }
+            let whole = sizes.0.next_multiple_of(512) as usize;
+            let (own, other) = (bytes(&disks[0], whole), bytes(&disks[1], whole));
+            let pairs = own.chunks(unit as usize).zip(other.chunks(unit as usize));
+            let expected: Vec<u64> = (0..).zip(pairs).filter(|(_, (a, b))| a != b).map(|(n, _)| n).collect();
+            let mut found = Vec::new();
+            for_each_changed(&disks[0], &disks[1], unit, |number, a, b| {
+                let at = (number * unit) as usize;
+                let end = (at + unit as usize).min(whole);
+                assert!(a[..end - at] == own[at..end] && b[..end - at] == other[at..end]);
+                assert!(a[end - at..].iter().chain(&b[end - at..]).all(|byte| *byte == 0));
+                assert_eq!((a.len() as u64, b.len() as u64), (unit, unit));
+                found.push(number);
+                Ok(())
+            }).unwrap();
+            prop_assert_eq!(found, expected);
+        }
+    }
 }

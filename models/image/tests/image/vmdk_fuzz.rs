@@ -60,6 +60,10 @@ proptest! {
         fuzz::detect(&extent);
         fuzz::vmdk_split(&[&text[..], &[0], &extent].concat());
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn extents_of_esx_with_small_numbers_in_their_tables_never_panic(
