@@ -7,7 +7,7 @@ use crate::map::{self, Store, Units};
 use crate::math::{div, index, len64, rem};
 use crate::qcow2::{Backing, Declared};
 use crate::recent::Recent;
-use drylab_block::{Error, Extent, ExtentKind, Limits, ReadAt, Result, read_vec};
+use drylab_block::{Below, Error, Extent, ExtentKind, Limits, ReadAt, Result, read_vec};
 use std::sync::Arc;
 
 /// An entry that says that its cluster reads as zeros.
@@ -254,6 +254,16 @@ impl ReadAt for Qed {
                 backing.piece(offset, extent.length).0
             }
             _ => extent,
+        }
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        let extent = map::extent(self, offset);
+        match &self.backing {
+            Some(backing) if extent.kind == ExtentKind::Hole => {
+                backing.below(offset, extent.length)
+            }
+            _ => map::below(self, offset),
         }
     }
 }
