@@ -148,7 +148,7 @@ pub fn qcow2(data: &[u8]) {
 }
 
 /// Opens `data` as a qcow2, repairs a copy and checks that: nothing is left that could be mended, and what is mended
-/// without loss reads as before.
+/// without loss reads as before. What was mended is then given other sizes.
 pub fn qcow2_repair(data: &[u8]) {
     let before: Arc<dyn ReadAt> = Arc::new(data.to_vec());
     let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
@@ -160,10 +160,12 @@ pub fn qcow2_repair(data: &[u8]) {
     let (Ok(()), Ok(plan)) = (old.check(&mut found), old.repair()) else {
         return;
     };
-    let file = Arc::new(SparseBytes::default());
-    let written = file.write_at(0, data).and_then(|()| plan.apply(&*file));
+    let repaired = Arc::new(SparseBytes::default());
+    let written = repaired
+        .write_at(0, data)
+        .and_then(|()| plan.apply(&*repaired));
     assert!(written.is_ok(), "a plan fits the file it was made for");
-    let reopened = Qcow2::open(file, None, &Opener::new(&other, &limits));
+    let reopened = Qcow2::open(repaired.clone(), None, &Opener::new(&other, &limits));
     assert!(reopened.is_ok(), "a repaired image opens");
     let Ok(new) = reopened else {
         return;
@@ -184,6 +186,58 @@ pub fn qcow2_repair(data: &[u8]) {
     let lossy = found.list().iter().any(lossy);
     if !lossy {
         same(&old, &new);
+    }
+    let sectors = new.len() / 512;
+    for sectors in [sectors / 2, sectors.saturating_add(137)] {
+        let size = sectors.saturating_mul(512);
+        resized(&new, &repaired, size, &|file| {
+            Qcow2::open(file, None, &Opener::new(&other, &limits))
+        });
+    }
+}
+
+/// Gives `image`, which is in `file`, another size, where that can be: what it had before is there, and nothing to find
+/// that was not to find before.
+fn resized<C: Container>(
+    image: &C,
+    file: &SparseBytes,
+    size: u64,
+    open: &dyn Fn(Arc<dyn ReadAt>) -> Result<C>,
+) {
+    let Some(plan) = image.resize(size).ok().filter(|plan| added(plan) <= ADDED) else {
+        return;
+    };
+    let changed = Arc::new(SparseBytes::default());
+    let done = drylab_block::copy_data(file, &*changed).and_then(|()| plan.apply(&*changed));
+    assert!(
+        done.is_ok(),
+        "a plan fits the file it was made for: {done:?}"
+    );
+    let again = open(changed);
+    assert!(again.is_ok(), "a resized image opens");
+    let (Ok(again), Some(before)) = (again, checked(image)) else {
+        return;
+    };
+    assert!(again.len() == size, "a resized image has its new size");
+    let after = checked(&again).unwrap_or_default();
+    let known = |code: &str| before.counts().contains_key(code);
+    let new = after
+        .list()
+        .iter()
+        .find(|finding| !known(finding.rule.code));
+    let new = new.map(crate::Finding::message);
+    assert!(new.is_none(), "found after a resize: {new:?}");
+    let (mut one, mut other) = ([0u8; 512], [0u8; 512]);
+    for extent in Extents::new(image).take(EXTENTS) {
+        let end = extent.offset.saturating_add(512);
+        if end <= size.min(image.len()) && image.read_at(extent.offset, &mut one).is_ok() {
+            let read = again.read_at(extent.offset, &mut other);
+            assert!(
+                read.is_ok() && one == other,
+                "bytes differ at {}",
+                extent.offset
+            );
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! A table that a snapshot shares is never changed: one of its own takes its place.
 
 use super::counts::class;
-use super::entry::{COPIED, Entry};
+use super::entry::{COPIED, Cluster, Entry, OFFSET};
 use super::mend::Mender;
 use super::structure::{L1, L2};
 use crate::math::{div, index, rem};
@@ -30,8 +30,19 @@ impl Change {
         let structure = mender.structure;
         let l1 = structure.l1s.first().cloned();
         let l1 = l1.ok_or_else(|| Error::corrupt("qcow2 without an L1 table"))?;
+        let words = structure.l1_words(&l1)?;
+        let mut offsets: Vec<u64> = words.iter().map(|word| word & OFFSET).collect();
+        offsets.retain(|offset| *offset != 0);
+        let all = offsets.len();
+        offsets.sort_unstable();
+        offsets.dedup();
+        if offsets.len() < all {
+            return Err(Error::unsupported(
+                "qcow2 whose L1 table names one L2 table twice: convert the image",
+            ));
+        }
         Ok(Self {
-            words: structure.l1_words(&l1)?,
+            words,
             l1,
             tables: BTreeMap::new(),
             bytes: Vec::new(),
@@ -205,9 +216,53 @@ impl Change {
 
     /// Plans the refcounts of what nothing refers to any longer.
     pub(super) fn give_up(&mut self, mender: &mut Mender<'_>) -> Result<()> {
+        let mut one = false;
         for (offset, length) in std::mem::take(&mut self.freed) {
             mender.give_up(offset, length, 1);
+            let mut clusters = mender.structure.touched(offset, length);
+            one |= clusters.any(|cluster| mender.counts.count(cluster) == 1);
         }
-        mender.lower()
+        mender.lower()?;
+        if one {
+            self.set_copied(mender)?;
+        }
+        Ok(())
+    }
+
+    /// Plans the bits of those entries whose clusters nothing else refers to any longer: two guest clusters may have been
+    /// one in the file.
+    fn set_copied(&mut self, mender: &mut Mender<'_>) -> Result<()> {
+        let header = mender.structure.header;
+        let size = index(header.entry_words());
+        for word in &mut self.words {
+            let offset = *word & OFFSET;
+            if offset == 0 {
+                continue;
+            }
+            if mender.references(offset) == 1 {
+                *word |= COPIED;
+            }
+            let mut table = super::words(&mender.read(offset, header.cluster_bytes())?);
+            for words in table.chunks_mut(size) {
+                let entry = Entry {
+                    word: words.first().copied().unwrap_or(0),
+                    bitmap: words.get(1).copied().unwrap_or(0),
+                };
+                let (Cluster::Standard(at) | Cluster::Zero(Some(at))) = header.cluster(entry)
+                else {
+                    continue;
+                };
+                if let Some(word) = words.first_mut()
+                    && !header.data_file()
+                    && mender.references(at) == 1
+                {
+                    *word |= COPIED;
+                }
+            }
+            mender.write_changed(offset, &super::be_words(&table))?;
+        }
+        mender.write_changed(self.l1.offset, &super::be_words(&self.words))?;
+        mender.flush();
+        Ok(())
     }
 }

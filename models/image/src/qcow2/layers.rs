@@ -66,6 +66,7 @@ impl From<&Qcow2Options> for Qcow2Layers<'_> {
         Self {
             version: options.version,
             cluster_bits: options.cluster_bits,
+            extended_l2: options.extended_l2,
             compression: options
                 .compress
                 .then_some((options.compression, options.level)),

@@ -92,6 +92,9 @@ pub struct Qcow2Options {
     pub compression: Qcow2Compression,
     /// Level of the compression: deflate 1 to 9, zstd 1 to 19.
     pub level: u32,
+    /// Whether parts of a 32nd of a cluster are stored by themselves: version 3, `cluster_bits` from 14 on; QEMU from
+    /// 5.2 on.
+    pub extended_l2: bool,
 }
 
 impl Default for Qcow2Options {
@@ -102,6 +105,7 @@ impl Default for Qcow2Options {
             compress: false,
             compression: Qcow2Compression::default(),
             level: 6,
+            extended_l2: false,
         }
     }
 }

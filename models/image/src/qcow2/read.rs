@@ -561,12 +561,12 @@ impl ReadAt for Qcow2 {
     }
 
     fn below(&self, offset: u64) -> Option<Below<'_>> {
-        let extent = map::extent(self, offset);
-        match &self.backing {
-            Some(backing) if extent.kind == ExtentKind::Hole => {
-                backing.below(offset, extent.length)
+        if let Some(backing) = &self.backing {
+            let extent = map::extent(self, offset);
+            if extent.kind == ExtentKind::Hole {
+                return backing.below(offset, extent.length);
             }
-            _ => map::below(self, offset),
         }
+        map::below(self, offset)
     }
 }

@@ -7,7 +7,7 @@ use crate::map::{self, Store, Units};
 use crate::math::{div, index, len64, rem};
 use crate::qcow2::{Backing, Declared};
 use crate::recent::Recent;
-use drylab_block::{Error, Extent, ExtentKind, Limits, ReadAt, Result, read_vec};
+use drylab_block::{Below, Error, Extent, ExtentKind, Limits, ReadAt, Result, read_vec};
 use std::sync::Arc;
 
 /// An entry that says that its cluster reads as zeros.
@@ -255,5 +255,15 @@ impl ReadAt for Qed {
             }
             _ => extent,
         }
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        if let Some(backing) = &self.backing {
+            let extent = map::extent(self, offset);
+            if extent.kind == ExtentKind::Hole {
+                return backing.below(offset, extent.length);
+            }
+        }
+        map::below(self, offset)
     }
 }

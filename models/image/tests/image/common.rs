@@ -125,8 +125,10 @@ pub(crate) fn targets() -> impl Strategy<Value = Target> {
         any::<bool>(),
         prop::sample::select(vec![9u32, 12, 16, 21]),
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(v2, cluster_bits, compress)| Qcow2Options {
+        .prop_map(|(v2, cluster_bits, compress, parts)| Qcow2Options {
+            extended_l2: parts && !v2 && cluster_bits >= 14,
             version: if v2 {
                 Qcow2Version::V2
             } else {

@@ -43,6 +43,10 @@ fn writers() -> Vec<Target> {
         Target::VmdkSparse(VmdkOptions::default()),
         Target::VmdkStream(stream),
         Target::Qcow2(Qcow2Options::default()),
+        Target::Qcow2(Qcow2Options {
+            extended_l2: true,
+            ..Qcow2Options::default()
+        }),
         qcow2(Qcow2Compression::Zlib, 16),
         qcow2(Qcow2Compression::Zstd, 16),
         qcow2(Qcow2Compression::Zstd, 21),

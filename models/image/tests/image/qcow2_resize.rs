@@ -442,6 +442,58 @@ fn what_cannot_be_resized_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_cluster_that_two_entries_named_is_one_entrys_own_when_the_other_is_cut_off() {
+    let disk = sparse(1 << 20).disk();
+    let layers = Qcow2Layers {
+        cluster_bits: 12,
+        ..Qcow2Layers::default()
+    };
+    let file = Arc::new(SparseBytes::default());
+    write_qcow2_layers(&disk, &layers, &*file, &Work::ALONE).unwrap();
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        file.read_at(at, &mut bytes).unwrap();
+        u64::from_be_bytes(bytes)
+    };
+    let put = |at: u64, value: u64| file.write_at(at, &value.to_be_bytes()).unwrap();
+    let place = 0x00ff_ffff_ffff_fe00;
+    let table = word(word(40)) & place;
+    // The last cluster is the first one, whose own is no longer used.
+    let (first, last) = (word(table) & place, word(table + 255 * 8) & place);
+    put(table, first);
+    put(table + 255 * 8, first);
+    let block = word(word(48)) & place;
+    for (offset, count) in [(first, 2u16), (last, 0)] {
+        let at = block + offset / 4096 * 2;
+        file.write_at(at, &count.to_be_bytes()).unwrap();
+    }
+    let open = || drylab_image::open(file.clone(), &Limits::DEFAULT).unwrap();
+    assert!(open().check().unwrap().is_empty());
+    open().resize(1 << 19).unwrap().apply(&*file).unwrap();
+    assert_same(&with_size(&disk, 1 << 19), &open());
+    assert!(open().check().unwrap().is_empty());
+    assert_eq!(word(table), first | 1 << 63);
+    // And one table for both halves of the disk is for no plan.
+    let l1 = word(40);
+    file.write_at(36, &2u32.to_be_bytes()).unwrap();
+    let twice = |offset: u64| {
+        let at = block + offset / 4096 * 2;
+        file.write_at(at, &2u16.to_be_bytes()).unwrap();
+        offset
+    };
+    put(l1, twice(table));
+    put(l1 + 8, table);
+    for at in (table..table + 4096).step_by(8) {
+        if word(at) != 0 {
+            put(at, twice(word(at) & place));
+        }
+    }
+    assert!(open().check().unwrap().is_empty());
+    let error = open().resize(1 << 18).unwrap_err().to_string();
+    assert!(error.contains("names one L2 table twice"), "{error}");
+}
+
+#[test]
 fn bytes_behind_the_end_of_the_disk_do_not_appear_when_it_grows() {
     // A writer that left something in the rest of the last cluster, and in clusters and tables behind it.
     let plain = Qcow2Layers::default();
