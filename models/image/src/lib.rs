@@ -28,6 +28,7 @@
 //!   workers as one likes ([`Work`]), deterministic.
 //! * [`write_flat`]: a flat VMDK, which is two files. [`write_vhdx_child`]: a VHDX with what differs from another one.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
+//! * [`profile`]: what a product wants of the images it is given.
 //! * [`fuzz`]: entry points for fuzzers.
 //!
 //! What it does not do: open files, follow backing files or parents, check or repair whole images, change them in
@@ -56,6 +57,7 @@ mod image;
 mod layer;
 mod map;
 mod math;
+pub mod profile;
 mod qcow2;
 mod raw;
 mod recent;
