@@ -1,5 +1,5 @@
 //! What products want of the images they are given, as data: which kinds they take, and what of a file's fields they look
-//! at. Every line names the source it is from; ids such as HQ126 are rows of the knowledge in `models/catalog`.
+//! at. Every line names the source it is from; ids such as HQ126 are rows of `corpora/knowledge/rows.md`.
 //!
 //! ```
 //! use drylab_image::profile::Profile;
@@ -70,7 +70,7 @@ const ESXI: Profile = Profile {
             format: Format::Vmdk,
             subformat: "streamOptimized",
             why: "the disk of an OVF, as vSphere Client and ovftool import it",
-            source: "hypervisors.md: products, vSphere Client 5.0; Virtual Disk Format 5.0, Stream-Optimized Compressed Sparse Extents",
+            source: "Virtual Disk Format 5.0, Stream-Optimized Compressed Sparse Extents",
         },
         Kind {
             format: Format::Vmdk,
@@ -90,7 +90,7 @@ const ESXI: Profile = Profile {
             field: "ddb.virtualHWVersion",
             value: "8",
             why: "hardware version of ESXi 5.0; later ones know it, too",
-            source: "hypervisors.md: hardware families, vmx-08",
+            source: "OVF files of vSphere 5.0: VirtualSystemType vmx-08",
         },
         Want {
             field: "ddb.geometry",
@@ -115,7 +115,7 @@ const XEN_SERVER: Profile = Profile {
         format: Format::Vhd,
         subformat: "dynamic",
         why: "what storage repositories hold and XenCenter imports; fixed ones are not usable",
-        source: "HQ102; hypervisors.md: products, XenCenter 6.0.2",
+        source: "HQ102 (documentation of XCP-ng); XenCenter 6.0.2, ImportSourcePage.cs",
     }],
     wants: &[
         Want {
@@ -134,7 +134,7 @@ const XEN_SERVER: Profile = Profile {
             field: "current size",
             value: "the disk's own",
             why: "images that qemu-img rounds up to a geometry need vhd-util repair before they are attached",
-            source: "HQ103",
+            source: "HQ103; documentation of XCP-ng, migration from KVM",
         },
     ],
     vmdk: |options| options,
@@ -185,7 +185,7 @@ const AZURE: Profile = Profile {
         format: Format::Vhd,
         subformat: "fixed",
         why: "dynamic VHD and every other format are refused",
-        source: "HQ126",
+        source: "HQ126; zavedil.com, uploading a VHD to Azure",
     }],
     wants: &[
         Want {
@@ -220,7 +220,7 @@ const LIBVIRT: Profile = Profile {
             format: Format::Qcow2,
             subformat: "v2",
             why: "the only one that QEMU 0.12 of CentOS 6 opens (compat=0.10)",
-            source: "guests-converters.md 5.4",
+            source: "measured with QEMU 0.12.1 of CentOS 6.3: \"Could not open\" of version 3",
         },
         Kind {
             format: Format::Raw,

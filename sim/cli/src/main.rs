@@ -10,6 +10,8 @@ mod commands;
 mod exit;
 mod image_args;
 mod input;
+#[cfg(test)]
+mod man;
 mod nearest;
 mod quantity;
 mod rewrite;

@@ -76,19 +76,23 @@ type Limit = (&'static str, &'static str, fn(&mut Limits, u64) -> bool);
 const LIMITS: [Limit; 6] = [
     (
         "table-bytes",
-        "table of offsets held in memory",
+        "table of offsets held in memory, in bytes",
         |limits, value| {
             limits.table_bytes_max = value;
             true
         },
     ),
-    ("text-bytes", "embedded text", |limits, value| {
-        limits.text_bytes_max = value;
-        true
-    }),
+    (
+        "text-bytes",
+        "text inside an image, in bytes",
+        |limits, value| {
+            limits.text_bytes_max = value;
+            true
+        },
+    ),
     (
         "file-bytes",
-        "file of a guest read into memory",
+        "file of a guest read into memory, in bytes",
         |limits, value| {
             limits.file_bytes_max = value;
             true
@@ -96,7 +100,7 @@ const LIMITS: [Limit; 6] = [
     ),
     (
         "chain",
-        "files, extents and parents in a row",
+        "chain of parents or list of extents",
         |limits, value| {
             u32::try_from(value).is_ok_and(|value| {
                 limits.chain_max = value;
@@ -104,13 +108,13 @@ const LIMITS: [Limit; 6] = [
             })
         },
     ),
-    ("entries", "entries of a list", |limits, value| {
+    ("entries", "list of names", |limits, value| {
         u32::try_from(value).is_ok_and(|value| {
             limits.entries_max = value;
             true
         })
     }),
-    ("disk-bytes", "virtual size", |limits, value| {
+    ("disk-bytes", "virtual size, in bytes", |limits, value| {
         limits.disk_bytes_max = value;
         true
     }),
@@ -139,8 +143,8 @@ pub(crate) fn limits(text: &str) -> Result<Limits, String> {
 }
 
 fn known() -> String {
-    let each = LIMITS.map(|(name, what, _)| format!("{name}: largest or longest {what}"));
-    format!("known are {}", each.join("; "))
+    let each = LIMITS.map(|(name, what, _)| format!("{name} (largest {what})"));
+    format!("known are {}", each.join(", "))
 }
 
 /// `8589934592 bytes (8.0 GiB)`

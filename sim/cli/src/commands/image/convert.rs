@@ -9,7 +9,7 @@ use crate::image_args::{Compress, ConvertArgs, Level, Output, Sync, To};
 use crate::quantity::shown;
 use crate::sink::FileSink;
 use crate::terminal;
-use drylab_block::{Error, ReadAt, Result, WriteAt};
+use drylab_block::{Error, ReadAt, Result, Severity, WriteAt};
 use drylab_image::profile::Profile;
 use drylab_image::{Progress, Qcow2Compression, Target, VmdkOptions, Work, Written};
 use drylab_report::harmless;
@@ -158,10 +158,10 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Stop> {
             if new > old {
                 let _ = writeln!(text, "  the disk grew from {}", shown(old));
             }
-            let worst = opened.image.info().findings;
-            if !worst.is_empty() {
+            let findings = opened.image.info().findings;
+            if findings.worst() == Some(Severity::Error) {
                 let name = harmless(&from.to_string_lossy());
-                let _ = writeln!(text, "  {name} breaks rules; see drylab image check");
+                let _ = writeln!(text, "  {name} is damaged; see drylab image check");
             }
             text
         }
