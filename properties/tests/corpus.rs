@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Reader = fn(&[u8]);
 
 /// Every fuzz target with the function it calls.
-const TARGETS: [(&str, Reader); 42] = [
+const TARGETS: [(&str, Reader); 44] = [
     ("bcd", drylab_guest::fuzz::bcd),
     ("delta", drylab_block::fuzz::delta),
     ("detect", drylab_image::fuzz::detect),
@@ -50,6 +50,8 @@ const TARGETS: [(&str, Reader); 42] = [
     ("virt_image", drylab_appliance::fuzz::virt_image),
     ("vmdk", drylab_image::fuzz::vmdk),
     ("vmdk_flat", drylab_image::fuzz::vmdk_flat),
+    ("vmdk_repair", drylab_image::fuzz::vmdk_repair),
+    ("vmdk_split", drylab_image::fuzz::vmdk_split),
     ("vmx", drylab_appliance::fuzz::vmx),
     ("xva", drylab_appliance::fuzz::xva),
 ];

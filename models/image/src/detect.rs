@@ -13,7 +13,7 @@ use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
 pub enum Format {
     /// The bytes of the disk.
     Raw,
-    /// VMware's virtual disk: a hosted sparse extent, or the descriptor of flat ones.
+    /// VMware's virtual disk: a sparse extent, or the descriptor of extents beside it.
     Vmdk,
     /// QEMU's copy-on-write image, version 2 or 3.
     Qcow2,
@@ -58,8 +58,6 @@ pub struct Detected {
 
 /// Magics at fixed places of the head, of formats that are known but not read.
 const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
-    (0, b"COWD", "VMDK COWD (ESX sparse extent)"),
-    (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK seSparse"),
     (0, b"QED\0", "QED"),
     (0, b"WithoutFreeSpace", "Parallels"),
     (0, b"WithouFreSpacExt", "Parallels"),
@@ -100,6 +98,9 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
     if head.starts_with(vmdk::MAGIC) {
         return found(Format::Vmdk, &sparse_subformat(source, &head));
     }
+    if let Some(kind) = vmdk::EsxKind::of(&head) {
+        return found(Format::Vmdk, kind.create_type());
+    }
     if head.starts_with(qcow2::MAGIC) {
         return match be_u32(&head, 4) {
             Some(1) => refused("qcow (version 1)"),
@@ -133,10 +134,10 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
             .value("createType")
             .unwrap_or("unknown type")
             .to_owned();
-        let flat = vmdk::FLAT_TYPES
+        let read = vmdk::TYPES
             .iter()
             .any(|known| known.eq_ignore_ascii_case(&kind));
-        return if flat {
+        return if read {
             found(Format::Vmdk, &kind)
         } else {
             Err(vmdk::refused_descriptor(&kind))
@@ -218,8 +219,9 @@ mod tests {
         let text = |kind| {
             format!("# Disk DescriptorFile\nversion=1\ncreateType=\"{kind}\"\n").into_bytes()
         };
-        let refused = detect(&text("vmfsSparse")).unwrap_err().to_string();
-        assert!(refused.contains("vmfsSparse"), "{refused}");
+        let refused = detect(&text("fullDevice")).unwrap_err().to_string();
+        assert!(refused.contains("fullDevice"), "{refused}");
+        assert_eq!(detect(&text("vmfsSparse")).unwrap().subformat, "vmfsSparse");
         assert_eq!(detect(&text("vmfs")).unwrap().subformat, "vmfs");
     }
 

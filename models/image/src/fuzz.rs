@@ -9,9 +9,11 @@ use crate::qcow2::Qcow2;
 use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vhdx::{Vhdx, scripted};
-use crate::vmdk::{Flat, Vmdk, walk_stream};
+use crate::vmdk::{Vmdk, walk_stream};
 use crate::write::Target;
-use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
+use drylab_block::{
+    DenyAll, Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt,
+};
 use std::sync::Arc;
 
 /// Extents walked of one input, so that a small input cannot cost much.
@@ -32,9 +34,92 @@ fn limits() -> Limits {
 pub fn vmdk(data: &[u8]) {
     let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
     let _ = walk_stream(&*source, &limits());
-    if let Ok(image) = Vmdk::open(source, &limits()) {
+    let limits = limits();
+    if let Ok(image) = Vmdk::open(source, &Opener::new(&DenyAll, &limits)) {
         drop(image.details());
         walk(&image);
+        checked(&image);
+    }
+}
+
+/// Repairs `data` as a VMDK and checks it again.
+pub fn vmdk_repair(data: &[u8]) {
+    let limits = limits();
+    let open = |bytes: Arc<SparseBytes>| Vmdk::open(bytes, &Opener::new(&DenyAll, &limits));
+    mend(data, &open, &["VMDK-GT-OVERLAP"]);
+}
+
+/// Opens `data` as the descriptor of a VMDK up to its first NUL, with the rest as every file that it names.
+pub fn vmdk_split(data: &[u8]) {
+    let end = data
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(data.len());
+    let (text, rest) = data.split_at_checked(end).unwrap_or_default();
+    let rest = rest.get(1..).unwrap_or_default();
+    let beside = Beside(Arc::new(rest.to_vec()));
+    let limits = limits();
+    let text: Arc<dyn ReadAt> = Arc::new(text.to_vec());
+    if let Ok(image) = Vmdk::open(text, &Opener::new(&beside, &limits)) {
+        drop(image.details());
+        walk(&image);
+        checked(&image);
+    }
+}
+
+/// Repairs a copy of `data`: every prefix of the plan opens, and after all of it nothing is left that a repair mends. What
+/// could be read before reads the same, or was given up by a finding that says so. Findings called `kept` keep others from
+/// being mended.
+fn mend<C: Container>(data: &[u8], open: &dyn Fn(Arc<SparseBytes>) -> Result<C>, kept: &[&str]) {
+    let copy = || {
+        let file = SparseBytes::new(0);
+        file.write_at(0, data).map(|()| Arc::new(file))
+    };
+    let (Ok(file), Ok(whole)) = (copy(), copy()) else {
+        return;
+    };
+    let Ok(before) = open(file) else { return };
+    let found = checked(&before).unwrap_or_default();
+    let Ok(plan) = before.repair() else { return };
+    let steps = plan.edits().len();
+    let lossless = found
+        .list()
+        .iter()
+        .all(|finding| finding.rule.repair != Repair::Lossy);
+    for count in [steps / 3, steps / 2, steps.saturating_sub(1)] {
+        let Ok(crashed) = copy() else { return };
+        let applied = plan.apply_first(count, &*crashed);
+        assert!(
+            applied.is_ok(),
+            "a plan applies to the file it was made for: {applied:?}"
+        );
+        let image = open(crashed);
+        assert!(
+            image.is_ok(),
+            "after {count} of {steps} steps the file opens"
+        );
+        if let (Ok(image), true) = (image, lossless) {
+            same(&before, &image);
+        }
+    }
+    let applied = plan.apply(&*whole);
+    assert!(
+        applied.is_ok(),
+        "a plan applies to the file it was made for: {applied:?}"
+    );
+    match open(whole) {
+        Ok(after) => {
+            let left = checked(&after).unwrap_or_default();
+            let kept = left.counts().keys().any(|code| kept.contains(code));
+            for finding in left.list() {
+                let mended = finding.rule.repair != Repair::No;
+                assert!(!mended || kept, "left after a repair: {finding:?}");
+            }
+            if lossless {
+                same(&before, &after);
+            }
+        }
+        Err(error) => assert!(steps == 0, "a repaired file opens: {error}"),
     }
 }
 
@@ -60,6 +145,10 @@ pub fn vhd(data: &[u8]) {
             walk(&image);
             checked(&image);
         }
+    }
+    let limits = limits();
+    if let Ok(alone) = Vhd::open_alone(source, VhdSize::Current, &Opener::new(&DenyAll, &limits)) {
+        walk(&alone);
     }
 }
 
@@ -262,10 +351,14 @@ fn parent(target: &Target) -> Arc<dyn ReadAt> {
     Arc::new(file)
 }
 
-/// A check is an answer or an error.
+/// A check is an answer or an error; what it finds says where and what should be there.
 fn checked(image: &dyn Container) -> Option<Findings> {
     let mut found = image.noticed().clone();
-    image.check(&mut found).ok().map(|()| found)
+    image.check(&mut found).ok()?;
+    for finding in found.list() {
+        assert!(!finding.path.is_empty() && !finding.expected.is_empty());
+    }
+    Some(found)
 }
 
 /// Bytes that a repair may add or copy before it is not tried.
@@ -311,12 +404,12 @@ fn repaired(data: &[u8], open: &dyn Fn(Arc<dyn ReadAt>) -> Option<Box<dyn Contai
             "{code} is left after the repair"
         );
     }
-    assert!(again.len() == image.len(), "a repair must keep the size");
     same(&*image, &*again);
 }
 
-/// All that could be read of `image` reads the same of `again`.
+/// The size is the same, and all that could be read of `image` reads the same of `again`.
 fn same(image: &dyn Container, again: &dyn Container) {
+    assert!(again.len() == image.len(), "a repair must keep the size");
     let (mut old, mut new) = ([0u8; 4096], [0u8; 4096]);
     for extent in Extents::new(image).take(256) {
         let last = extent
@@ -343,9 +436,11 @@ fn same(image: &dyn Container, again: &dyn Container) {
 pub fn vmdk_flat(data: &[u8]) {
     let beside = Beside(Arc::new(drylab_block::SparseBytes::new(1 << 20)));
     let limits = limits();
-    if let Ok(image) = Flat::open(&data, &Opener::new(&beside, &limits)) {
+    let text: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    if let Ok(image) = Vmdk::open(text, &Opener::new(&beside, &limits)) {
         drop(image.details());
         walk(&image);
+        checked(&image);
     }
 }
 

@@ -4,16 +4,13 @@ use crate::container::{Container, Damage, Opener, Stored};
 use crate::detect::{Detected, Format, detect};
 use crate::edit::Plan;
 use crate::finding::{Finding, Findings};
-use crate::math::len64;
 use crate::qcow2::Qcow2;
 use crate::raw::Raw;
 use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vhdx::Vhdx;
-use crate::vmdk::{self, Flat, Vmdk};
-use drylab_block::{
-    Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity, read_vec,
-};
+use crate::vmdk::Vmdk;
+use drylab_block::{Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity};
 use std::sync::Arc;
 
 /// A disk inside a container: its [`ReadAt`] is what a guest would see.
@@ -134,10 +131,7 @@ pub(crate) fn opened(
             )));
         }
         Format::Raw => Box::new(Raw::open(source)),
-        Format::Vmdk if !starts_with(&*source, vmdk::MAGIC)? => {
-            Box::new(Flat::open(&*source, opener)?)
-        }
-        Format::Vmdk => Box::new(Vmdk::open(source, limits)?),
+        Format::Vmdk => Box::new(Vmdk::open(source, opener)?),
         Format::Qcow2 => Box::new(Qcow2::open(source, limits)?),
         Format::Vhd => Box::new(Vhd::open(source, vhd_size, opener)?),
         Format::Vhdx => Box::new(Vhdx::open(source, opener)?),
@@ -157,24 +151,35 @@ pub(crate) fn opened(
 /// As [`open`]; [`Error::Corrupt`] also when the file is no VHD, or lacks the bytes or blocks for the size believed.
 pub fn open_vhd(source: Arc<dyn ReadAt>, believes: VhdSize, limits: &Limits) -> Result<Image> {
     let opener = Opener::new(&DenyAll, limits);
-    let container: Box<dyn Container> = Box::new(Vhd::open(source, believes, &opener)?);
-    let detected = Detected {
-        format: Format::Vhd,
-        subformat: container.subformat(),
-    };
-    Ok(Image {
-        container,
-        detected,
-    })
+    Ok(Image::of_vhd(Vhd::open(source, believes, &opener)?))
 }
 
-/// Whether the first bytes of a file are these. A VMDK that does not start as a sparse extent is a descriptor.
-fn starts_with(source: &dyn ReadAt, magic: &[u8]) -> Result<bool> {
-    let length = source.len().min(len64(magic));
-    Ok(read_vec(source, "head of the file", 0, length, &Limits::DEFAULT)? == magic)
+/// [`open_vhd`] of a program that takes a differencing disk for a dynamic one: zeros stand where its parent has the data,
+/// and a block that exists is read whole, whatever its bitmap says. qemu-img 0.12 and 10 do that and say nothing.
+///
+/// # Errors
+/// As [`open_vhd`].
+pub fn open_vhd_alone(
+    source: Arc<dyn ReadAt>,
+    believes: VhdSize,
+    limits: &Limits,
+) -> Result<Image> {
+    let opener = Opener::new(&DenyAll, limits);
+    Ok(Image::of_vhd(Vhd::open_alone(source, believes, &opener)?))
 }
 
 impl Image {
+    fn of_vhd(vhd: Vhd) -> Self {
+        let detected = Detected {
+            format: Format::Vhd,
+            subformat: vhd.subformat(),
+        };
+        Self {
+            container: Box::new(vhd),
+            detected,
+        }
+    }
+
     /// The format found.
     #[must_use]
     pub fn format(&self) -> Format {
@@ -236,6 +241,11 @@ impl Image {
     #[must_use]
     pub fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {
         self.container.piece_at(offset)
+    }
+
+    /// What the format says of the image beside what all do.
+    pub(crate) fn container(&self) -> &dyn Container {
+        &*self.container
     }
 
     fn refuse(self, damage: Damage) -> Result<Self> {

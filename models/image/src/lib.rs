@@ -23,10 +23,12 @@
 //! * [`detect`] names a format by its content; formats known and not read are refused by name, never taken for raw.
 //! * [`open`] gives an [`Image`]: the guest-visible bytes, with a total map of extents and an [`Info`].
 //! * [`open_with`] opens the extents that a flat VMDK names, through a [`Resolver`](drylab_block::Resolver);
-//!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes.
+//!   [`open_vhd`] opens a VHD as a program sees it that believes one of its two sizes, [`open_vhd_alone`] as one that
+//!   takes no notice of parents.
 //! * [`write()`], [`write_with`], [`write_stream`], [`file_size`]: the same bytes into another container, by as many
 //!   workers as one likes ([`Work`]), deterministic.
-//! * [`write_flat`]: a flat VMDK, which is two files. [`write_vhdx_child`]: a VHDX with what differs from another one.
+//! * [`write_flat`], [`write_split`]: a flat VMDK, which is two files, and one in files of 2047 MiB.
+//!   [`write_vhdx_child`]: a VHDX with what differs from another one.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`profile`]: what a product wants of the images it is given.
 //! * [`fuzz`]: entry points for fuzzers.
@@ -52,6 +54,7 @@ mod detect;
 mod edit;
 mod engine;
 mod finding;
+mod front;
 pub mod fuzz;
 mod image;
 mod layer;
@@ -61,7 +64,7 @@ pub mod profile;
 mod qcow2;
 mod raw;
 mod recent;
-mod scan;
+mod uuid;
 pub mod vdi;
 pub mod vhd;
 pub mod vhdx;
@@ -73,13 +76,14 @@ pub use detect::{Detected, Format, detect};
 pub use edit::{Edit, Plan};
 pub use engine::{Progress, Work};
 pub use finding::{Finding, Findings, Repair, Rule};
-pub use image::{Image, Info, Options, open, open_as, open_vhd, open_with};
+pub use image::{Image, Info, Options, open, open_as, open_vhd, open_vhd_alone, open_with};
 pub use qcow2::{Qcow2Compression, Qcow2Options, Qcow2Version};
 pub use vdi::VdiOptions;
 pub use vhd::{VhdOptions, VhdSize};
 pub use vhdx::{VhdxOptions, VhdxParent, write_vhdx_child};
 pub use vmdk::{
-    Adapter, FlatKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream, write_flat,
+    Adapter, FlatKind, SplitKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream,
+    write_flat, write_split,
 };
 pub use write::{Target, Written, file_size, write, write_stream, write_with};
 
