@@ -171,6 +171,24 @@ impl<S: ReadAt + ?Sized> ReadAt for Arc<S> {
     }
 }
 
+impl<S: WriteAt + ?Sized> WriteAt for Arc<S> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        (**self).write_at(offset, bytes)
+    }
+
+    fn set_len(&self, length: u64) -> Result<()> {
+        (**self).set_len(length)
+    }
+
+    fn take(&self, offset: u64, source: Below<'_>) -> Result<bool> {
+        (**self).take(offset, source)
+    }
+
+    fn flush(&self) -> Result<()> {
+        (**self).flush()
+    }
+}
+
 impl<S: ReadAt + ?Sized> ReadAt for &S {
     fn len(&self) -> u64 {
         (**self).len()

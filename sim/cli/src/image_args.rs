@@ -196,7 +196,7 @@ pub(crate) struct ResizeArgs {
 pub(crate) enum To {
     /// The bytes of the disk, holes where it has zeros.
     Raw,
-    /// monolithicSparse, streamOptimized, monolithicFlat or vmfs.
+    /// monolithicSparse, streamOptimized, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, or vmfs.
     Vmdk,
     /// dynamic, or fixed.
     Vhd,
@@ -230,8 +230,8 @@ pub(crate) struct Output {
     /// Format to write.
     #[arg(long, value_enum, required_unless_present = "product")]
     pub(crate) to: Option<To>,
-    /// Kind within the format: monolithicSparse, streamOptimized, monolithicFlat or vmfs (vmdk), dynamic or fixed (vhd,
-    /// vhdx, vdi), v3 or v2 (qcow2). The first is the default.
+    /// Kind within the format: monolithicSparse, streamOptimized, monolithicFlat, twoGbMaxExtentSparse,
+    /// twoGbMaxExtentFlat or vmfs (vmdk), dynamic or fixed (vhd, vhdx, vdi), v3 or v2 (qcow2). The first is the default.
     #[arg(long, value_name = "NAME")]
     pub(crate) subformat: Option<String>,
     /// Choose format, kind, adapter, geometry, size and footer as this product wants them; what it does not take is
@@ -281,8 +281,9 @@ pub(crate) enum Sync {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The destination is written under another name beside its own and takes it when it is complete. Its bytes depend on the
-disk and the options, never on jobs, holes or the container the disk came in. monolithicFlat and vmfs are two files: the
-descriptor, and its bytes in NAME-flat.vmdk beside it.
+disk and the options, never on jobs, holes or the container the disk came in. monolithicFlat and vmfs are two files,
+the descriptor and the bytes in NAME-flat.vmdk beside it; the twoGbMaxExtent kinds have NAME-s001.vmdk or NAME-f001.vmdk
+and so on. The descriptor comes last.
 
 Examples:
   drylab image convert disk.vmdk disk.qcow2 --to qcow2

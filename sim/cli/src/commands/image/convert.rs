@@ -15,7 +15,8 @@ use drylab_image::{Progress, Qcow2Compression, Target, VmdkOptions, Work, Writte
 use drylab_report::harmless;
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 /// A file that was written.
 #[derive(Serialize)]
@@ -211,28 +212,44 @@ pub(super) fn write(
     work: &Work<'_>,
 ) -> Result<Written> {
     let sink = FileSink::create(path, into.force)?;
-    let (written, others) = match shape {
-        Shape::One(target) => (
-            drylab_image::write_with(disk, target, &sink, work)?,
-            Vec::new(),
-        ),
+    let mut others = Vec::new();
+    let mut make = |name: &str| {
+        let path = path.with_file_name(name);
+        let other = FileSink::create(&path, into.force);
+        let other = Arc::new(other.map_err(|error| error.within(path.display()))?);
+        others.push(other.clone());
+        Ok(other)
+    };
+    let named = |options: &VmdkOptions, name: String| VmdkOptions {
+        file_name: name,
+        ..options.clone()
+    };
+    let written = match shape {
+        Shape::One(target) => drylab_image::write_with(disk, target, &sink, work)?,
         Shape::Flat(kind, options) => {
-            let extent_path = flat_path(path)?;
-            let extent = FileSink::create(&extent_path, into.force)
-                .map_err(|error| error.within(extent_path.display()))?;
-            let options = VmdkOptions {
-                file_name: name_of(&extent_path)?,
-                ..options.clone()
-            };
-            let (text, written) = drylab_image::write_flat(disk, &options, *kind, &extent)?;
-            sink.write_at(0, text.as_bytes())?;
-            let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-            let file_bytes = written.file_bytes.saturating_add(length);
-            (Written { file_bytes }, vec![extent])
+            let name = flat_name(&name_of(path)?);
+            let extent = make(&name)?;
+            let options = named(options, name);
+            let found = drylab_image::write_flat(disk, &options, *kind, &extent, work)?;
+            descriptor(&sink, found)?
+        }
+        Shape::Split(kind, options) => {
+            let options = named(options, name_of(path)?);
+            let found = drylab_image::write_split(disk, &options, *kind, &mut make, work)?;
+            descriptor(&sink, found)?
         }
     };
+    let others = others.into_iter().filter_map(Arc::into_inner).collect();
     commit(sink, others, into.sync == Sync::Always)?;
     Ok(written)
+}
+
+/// Writes the descriptor of a disk whose bytes are in other files, and counts it among them.
+fn descriptor(sink: &FileSink, (text, written): (String, Written)) -> Result<Written> {
+    sink.write_at(0, text.as_bytes())?;
+    let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+    let file_bytes = written.file_bytes.saturating_add(length);
+    Ok(Written { file_bytes })
 }
 
 /// Gives all files their names, the one that names the others last.
@@ -244,10 +261,9 @@ pub(super) fn commit(sink: FileSink, others: Vec<FileSink>, sync: bool) -> Resul
 }
 
 /// `disk-flat.vmdk` for `disk.vmdk`, as VMware's programs call it.
-fn flat_path(path: &Path) -> Result<PathBuf> {
-    let name = name_of(path)?;
-    let stem = name.strip_suffix(".vmdk").unwrap_or(&name);
-    Ok(path.with_file_name(format!("{stem}-flat.vmdk")))
+fn flat_name(name: &str) -> String {
+    let stem = name.strip_suffix(".vmdk").unwrap_or(name);
+    format!("{stem}-flat.vmdk")
 }
 
 fn name_of(path: &Path) -> Result<String> {

@@ -5,8 +5,8 @@ use crate::image_args::{For, Output, To};
 use crate::nearest;
 use drylab_image::profile::Profile;
 use drylab_image::{
-    FlatKind, Format, Qcow2Options, Qcow2Version, Target, VdiOptions, VhdOptions, VhdxOptions,
-    VmdkOptions,
+    FlatKind, Format, Qcow2Options, Qcow2Version, SplitKind, Target, VdiOptions, VhdOptions,
+    VhdxOptions, VmdkOptions,
 };
 
 /// What is to be written.
@@ -16,6 +16,8 @@ pub(super) enum Shape {
     One(Target),
     /// A descriptor, and a file with the bytes.
     Flat(FlatKind, VmdkOptions),
+    /// A descriptor, and files of 2047 MiB.
+    Split(SplitKind, VmdkOptions),
 }
 
 impl Shape {
@@ -58,6 +60,8 @@ fn subformats(format: Format) -> &'static [&'static str] {
             "monolithicSparse",
             "streamOptimized",
             "monolithicFlat",
+            "twoGbMaxExtentSparse",
+            "twoGbMaxExtentFlat",
             "vmfs",
         ],
         Format::Vhd | Format::Vhdx | Format::Vdi => &["dynamic", "fixed"],
@@ -140,15 +144,15 @@ fn refused(profile: &Profile, format: Format, subformat: Option<&str>) -> Stop {
 
 fn shape(format: Format, subformat: &str, profile: Option<&'static Profile>) -> Shape {
     let vmdk = VmdkOptions::default();
+    let vmdk = profile.map_or(vmdk.clone(), |profile| profile.vmdk(vmdk));
     let target = match (format, subformat) {
-        (Format::Vmdk, "monolithicFlat" | "vmfs") => {
-            let kind = if subformat == "vmfs" {
-                FlatKind::Vmfs
-            } else {
-                FlatKind::Monolithic
-            };
-            let options = profile.map_or(vmdk.clone(), |profile| profile.vmdk(vmdk));
-            return Shape::Flat(kind, options);
+        (Format::Vmdk, "monolithicFlat") => return Shape::Flat(FlatKind::Monolithic, vmdk),
+        (Format::Vmdk, "vmfs") => return Shape::Flat(FlatKind::Vmfs, vmdk),
+        (Format::Vmdk, "twoGbMaxExtentSparse") => {
+            return Shape::Split(SplitKind::Sparse, vmdk);
+        }
+        (Format::Vmdk, "twoGbMaxExtentFlat") => {
+            return Shape::Split(SplitKind::Flat, vmdk);
         }
         (Format::Vmdk, "streamOptimized") => Target::VmdkStream(vmdk),
         (Format::Vmdk, _) => Target::VmdkSparse(vmdk),
