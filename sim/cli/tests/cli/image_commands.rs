@@ -151,7 +151,7 @@ fn a_map_covers_the_disk_and_tells_where_bytes_stand() {
         }
         assert_eq!(at, 20 << 20, "{format}");
         assert!(
-            kind == "streamOptimized" || bytes >= 3 << 20,
+            kind == "streamOptimized" || format == "qcow2" || bytes >= 3 << 20,
             "{format}: {bytes}"
         );
         let shown = data(&["image", "map", text(&path)]);
@@ -166,7 +166,8 @@ fn qemu_img_maps_the_same_bytes_to_the_same_places() {
     }
     let images = Images::new();
     for (format, kind) in KINDS {
-        if kind == "streamOptimized" || kind == "fixed" {
+        // qemu-img has no map of VHDX, takes fixed VHD for raw, and compressed grains for data.
+        if format == "vhdx" || kind == "streamOptimized" || kind == "fixed" || format == "qcow2" {
             continue;
         }
         let path = images.of(format, kind);
@@ -177,12 +178,12 @@ fn qemu_img_maps_the_same_bytes_to_the_same_places() {
             .expect("it starts");
         let theirs: Value = serde_json::from_slice(&ran.stdout).expect("it is JSON");
         let ours = json(&["image", "map", text(&path), "--format", "json"]);
-        let places = |list: &Value, length: &str| {
+        let places = |list: &Value| {
             let all = list.as_array().expect("a list").iter();
             let mut places = Vec::new();
             for one in all.filter(|one| one["offset"].is_u64()) {
                 let [start, length, offset] =
-                    ["start", length, "offset"].map(|key| one[key].as_u64().expect("a number"));
+                    ["start", "length", "offset"].map(|key| one[key].as_u64().expect("a number"));
                 // Theirs are cut at different places.
                 for at in (start..start + length).step_by(512) {
                     places.push((at, offset + at - start));
@@ -190,10 +191,13 @@ fn qemu_img_maps_the_same_bytes_to_the_same_places() {
             }
             places
         };
-        assert_eq!(
-            places(&theirs, "length"),
-            places(&ours["ranges"], "length"),
-            "{format} {kind}"
+        let [theirs, ours] = [&theirs, &ours["ranges"]].map(places);
+        // Not printed: there are thousands.
+        assert!(
+            theirs == ours,
+            "{format} {kind}: {} and {}",
+            theirs.len(),
+            ours.len()
         );
     }
 }
