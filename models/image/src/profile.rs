@@ -299,7 +299,7 @@ impl Profile {
 mod tests {
     use super::*;
     use crate::{Qcow2Options, open, write};
-    use drylab_block::{Limits, SparseBytes, WriteAt};
+    use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
     use std::sync::Arc;
 
     fn made(profile: &Profile, target: Target, size: u64) -> crate::Image {

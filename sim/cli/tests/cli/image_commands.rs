@@ -1,4 +1,4 @@
-//! `drylab image info`, `map`, `check`, `compare`, `create` and `rules`: what they say, and with which exit code.
+//! `drylab image info`, `map`, `check`, `compare` and `rules`: what they say, and with which exit code.
 
 use crate::support::{data, have, json, keys, run, text, write_raw};
 use drylab_block::{SparseBytes, WriteAt};
@@ -23,13 +23,13 @@ const KINDS: [(&str, &str); 8] = [
 /// Where the disks of these tests hold data: 3 MiB from here on, of 20 MiB.
 const DATA: u64 = 8 << 20;
 
-struct Images {
-    folder: tempfile::TempDir,
+pub(crate) struct Images {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Images {
     /// `disk.raw`, and `disk.FORMAT-KIND` of each kind.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let images = Self {
             folder: tempfile::tempdir().expect("a folder"),
         };
@@ -54,11 +54,11 @@ impl Images {
         images
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn of(&self, format: &str, kind: &str) -> PathBuf {
+    pub(crate) fn of(&self, format: &str, kind: &str) -> PathBuf {
         self.at(&format!("disk.{format}-{kind}"))
     }
 }
@@ -348,178 +348,6 @@ fn images_of_one_disk_are_equal_whatever_they_are_in() {
     ]);
     let said: Value = serde_json::from_str(&ran.out).expect("it is JSON");
     assert_eq!((ran.code, &said["offset"]), (6, &(DATA + 70_001).into()));
-}
-
-#[test]
-fn empty_images_of_every_kind_are_made_without_their_size_in_memory() {
-    let folder = tempfile::tempdir().expect("a folder");
-    for (number, (format, kind, size)) in [
-        ("raw", "", 1u64 << 40),
-        ("vmdk", "monolithicSparse", 1 << 40),
-        ("vmdk", "streamOptimized", 1 << 40),
-        ("vhd", "dynamic", 2040 << 30),
-        ("vhd", "fixed", 1 << 40),
-        ("vhdx", "dynamic", 64 << 40),
-        ("vhdx", "fixed", 1 << 40),
-        ("vdi", "dynamic", 1 << 40),
-        ("vdi", "fixed", 1 << 40),
-        ("qcow2", "v3", 64 << 40),
-        ("qcow2", "v2", 0),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let path = folder.path().join(format!("{number}.image"));
-        let size_text = size.to_string();
-        let mut args = vec![
-            "image",
-            "create",
-            text(&path),
-            &size_text,
-            "--to",
-            format,
-            "--sync",
-            "never",
-        ];
-        if !kind.is_empty() {
-            args.extend(["--subformat", kind]);
-        }
-        data(&args);
-        let said = json(&["image", "info", text(&path), "--format", "json"]);
-        let image = &said["image"];
-        assert_eq!(
-            (
-                &image["format"],
-                &image["subformat"],
-                &image["virtual_bytes"]
-            ),
-            (&format.into(), &kind.into(), &size.into())
-        );
-        assert_eq!(
-            run(&["image", "check", text(&path)]).code,
-            0,
-            "{format} {kind}"
-        );
-        let refused = run(&args);
-        assert_eq!(refused.code, 3, "a file that is there stays");
-        std::fs::remove_file(&path).expect("removed");
-    }
-    let path = folder.path().join("too-large");
-    let ran = run(&["image", "create", text(&path), "3T", "--to", "vhd"]);
-    assert_eq!(ran.code, 3);
-    assert!(ran.err.contains("2040 GiB"), "{}", ran.err);
-    assert!(!path.exists());
-    for wrong in [
-        &["1.5G", "--to", "vhd"][..],
-        &["--to", "vhd"],
-        &["1G"],
-        &["1G", "--to", "vhd", "--subformat", "v2"],
-    ] {
-        let ran = run(&[&["image", "create", text(&path)], wrong].concat());
-        assert_eq!(ran.code, 1, "{wrong:?}: {}", ran.err);
-    }
-}
-
-#[test]
-fn a_child_reads_as_its_parent_and_finds_it_beneath_the_folder_only() {
-    let images = Images::new();
-    for format in ["vhd", "vhdx"] {
-        let base = images.of(format, "dynamic");
-        let names = [1, 2].map(|number| images.at(&format!("child{number}.{format}")));
-        for child in &names {
-            data(&[
-                "image",
-                "create",
-                text(child),
-                "--to",
-                format,
-                "--backing",
-                text(&base),
-            ]);
-        }
-        let child = &names[0];
-        let refused = run(&["image", "info", text(child)]);
-        assert_eq!(refused.code, 3);
-        assert!(refused.err.contains("--allow-beneath"), "{}", refused.err);
-        let beneath = ["--allow-beneath", text(images.folder.path())];
-        let compare = ["image", "compare", text(child), text(&base), "--strict"];
-        assert_eq!(run(&[&compare[..], &beneath].concat()).code, 0);
-        let info = ["image", "info", text(child), "--format", "json"];
-        let said = json(&[&info[..], &beneath].concat());
-        assert_eq!(said["image"]["subformat"], "differencing");
-        let files = said["files"].as_array().expect("a list");
-        assert_eq!(files.len(), 1);
-        assert_eq!(
-            keys(&files[0]),
-            ["file", "file_bytes", "format", "kind", "name", "named_by"]
-        );
-        assert_eq!(
-            (&files[0]["file"], &files[0]["format"]),
-            (&text(&base).into(), &format.into())
-        );
-        let map = ["image", "map", text(child), "--format", "json"];
-        let said = json(&[&map[..], &beneath].concat());
-        let ranges = said["ranges"].as_array().expect("a list");
-        assert!(
-            ranges.iter().any(|range| range["file"] == text(&base)),
-            "{said}"
-        );
-        let check = ["image", "check", text(child)];
-        let ran = run(&[&check[..], &beneath].concat());
-        assert_eq!(ran.code, 0, "{}", ran.out);
-        // A larger child of a child, and two children of one parent are two disks.
-        let larger = images.at(&format!("larger.{format}"));
-        let create = [
-            "image",
-            "create",
-            text(&larger),
-            "30M",
-            "--to",
-            format,
-            "--backing",
-            text(child),
-        ];
-        data(&[&create[..], &beneath].concat());
-        let compare = ["image", "compare", text(&larger), text(&base)];
-        assert_eq!(run(&[&compare[..], &beneath].concat()).code, 0);
-        if format == "vhd" {
-            let ids = names.map(|name| {
-                let said = json(
-                    &[
-                        &["image", "info", text(&name), "--format", "json"][..],
-                        &beneath,
-                    ]
-                    .concat(),
-                );
-                let details = said["details"].as_array().expect("a list").clone();
-                details
-                    .into_iter()
-                    .find(|pair| pair[0] == "uniqueId")
-                    .expect("it has one")
-            });
-            assert_ne!(ids[0], ids[1]);
-        }
-    }
-    let base = images.of("vhd", "dynamic");
-    let elsewhere = tempfile::tempdir().expect("a folder");
-    for (name, to) in [
-        (elsewhere.path().join("child.vhd"), "vhd"),
-        (images.at("child.other"), "vhdx"),
-        (images.at("child.vmdk"), "vmdk"),
-        (base.clone(), "vhd"),
-    ] {
-        let ran = run(&[
-            "image",
-            "create",
-            text(&name),
-            "--to",
-            to,
-            "--backing",
-            text(&base),
-            "--force",
-        ]);
-        assert_eq!(ran.code, 1, "{}", ran.err);
-    }
 }
 
 #[test]

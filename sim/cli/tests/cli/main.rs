@@ -6,6 +6,7 @@ mod cases;
 mod check;
 mod image;
 mod image_commands;
+mod image_create;
 mod image_edit;
 mod image_files;
 mod matrix;
