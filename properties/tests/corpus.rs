@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Reader = fn(&[u8]);
 
 /// Every fuzz target with the function it calls.
-const TARGETS: [(&str, Reader); 44] = [
+const TARGETS: [(&str, Reader); 48] = [
     ("bcd", drylab_guest::fuzz::bcd),
     ("delta", drylab_block::fuzz::delta),
     ("detect", drylab_image::fuzz::detect),
@@ -34,6 +34,8 @@ const TARGETS: [(&str, Reader); 44] = [
     ("ova", drylab_appliance::fuzz::ova),
     ("ovf", drylab_appliance::fuzz::ovf),
     ("qcow2", drylab_image::fuzz::qcow2),
+    ("qcow2_repair", drylab_image::fuzz::qcow2_repair),
+    ("qed", drylab_image::fuzz::qed),
     ("qemu_img", drylab_converter::fuzz::qemu_img),
     ("scenario", drylab_scenario::fuzz::scenario),
     ("token", drylab_scenario::fuzz::token),

@@ -6,6 +6,7 @@ use crate::container::{Container, Opener};
 use crate::edit::{Edit, Plan};
 use crate::finding::{Findings, Repair};
 use crate::qcow2::Qcow2;
+use crate::qed::Qed;
 use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vhdx::{Vhdx, scripted};
@@ -123,10 +124,76 @@ fn mend<C: Container>(data: &[u8], open: &dyn Fn(Arc<SparseBytes>) -> Result<C>,
     }
 }
 
-/// Opens `data` as a qcow2.
+/// One file, whatever it is called.
+struct Any(Arc<dyn ReadAt>);
+
+impl Resolver for Any {
+    fn resolve(&self, _: &Reference) -> Result<Arc<dyn ReadAt>> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Opens `data` as a qcow2 with whatever other files it names, and as its first snapshot; reads and checks it.
 pub fn qcow2(data: &[u8]) {
-    if let Ok(image) = Qcow2::open(Arc::new(data.to_vec()), &limits()) {
+    let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    for snapshot in [None, Some("1")] {
+        let opener = Opener::new(&other, &limits);
+        if let Ok(image) = Qcow2::open(source.clone(), snapshot, &opener) {
+            drop(image.details());
+            let _ = image.check(&mut Findings::default());
+            walk(&image);
+        }
+    }
+}
+
+/// Opens `data` as a qcow2, repairs a copy and checks that: nothing is left that could be mended, and what is mended
+/// without loss reads as before.
+pub fn qcow2_repair(data: &[u8]) {
+    let before: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    let opener = Opener::new(&other, &limits);
+    let Ok(old) = Qcow2::open(before, None, &opener) else {
+        return;
+    };
+    let mut found = old.noticed().clone();
+    let (Ok(()), Ok(plan)) = (old.check(&mut found), old.repair()) else {
+        return;
+    };
+    let file = Arc::new(SparseBytes::default());
+    let written = file.write_at(0, data).and_then(|()| plan.apply(&*file));
+    assert!(written.is_ok(), "a plan fits the file it was made for");
+    let reopened = Qcow2::open(file, None, &Opener::new(&other, &limits));
+    assert!(reopened.is_ok(), "a repaired image opens");
+    let Ok(new) = reopened else {
+        return;
+    };
+    let mut left = new.noticed().clone();
+    let checked = new.check(&mut left);
+    assert!(checked.is_ok(), "a repaired image can be checked");
+    // Other files are not mended by this plan.
+    let mendable =
+        |finding: &&crate::Finding| finding.file.is_empty() && finding.rule.repair != Repair::No;
+    let left = left
+        .list()
+        .iter()
+        .find(mendable)
+        .map(crate::Finding::message);
+    assert!(left.is_none(), "left after repair: {left:?}");
+    let lossy = |finding: &crate::Finding| finding.rule.repair == Repair::Lossy;
+    let lossy = found.list().iter().any(lossy);
+    if !lossy {
+        same(&old, &new);
+    }
+}
+
+/// Opens `data` as a QED with whatever backing file it names; reads and checks it.
+pub fn qed(data: &[u8]) {
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    let opener = Opener::new(&other, &limits);
+    if let Ok(image) = Qed::open(Arc::new(data.to_vec()), &opener) {
         drop(image.details());
+        let _ = image.check(&mut Findings::default());
         walk(&image);
     }
 }
@@ -152,15 +219,6 @@ pub fn vhd(data: &[u8]) {
     }
 }
 
-/// One file, whatever it is called.
-struct Always(Arc<dyn ReadAt>);
-
-impl Resolver for Always {
-    fn resolve(&self, _: &Reference) -> Result<Arc<dyn ReadAt>> {
-        Ok(self.0.clone())
-    }
-}
-
 /// Opens `data` as a VHDX, or the file that it makes as a script of changes to a sound one, and checks it.
 pub fn vhdx(data: &[u8]) {
     let (file, base): (Arc<dyn ReadAt>, Arc<dyn ReadAt>) = if data.starts_with(crate::vhdx::MAGIC) {
@@ -171,7 +229,7 @@ pub fn vhdx(data: &[u8]) {
             Err(_) => return,
         }
     };
-    let (limits, parents) = (limits(), Always(base));
+    let (limits, parents) = (limits(), Any(base));
     if let Ok(image) = Vhdx::open(file, &Opener::new(&parents, &limits)) {
         drop(image.details());
         let _ = image.check(&mut Findings::default());
@@ -197,7 +255,7 @@ const STEPS: usize = 16;
 pub fn vhdx_repair(data: &[u8]) {
     let limits = limits();
     let opened = |file: Arc<dyn ReadAt>, base: Arc<dyn ReadAt>| {
-        Vhdx::open(file, &Opener::new(&Always(base), &limits))
+        Vhdx::open(file, &Opener::new(&Any(base), &limits))
     };
     let Ok((file, base)) = scripted(data) else {
         return;

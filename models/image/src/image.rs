@@ -5,6 +5,7 @@ use crate::detect::{Detected, Format, detect};
 use crate::edit::Plan;
 use crate::finding::{Finding, Findings};
 use crate::qcow2::Qcow2;
+use crate::qed::Qed;
 use crate::raw::Raw;
 use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
@@ -59,15 +60,18 @@ pub struct Options<'a> {
     pub damage: Damage,
     /// Which of its two sizes is believed of a VHD.
     pub vhd_size: VhdSize,
+    /// Id or name of the internal snapshot of a qcow2 that is opened; the active state otherwise.
+    pub snapshot: Option<&'a str>,
 }
 
 impl Options<'_> {
-    /// No other file, [`Limits::DEFAULT`], [`Damage::Note`], [`VhdSize::ByCreator`].
+    /// No other file, [`Limits::DEFAULT`], [`Damage::Note`], [`VhdSize::ByCreator`], the active state.
     pub const DEFAULT: Self = Self {
         resolver: &DenyAll,
         limits: Limits::DEFAULT,
         damage: Damage::Note,
         vhd_size: VhdSize::ByCreator,
+        snapshot: None,
     };
 }
 
@@ -111,7 +115,10 @@ pub fn open_with(
 /// As [`open`], what the resolver answers, and with [`Damage::Refuse`] the first rule broken whose severity is an error.
 pub fn open_as(source: Arc<dyn ReadAt>, options: &Options<'_>) -> Result<Image> {
     let opener = Opener::new(options.resolver, &options.limits);
-    let image = opened(source, options.vhd_size, &opener)?;
+    let image = match options.snapshot {
+        Some(snapshot) => opened_snapshot(source, snapshot, &opener)?,
+        None => opened(source, options.vhd_size, &opener)?,
+    };
     image.refuse(options.damage)
 }
 
@@ -124,19 +131,31 @@ pub(crate) fn opened(
     let limits = opener.limits;
     let mut detected = detect(&*source)?;
     let container: Box<dyn Container> = match detected.format {
-        Format::Raw if source.len() > limits.disk_bytes_max => {
-            let (length, most) = (source.len(), limits.disk_bytes_max);
-            return Err(Error::unsupported(format_args!(
-                "raw image of {length} bytes, more than the {most} allowed"
-            )));
-        }
-        Format::Raw => Box::new(Raw::open(source)),
+        Format::Raw => return Image::raw(source, limits),
         Format::Vmdk => Box::new(Vmdk::open(source, opener)?),
-        Format::Qcow2 => Box::new(Qcow2::open(source, limits)?),
+        Format::Qcow2 => Box::new(Qcow2::open(source, None, opener)?),
+        Format::Qed => Box::new(Qed::open(source, opener)?),
         Format::Vhd => Box::new(Vhd::open(source, vhd_size, opener)?),
         Format::Vhdx => Box::new(Vhdx::open(source, opener)?),
         Format::Vdi => Box::new(Vdi::open(source, opener)?),
     };
+    detected.subformat = container.subformat();
+    Ok(Image {
+        container,
+        detected,
+    })
+}
+
+/// Opens an internal snapshot, which only a qcow2 has.
+fn opened_snapshot(source: Arc<dyn ReadAt>, snapshot: &str, opener: &Opener<'_>) -> Result<Image> {
+    let mut detected = detect(&*source)?;
+    if detected.format != Format::Qcow2 {
+        return Err(Error::unsupported(format_args!(
+            "snapshot {snapshot:?} of a {} image, only qcow2 has snapshots inside",
+            detected.format
+        )));
+    }
+    let container = Box::new(Qcow2::open(source, Some(snapshot), opener)?);
     detected.subformat = container.subformat();
     Ok(Image {
         container,
@@ -178,6 +197,28 @@ impl Image {
             container: Box::new(vhd),
             detected,
         }
+    }
+
+    /// The bytes of a file as a disk, whatever they look like.
+    pub(crate) fn raw(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
+        if source.len() > limits.disk_bytes_max {
+            let (length, most) = (source.len(), limits.disk_bytes_max);
+            return Err(Error::unsupported(format_args!(
+                "raw image of {length} bytes, more than the {most} allowed"
+            )));
+        }
+        Ok(Self {
+            container: Box::new(Raw::open(source)),
+            detected: Detected {
+                format: Format::Raw,
+                subformat: String::new(),
+            },
+        })
+    }
+
+    /// Adds what a check finds, [`Info::findings`] left out.
+    pub(crate) fn check_only(&self, found: &mut Findings) -> Result<()> {
+        self.container.check(found)
     }
 
     /// The format found.

@@ -1,4 +1,4 @@
-//! Disk image formats: raw, VMDK, qcow2, VHD, VHDX, VDI; detected by content, read and written.
+//! Disk image formats: raw, VMDK, qcow2, QED, VHD, VHDX, VDI; detected by content, read and written (QED is only read).
 //!
 //! ```
 //! use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt};
@@ -28,13 +28,13 @@
 //! * [`write()`], [`write_with`], [`write_stream`], [`file_size`]: the same bytes into another container, by as many
 //!   workers as one likes ([`Work`]), deterministic.
 //! * [`write_flat`], [`write_split`]: a flat VMDK, which is two files, and one in files of 2047 MiB.
-//!   [`write_vhdx_child`]: a VHDX with what differs from another one.
+//!   [`write_vhdx_child`], [`write_vmdk_child`]: a VHDX or VMDK with what differs from another one.
+//! * [`write_qcow2_layers`]: a qcow2 on a backing file, with its clusters in a data file, or with extended L2 entries.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
 //! * [`profile`]: what a product wants of the images it is given.
 //! * [`fuzz`]: entry points for fuzzers.
 //!
-//! What it does not do: open files, follow backing files or parents, check or repair whole images, change them in
-//! place.
+//! What it does not do: open files by itself. Changes of a file are planned ([`Plan`]), and made by who asks for them.
 
 #![cfg_attr(
     not(test),
@@ -48,6 +48,7 @@
     )
 )]
 
+mod changed;
 mod codec;
 mod container;
 mod detect;
@@ -62,6 +63,7 @@ mod map;
 mod math;
 pub mod profile;
 mod qcow2;
+mod qed;
 mod raw;
 mod recent;
 mod uuid;
@@ -77,13 +79,16 @@ pub use edit::{Edit, Plan};
 pub use engine::{Progress, Work};
 pub use finding::{Finding, Findings, Repair, Rule};
 pub use image::{Image, Info, Options, open, open_as, open_vhd, open_vhd_alone, open_with};
-pub use qcow2::{Qcow2Compression, Qcow2Options, Qcow2Version};
+pub use qcow2::{
+    Qcow2Backing, Qcow2Compression, Qcow2DataFile, Qcow2Layers, Qcow2Options, Qcow2Version,
+    write_qcow2_layers,
+};
 pub use vdi::VdiOptions;
 pub use vhd::{VhdOptions, VhdSize};
 pub use vhdx::{VhdxOptions, VhdxParent, write_vhdx_child};
 pub use vmdk::{
-    Adapter, FlatKind, SplitKind, StreamWalk, VmdkOptions, flat_descriptor, walk_stream,
-    write_flat, write_split,
+    Adapter, FlatKind, SplitKind, StreamWalk, VmdkOptions, VmdkParent, flat_descriptor,
+    walk_stream, write_flat, write_split, write_vmdk_child,
 };
 pub use write::{Target, Written, file_size, write, write_stream, write_with};
 
@@ -94,6 +99,7 @@ pub fn rules() -> Vec<&'static Rule> {
         raw::rules::ALL,
         vmdk::rules::ALL,
         qcow2::rules::ALL,
+        qed::rules::ALL,
         vhd::rules::ALL,
         vhdx::rules::ALL,
         vdi::rules::ALL,

@@ -8,9 +8,9 @@ use super::header::{
 };
 use super::write::{HEADER_AT, TABLE_AT, check_block, header, named, plan};
 use super::{SECTOR, VhdOptions};
+use crate::changed::for_each_changed;
 use crate::engine::{self, Work};
-use crate::layer::standing;
-use crate::math::{div, div_up, index, len64, rem, round_up};
+use crate::math::{div, div_up, index, len64, round_up};
 use crate::write::Written;
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 
@@ -90,7 +90,8 @@ pub fn write_child(
     let locators_at = TABLE_AT.saturating_add(len64(&table).saturating_mul(4));
     let narrow = u32::try_from(entries).unwrap_or(u32::MAX);
     let (head, mut end) = head(link, header(narrow, options.block_bytes), locators_at, sink)?;
-    for_each_changed(disk, parent, block, |unit, bits, bytes| {
+    for_each_changed(disk, parent, block, |unit, own, other| {
+        let (bits, bytes) = changed(own, other);
         let sector = u32::try_from(div(end, SECTOR))
             .ok()
             .filter(|s| *s != UNUSED);
@@ -102,9 +103,9 @@ pub fn write_child(
         if let Some(entry) = table.get_mut(index(unit)) {
             *entry = sector;
         }
-        sink.write_at(end, bits)?;
-        sink.write_at(end.saturating_add(len64(bits)), bytes)?;
-        end = end.saturating_add(len64(bits)).saturating_add(block);
+        sink.write_at(end, &bits)?;
+        sink.write_at(end.saturating_add(len64(&bits)), &bytes)?;
+        end = end.saturating_add(len64(&bits)).saturating_add(block);
         Ok(())
     })?;
     let (footer, table) = (
@@ -169,60 +170,22 @@ fn head(
     Ok((header, end))
 }
 
-/// Whether a range of a disk may hold bytes other than zero, and how far that is true.
-fn holds(disk: &dyn ReadAt, at: u64, end: u64) -> (bool, u64) {
-    if at >= disk.len() {
-        return (false, end);
-    }
-    let extent = disk.extent_at(at);
-    let reach = at.saturating_add(extent.length.max(1)).min(end);
-    (extent.kind.has_bytes(), reach)
-}
-
-/// Visits the blocks in which the disks differ: number, sector bitmap, and the bytes of the sectors that do.
-fn for_each_changed(
-    disk: &dyn ReadAt,
-    parent: &dyn ReadAt,
-    block: u64,
-    mut visit: impl FnMut(u64, &[u8], &[u8]) -> Result<()>,
-) -> Result<()> {
-    let size = disk.len();
-    let mut at = 0u64;
-    while at < size {
-        let ((own, reach), (other, far)) = (holds(disk, at, size), holds(parent, at, size));
-        if !own && !other {
-            at = reach.min(far);
-            continue;
-        }
-        let unit = div(at, block);
-        let start = at.saturating_sub(rem(at, block));
-        at = start.saturating_add(block);
-        let (own, other) = (
-            standing(disk, start, block)?,
-            standing(parent, start, block)?,
-        );
-        let mut bits = vec![0u8; index(bitmap_bytes(block))];
-        let mut bytes = vec![0u8; own.len()];
-        let sector = index(SECTOR);
-        let pairs = own
-            .chunks(sector)
-            .zip(other.chunks(sector))
-            .zip(bytes.chunks_mut(sector));
-        let mut any = false;
-        for (number, ((own, other), place)) in (0u64..).zip(pairs) {
-            // Sectors behind the end of the disk are nobody's.
-            let inside = start.saturating_add(number.saturating_mul(SECTOR)) < size;
-            if own != other && inside {
-                any = true;
-                place.copy_from_slice(own);
-                if let Some(byte) = bits.get_mut(index(div(number, 8))) {
-                    *byte |= 0x80 >> (number % 8);
-                }
+/// The sector bitmap of a block, and the bytes of the sectors that differ.
+fn changed(own: &[u8], other: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut bits = vec![0u8; index(bitmap_bytes(len64(own)))];
+    let mut bytes = vec![0u8; own.len()];
+    let sector = index(SECTOR);
+    let pairs = own
+        .chunks(sector)
+        .zip(other.chunks(sector))
+        .zip(bytes.chunks_mut(sector));
+    for (number, ((own, other), place)) in (0u64..).zip(pairs) {
+        if own != other {
+            place.copy_from_slice(own);
+            if let Some(byte) = bits.get_mut(index(div(number, 8))) {
+                *byte |= 0x80 >> (number % 8);
             }
         }
-        if any {
-            visit(unit, &bits, &bytes)?;
-        }
     }
-    Ok(())
+    (bits, bytes)
 }

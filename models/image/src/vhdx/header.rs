@@ -63,10 +63,16 @@ pub(crate) struct Header {
 impl Header {
     /// Reads the 4096 bytes of a header whose signature and checksum are right.
     fn parse(bytes: &[u8]) -> Result<Self> {
+        let header = Self::unverified(bytes)?;
+        verify(bytes)?;
+        Ok(header)
+    }
+
+    /// Reads the 4096 bytes of a header whose signature is right.
+    fn unverified(bytes: &[u8]) -> Result<Self> {
         if slice_at(bytes, 0, 4) != Some(b"head") {
             return Err(Error::corrupt("no signature head"));
         }
-        verify(bytes)?;
         Ok(Self {
             sequence_number: le_u64(bytes, 8).unwrap_or(0),
             file_write_guid: guid(bytes, 16),
@@ -154,9 +160,10 @@ impl Headers {
             [Ok(one), Err(_)] => (false, one),
             [_, Ok(two)] => (true, two),
             [Err(one), Err(two)] => {
-                return Err(Error::corrupt(format_args!(
+                let wrong = Error::corrupt(format_args!(
                     "VHDX has no valid header: the one at 65536 has {one}; the one at 131072 has {two}"
-                )));
+                ));
+                rescued(&slots, findings).ok_or(wrong)?
             }
         };
         if current.version != 1 {
@@ -212,6 +219,30 @@ impl Headers {
         }
         Ok(())
     }
+}
+
+/// What stands in for the current header when the checksums of both are wrong: the one with the greater number, if
+/// neither says that a log has to be replayed. All that the guest sees hangs on the region tables, which have checksums of
+/// their own.
+fn rescued(slots: &[Vec<u8>; 2], findings: &mut Findings) -> Option<(bool, Header)> {
+    let [one, two] = slots.each_ref().map(|bytes| Header::unverified(bytes).ok());
+    let closed = |header: &Header| header.log_guid == Guid::ZERO && header.version == 1;
+    let usable = [&one, &two].into_iter().flatten().all(closed);
+    let found = match (one, two) {
+        (Some(one), Some(two)) if one.sequence_number >= two.sequence_number => (false, one),
+        (Some(one), None) => (false, one),
+        (_, Some(two)) => (true, two),
+        (None, None) => return None,
+    };
+    let [first, second] = HEADERS_AT;
+    findings.add(
+        &rules::NO_HEADER,
+        (if found.0 { second } else { first }, 4096),
+        "headers",
+        "both with wrong checksums",
+        "one that is right",
+    );
+    Some(found).filter(|_| usable)
 }
 
 /// The program that made a file: up to 256 UTF-16 characters behind the magic.

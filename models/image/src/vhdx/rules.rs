@@ -3,6 +3,8 @@
 crate::finding::rules! {
     HEADER = "VHDX-HEADER", Warning, Lossless, "[MS-VHDX] 2.2.2 Headers",
         "nothing stands in for the other header";
+    NO_HEADER = "VHDX-NO-HEADER", Error, Lossless, "[MS-VHDX] 2.2.2 Headers",
+        "other programs refuse the file; that no log is to be replayed rests on a header that is damaged";
     LOG_PENDING = "VHDX-LOG-PENDING", Warning, Lossless, "[MS-VHDX] 2.3.3 Log Replay",
         "the file was not closed, and programs that cannot write it refuse it";
     LOG_NO_SEQUENCE = "VHDX-LOG-NO-SEQUENCE", Error, Lossy, "[MS-VHDX] 2.3.3 Log Replay",

@@ -15,8 +15,8 @@
 //! In a file it is padded with NUL. Keys are compared without case; lines may end in CR LF; names may hold blanks. The
 //! text is UTF-8, or what the key `encoding` names: UTF-8 and windows-1252 are known.
 
-use super::VmdkOptions;
 use super::header::Geometry;
+use super::{VmdkOptions, VmdkParent};
 use drylab_block::{Error, Limits, Result};
 use std::borrow::Cow;
 
@@ -190,6 +190,16 @@ pub(crate) fn compose(
     cid: u32,
     options: &VmdkOptions,
 ) -> Result<String> {
+    compose_child(extent, capacity, (cid, None), options)
+}
+
+/// [`compose`], of what differs from a parent.
+pub(crate) fn compose_child(
+    extent: &Sole,
+    capacity: u64,
+    (cid, parent): (u32, Option<&VmdkParent>),
+    options: &VmdkOptions,
+) -> Result<String> {
     let Sole {
         create_type,
         access,
@@ -199,7 +209,10 @@ pub(crate) fn compose(
     let name = &options.file_name;
     check_name(name)?;
     let line = format!("{access} {capacity} {kind} \"{name}\"{behind}\n");
-    let text = whole(create_type, &line, capacity, cid, options);
+    if let Some(parent) = parent {
+        check_name(&parent.file_name)?;
+    }
+    let text = whole(create_type, &line, capacity, (cid, parent), options);
     if text.len() > ROOM {
         return Err(Error::unsupported(format_args!(
             "VMDK descriptor of {} bytes, more than {ROOM}",
@@ -222,7 +235,13 @@ pub(crate) fn compose_several(
         lines.push_str(&format!("RW {sectors} {kind} \"{name}\"{behind}\n"));
         capacity = capacity.saturating_add(*sectors);
     }
-    Ok(whole(disk.create_type, &lines, capacity, cid, options))
+    Ok(whole(
+        disk.create_type,
+        &lines,
+        capacity,
+        (cid, None),
+        options,
+    ))
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -239,7 +258,7 @@ fn whole(
     create_type: &str,
     extents: &str,
     capacity: u64,
-    cid: u32,
+    (cid, parent): (u32, Option<&VmdkParent>),
     options: &VmdkOptions,
 ) -> String {
     let adapter = options.adapter.name();
@@ -249,13 +268,21 @@ fn whole(
         sectors,
     } = Geometry::of(capacity, options.adapter == super::Adapter::Ide);
     let hardware = options.hardware_version;
-    let encoding = if extents.is_ascii() {
+    let (parent_cid, hint) = match parent {
+        Some(VmdkParent {
+            content_id,
+            file_name,
+        }) => (*content_id, format!("parentFileNameHint=\"{file_name}\"\n")),
+        None => (u32::MAX, String::new()),
+    };
+    let encoding = if extents.is_ascii() && hint.is_ascii() {
         ""
     } else {
         "encoding=\"UTF-8\"\n"
     };
     let mut text = format!(
-        "{FIRST_LINE}\nversion=1\n{encoding}CID={cid:08x}\nparentCID=ffffffff\ncreateType=\"{create_type}\"\n\n\
+        "{FIRST_LINE}\nversion=1\n{encoding}CID={cid:08x}\nparentCID={parent_cid:08x}\n\
+         createType=\"{create_type}\"\n{hint}\n\
          # Extent description\n{extents}\n\
          # The Disk Data Base\n#DDB\n\n\
          ddb.adapterType = \"{adapter}\"\n\

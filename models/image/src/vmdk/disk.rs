@@ -96,7 +96,14 @@ impl Part {
         let left = self.length.saturating_sub(within);
         let found = match &self.body {
             Body::Zero => return (ExtentKind::Zero, left),
-            Body::Flat(file, from) => file.extent_at(from.saturating_add(within)),
+            Body::Flat(file, from) => {
+                let at = from.saturating_add(within);
+                if at >= file.len() {
+                    // What the file lost: reading it says so.
+                    return (ExtentKind::Data, left);
+                }
+                file.extent_at(at)
+            }
             Body::Hosted(hosted) => hosted.extent_at(within),
             Body::Esx(esx) => esx.extent_at(within),
         };
@@ -108,11 +115,14 @@ impl Part {
         let left = self.length.checked_sub(within).filter(|left| *left > 0)?;
         let below = match &self.body {
             Body::Zero => return None,
-            Body::Flat(file, from) => Below {
-                source: &**file,
-                offset: from.checked_add(within)?,
-                length: left,
-            },
+            Body::Flat(file, from) => {
+                let offset = from.checked_add(within)?;
+                Below {
+                    source: &**file,
+                    offset,
+                    length: file.len().checked_sub(offset).filter(|left| *left > 0)?,
+                }
+            }
             Body::Hosted(hosted) => hosted.below(within)?,
             Body::Esx(esx) => esx.below(within)?,
         };

@@ -60,6 +60,7 @@ impl Hosted {
     pub(crate) fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
         let bytes = read_vec(&*source, "VMDK header", 0, SECTOR, limits)?;
         let front = Header::parse(&bytes, 0, limits)?;
+        let grain = front.grain_bytes();
         let mut hosted = Self {
             source,
             header: front.clone(),
@@ -72,7 +73,8 @@ impl Hosted {
             limits: *limits,
             spans: OnceLock::new(),
             tables: Recent::new(8),
-            grains: Recent::new(4),
+            // Grains may be large, and what is kept of them is no table that a limit counts.
+            grains: Recent::new(if grain > 1 << 20 { 1 } else { 4 }),
             unpackers: Unpackers::default(),
             findings: Findings::default(),
         };
@@ -448,6 +450,9 @@ impl Units for Hosted {
                 self.check_cut(table.saturating_mul(self.units_per_table()))?;
             }
             return Ok(found);
+        }
+        if let Some(known) = self.tables.find(table) {
+            return Ok(Some(known));
         }
         let sector = self.table_sector(table);
         if sector == 0 || self.is_hole(table, sector, &mut (0..0)) {

@@ -18,22 +18,23 @@
 //! the parent's in a snapshot; 1: zeros, where flag 2 allows it). In the true stream the header's `gdOffset` is all ones
 //! and the footer, the last sector but one, repeats the header with the real one.
 //!
-//! Limits: 64 TiB written; sector addresses of sparse extents end at 2^32 (2 TiB of file); split disks have up to 999
+//! Limits: 64 TiB written; sector addresses of sparse extents end at 2^32 (2 TiB of file); split disks have up to 4096
 //! extents of 2047 MiB. Not read: devices (fullDevice, raw device maps), encrypted disks, change tracking files. COWD and
-//! seSparse are read and checked, not written; the journal of seSparse is not replayed. Snapshots are not written, only
-//! read, which flattens them.
+//! seSparse are read and checked, not written; the journal of seSparse is not replayed. Snapshots are written as
+//! monolithicSparse; reading one flattens it.
 //!
 //! | subformat | read | write | check | repair | resize |
 //! |---|---|---|---|---|---|
 //! | monolithicSparse | yes | yes | yes | yes | grow, and shrink over zeros |
 //! | streamOptimized | yes | yes, as a stream | yes | yes | no |
 //! | twoGbMaxExtentSparse | yes | yes | yes | yes | inside the last extent |
-//! | monolithicFlat, vmfs, twoGbMaxExtentFlat | yes | yes | yes | the descriptor | the last extent |
+//! | monolithicFlat, vmfs, twoGbMaxExtentFlat | yes | yes | yes | a file that was cut | the last extent |
 //! | vmfsSparse (COWD), seSparse | yes | no | yes | no | no |
-//! | snapshots | yes | flattened | yes, with parents | each file | no |
+//! | snapshots | yes | yes, or flattened | yes, with parents | each file | no |
 
 mod check;
 mod check_stream;
+mod child;
 mod claims;
 mod descriptor;
 mod directories;
@@ -55,6 +56,7 @@ mod stream;
 mod text;
 mod walk;
 
+pub use child::{VmdkParent, write_vmdk_child};
 pub(crate) use descriptor::{Descriptor, FIRST_LINE};
 pub(crate) use disk::Vmdk;
 pub(crate) use esx::Kind as EsxKind;
@@ -68,6 +70,11 @@ pub use walk::{StreamWalk, walk_stream};
 
 use crate::engine::{self, Work};
 use drylab_block::{ReadAt, Result};
+
+/// A content id, as descriptors have it: hexadecimal.
+fn number(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 16).ok()
+}
 
 /// The controller a descriptor names in `ddb.adapterType`.
 #[non_exhaustive]

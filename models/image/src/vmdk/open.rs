@@ -23,6 +23,7 @@ use super::disk::{Body, Parent, Part, Vmdk};
 use super::esx::{self, Esx};
 use super::header::{Header, MAGIC, SECTOR};
 use super::hosted::Hosted;
+use super::number;
 use super::rules;
 use super::text::Text;
 use crate::container::Opener;
@@ -187,7 +188,7 @@ impl Vmdk {
             "FLAT" | "VMFS" => {
                 let from = offset.unwrap_or(0).saturating_mul(SECTOR);
                 let (file, key) = open(name).map_err(in_extent)?;
-                self.check_flat(number, line, &*file, from, length)?;
+                self.check_flat(number, line, (&*file, &key), (from, length), limits)?;
                 (Body::Flat(file, from), key)
             }
             "SPARSE" => {
@@ -248,34 +249,38 @@ impl Vmdk {
         Ok(())
     }
 
-    /// Refuses an extent that its file cannot hold, and notes one that could be longer.
+    /// Notes an extent of which its file has only a part, and one that could be longer.
     fn check_flat(
         &mut self,
         number: usize,
         line: &ExtentLine,
-        file: &dyn ReadAt,
-        from: u64,
-        length: u64,
+        (file, key): (&dyn ReadAt, &str),
+        (from, length): (u64, u64),
+        limits: &Limits,
     ) -> Result<()> {
-        let name = &line.name;
-        let end = from.saturating_add(length);
-        if end > file.len() {
-            return Err(Error::corrupt(format_args!(
-                "extent {number} takes {length} bytes from {from} of {name:?}, which has {}",
-                file.len()
+        let (end, held) = (from.saturating_add(length), file.len());
+        if end > limits.disk_bytes_max {
+            return Err(Error::unsupported(format_args!(
+                "extent {number} takes {length} bytes from {from} of {:?}, past the {} bytes allowed",
+                line.name, limits.disk_bytes_max
             )));
         }
-        if line.offset.is_none() && end < file.len() {
-            self.findings.push(Finding {
-                rule: &rules::EXTENT_SIZE,
-                file: name.clone(),
-                offset: end,
-                length: file.len().saturating_sub(end),
-                path: format!("length of extent {number}"),
-                expected: format!("{length} bytes"),
-                found: format!("{} bytes", file.len()),
-            });
-        }
+        let (rule, place) = if end > held {
+            (&rules::EXTENT_SHORT, held..end)
+        } else if line.offset.is_none() && end < held {
+            (&rules::EXTENT_LONG, end..held)
+        } else {
+            return Ok(());
+        };
+        self.findings.push(Finding {
+            rule,
+            file: key.to_owned(),
+            offset: place.start,
+            length: place.end.saturating_sub(place.start),
+            path: format!("length of extent {number}"),
+            expected: format!("{end} bytes"),
+            found: format!("{held} bytes"),
+        });
         Ok(())
     }
 
@@ -304,7 +309,6 @@ impl Vmdk {
             findings,
             ..
         } = self;
-        let number = |text: &str| u32::from_str_radix(text, 16).ok();
         let cid = descriptor.value("CID").unwrap_or("missing");
         if number(cid).is_none() {
             let place = text.place_of(text.value("CID"));
@@ -409,7 +413,6 @@ impl Vmdk {
     }
 
     fn note_parent(&mut self, parent: &Image, wanted: &str, name: &str) {
-        let number = |text: &str| u32::from_str_radix(text, 16).ok();
         let info = parent.info();
         let cid = info.detail("CID").unwrap_or("none");
         if number(cid).is_none() || number(cid) != number(wanted) {

@@ -45,6 +45,9 @@ impl Vmdk {
                     plan.first(&part.key, hosted.plan_repair()?);
                 }
                 Body::Esx(_) => plan.note(format!("{:?} is of ESX and not repaired", part.key)),
+                Body::Flat(file, _) if done.insert(part.key.as_str()) => {
+                    plan.first(&part.key, self.plan_length(&part.key, file.len()));
+                }
                 Body::Hosted(_) | Body::Zero | Body::Flat(..) => {}
             }
         }
@@ -63,6 +66,24 @@ impl Vmdk {
             self.text.change(&text, &*self.file, &mut plan)?;
         }
         Ok(plan)
+    }
+
+    /// Gives the file of flat extents that was cut the length that they take.
+    fn plan_length(&self, key: &str, old: u64) -> Plan {
+        let ends = self.parts.iter().filter_map(|part| match &part.body {
+            Body::Flat(_, from) if part.key == key => Some(from.saturating_add(part.length)),
+            _ => None,
+        });
+        let new = ends.max().unwrap_or(0);
+        let mut plan = Plan::default();
+        if new > old {
+            plan.push(Edit::Length { old, new });
+            let lost = new.saturating_sub(old);
+            plan.note(format!(
+                "the {lost} bytes that {key:?} lost at its end become zeros"
+            ));
+        }
+        plan
     }
 }
 

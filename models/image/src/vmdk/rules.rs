@@ -16,6 +16,10 @@ crate::finding::rules! {
         "the last writer did not close the disk; its tables may be behind its data";
     EXTENT_SIZE = "VMDK-EXTENT-SIZE", Warning, Lossless, "Virtual Disk Format 5.0, Extent Descriptions",
         "programs that believe the one and those that believe the other see disks of different sizes";
+    EXTENT_LONG = "VMDK-EXTENT-LONG", Warning, No, "Virtual Disk Format 5.0, Extent Descriptions",
+        "programs that go by the length of the file see a larger disk, the others not what stands behind its end";
+    EXTENT_SHORT = "VMDK-EXTENT-SHORT", Error, Lossy, "Virtual Disk Format 5.0, Extent Descriptions",
+        "the rest of the extent is missing; some programs give zeros for it without a word, others refuse the disk";
     NOT_A_STREAM = "VMDK-NOT-A-STREAM", Warning, No, STREAM,
         "a reader that goes front to back by markers may not find the end";
     FOOTER_DIFFERS = "VMDK-FOOTER-DIFFERS", Warning, Lossless, STREAM,

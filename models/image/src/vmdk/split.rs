@@ -26,8 +26,8 @@ pub enum SplitKind {
     Flat,
 }
 
-/// Most extents of a disk we write: their names count to 999.
-const EXTENTS_MAX: u64 = 999;
+/// Most extents of a disk we write, 8 TiB less 4 GiB: what readers open by default ([`Limits`](drylab_block::Limits)).
+const EXTENTS_MAX: u64 = 4096;
 
 /// Offset of the place and size of the descriptor in the header of a sparse extent, and their bytes.
 const DESCRIPTOR_FIELDS: (u64, [u8; 16]) = (28, [0; 16]);
@@ -39,7 +39,7 @@ const DESCRIPTOR_FIELDS: (u64, [u8; 16]) = (28, [0; 16]);
 /// without a content id in the options the disk is read twice. [`Written`] counts the bytes of all extents together.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a file name that cannot stand in a descriptor and for a disk of more than 999 extents; what
+/// [`Error::Unsupported`] for a file name that cannot stand in a descriptor and for a disk of more than 4096 extents; what
 /// reading the disk, `make` and writing find.
 pub fn write_split<S: WriteAt>(
     disk: &dyn ReadAt,
@@ -227,8 +227,8 @@ mod tests {
                 files.insert(name.to_owned(), file.clone());
                 Ok(Sink(file))
             }, &Work::ALONE);
-            if size.div_ceil(512).div_ceil(most) > 999 {
-                prop_assert!(made.unwrap_err().to_string().contains("more than 999"));
+            if size.div_ceil(512).div_ceil(most) > 4096 {
+                prop_assert!(made.unwrap_err().to_string().contains("more than 4096"));
                 return Ok(());
             }
             let (text, written) = made.unwrap();

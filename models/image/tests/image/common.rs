@@ -343,6 +343,32 @@ impl Resolver for Folder {
     }
 }
 
+/// How many steps of a plan of `edits` are taken in a test of crashes: each number of them up to 128, and 128 numbers
+/// spread over longer plans, which would otherwise cost the square of their length.
+pub(crate) fn prefixes(edits: usize) -> impl Iterator<Item = usize> {
+    (0..edits).step_by(edits / 128 + 1).chain([edits])
+}
+
+/// How qemu-img is told to change a qcow2 without waiting for the medium: it does so after each step otherwise, two
+/// thousand times where clusters are small.
+pub(crate) fn unflushed(path: &Path) -> String {
+    format!(
+        "driver=qcow2,cache.no-flush=on,file.driver=file,file.filename={}",
+        path.display()
+    )
+}
+
+/// A file of this machine that may be changed.
+pub(crate) fn changeable(path: &Path) -> OnDisk {
+    OnDisk(
+        std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap(),
+    )
+}
+
 /// Whether qemu-img is there.
 pub(crate) fn have_qemu_img() -> bool {
     let found = Command::new("qemu-img")
@@ -356,7 +382,11 @@ pub(crate) fn have_qemu_img() -> bool {
 }
 
 pub(crate) fn try_qemu_img(arguments: &[&str]) -> Output {
-    Command::new("qemu-img").args(arguments).output().unwrap()
+    // Disks may have more extents than a program may have files open by habit.
+    let more = "ulimit -n 4096 2> /dev/null; exec qemu-img \"$@\"";
+    let shell = ["-c", more, "qemu-img"];
+    let mut command = Command::new("sh");
+    command.args(shell).args(arguments).output().unwrap()
 }
 
 pub(crate) fn qemu_img(arguments: &[&str]) -> String {

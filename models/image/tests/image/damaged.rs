@@ -222,12 +222,8 @@ fn sizes_claimed_in_headers_are_checked_against_file_and_limits() {
         &["header_length 103"],
     );
     refuses(
-        with(ours.clone(), 100, &(1u32 << 30).to_be_bytes()),
+        with(ours, 100, &(1u32 << 30).to_be_bytes()),
         &["header_length"],
-    );
-    refuses(
-        with(ours, 104, &[0, 0, 0, 9, 0xff, 0xff, 0xff, 0xf0]),
-        &["extension 0x9", "past the first cluster"],
     );
 }
 

@@ -1,10 +1,21 @@
 //! Tests of disk images: against generated disks, damaged files, foreign files and qemu-img.
 
 mod common;
+mod damage_table;
 mod damaged;
 mod engine;
 mod flat;
 mod foreign;
+mod foreign_oracle;
+mod pairs;
+mod qcow2;
+mod qcow2_check;
+mod qcow2_layers;
+mod qcow2_repair;
+mod qcow2_resize;
+mod qcow2_rules;
+mod qcow2_sizes;
+mod qed;
 mod qemu;
 mod roundtrip;
 mod stream;
@@ -28,7 +39,9 @@ mod vhdx_qemu;
 mod vhdx_resize;
 mod vhdx_tools;
 mod vmdk_chain;
+mod vmdk_children;
 mod vmdk_damage;
 mod vmdk_esx;
+mod vmdk_fuzz;
 mod vmdk_sizes;
 mod vmdk_stream;

@@ -1,8 +1,6 @@
 //! VHDX of others: qemu-img reads ours and we read its, and foreign files are what qemu-img says.
 
-use crate::common::{
-    OnDisk, Plan, assert_same, have_qemu_img, opened, qemu_img, skipping, try_qemu_img,
-};
+use crate::common::{OnDisk, Plan, assert_same, have_qemu_img, opened, qemu_img, try_qemu_img};
 use crate::vhdx_tools::{
     MIB, bytes, check, codes, copy, dynamic, entry, in_headers, open, passes_qemu, piece, repaired,
     set_entry, u64_at,

@@ -108,6 +108,11 @@ fn se_sparse() -> (Vec<u8>, Vec<u8>) {
     (file, expected)
 }
 
+/// An extent of each kind.
+pub(crate) fn extents() -> [Vec<u8>; 2] {
+    [cowd().0, se_sparse().0]
+}
+
 fn esx_descriptor(kind: &str, word: &str, sectors: u64, name: &str) -> Vec<u8> {
     format!(
         "# Disk DescriptorFile\nversion=1\nCID=00000009\nparentCID=ffffffff\ncreateType=\"{kind}\"\n\

@@ -1,9 +1,9 @@
 //! Damage to streams: what their markers and their end say against what their tables say.
 
-use crate::common::{have_qemu_img, opened, qemu_img};
-use crate::vmdk_damage::{After, GRAIN, damage, file_of, stream, truth, with, without};
+use crate::common::{Kind, Piece, Plan, have_qemu_img, opened, packed, qemu_img};
+use crate::vmdk_damage::{After, GRAIN, bytes_of, damage, file_of, stream, truth, with, without};
 use drylab_block::{Limits, ReadAt, le_u32};
-use drylab_image::walk_stream;
+use drylab_image::{Target, VmdkOptions, walk_stream};
 
 /// Bytes of the footer and of the first entry of the only grain table of a stream.
 fn places(stream: &[u8]) -> (usize, usize) {
@@ -199,4 +199,45 @@ fn qemus_stream_gets_its_end() {
         list.iter()
             .any(|finding| finding.rule.code == "VMDK-NOT-A-STREAM")
     );
+}
+
+#[test]
+fn a_grain_that_unpacks_to_more_than_a_grain_is_an_error_and_nothing_more_is_unpacked() {
+    // Noise leaves room for a bomb in the place of a grain.
+    let noise = Plan {
+        size: 3 * GRAIN as u64,
+        pieces: vec![Piece {
+            offset: 0,
+            length: 3 * GRAIN,
+            kind: Kind::Noise(4),
+        }],
+    };
+    let stream = Target::VmdkStream(VmdkOptions::default());
+    let file = bytes_of(&*packed(&noise.disk(), &stream));
+    let (_, table) = places(&file);
+    let grain = le_u32(&file, table + 4).unwrap() as usize * 512;
+    let mut bomb = flate2::Compress::new(flate2::Compression::best(), true);
+    let mut packed = Vec::with_capacity(64 << 10);
+    let zeros = vec![0; 60 << 20];
+    bomb.compress_vec(&zeros, &mut packed, flate2::FlushCompress::Finish)
+        .unwrap();
+    assert_eq!(bomb.total_in(), zeros.len() as u64);
+    let size = (packed.len() as u32).to_le_bytes();
+    let file = with(file, &[(grain + 8, &size), (grain + 12, &packed)]);
+    let image = opened(file_of(&file));
+    for (at, length) in [(GRAIN, GRAIN), (GRAIN + 512, 512), (0, 3 * GRAIN)] {
+        let read = image.read_at(at as u64, &mut vec![0; length]);
+        let error = read.unwrap_err().to_string();
+        let words = ["grain 1", "unpacks to more than 65536 bytes"];
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+    let truth = bytes_of(&noise.disk());
+    for at in [0, 2 * GRAIN] {
+        let mut bytes = vec![0; GRAIN];
+        image.read_at(at as u64, &mut bytes).unwrap();
+        assert!(bytes == truth[at..at + GRAIN]);
+    }
+    let found = image.check().unwrap();
+    let hit = found.list().iter().find(|f| f.offset == table as u64 + 4);
+    assert_eq!(hit.unwrap().rule.code, "VMDK-GRAIN-PACKED");
 }
