@@ -113,7 +113,8 @@ impl Beneath {
         let Some(allowed) = &self.allowed else {
             return Err(self.denied(reference));
         };
-        let within = |error: Error| error.within(format_args!("{:?}", reference.name));
+        let within =
+            |error: Error| error.within(format_args!("{} {:?}", reference.kind, reference.name));
         let folder = self.folder_of(&reference.by, allowed);
         let (rest, file) = match allowed.named(&folder, &reference.name) {
             Err(error) if reference.kind == "parent" => {

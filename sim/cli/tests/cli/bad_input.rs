@@ -126,7 +126,7 @@ fn formats_known_and_not_read_are_refused_by_name() {
             b"# Disk DescriptorFile\ncreateType=\"fullDevice\"\n",
             "fullDevice",
         ),
-        (b"QFI\xfb\0\0\0\x01", "qcow (version 1)"),
+        (b"QFI\xfb\0\0\0\x01", "qcow (version 1"),
     ] {
         let mut bytes = magic.to_vec();
         bytes.resize(8192, 0);
