@@ -35,7 +35,25 @@
 //! * [`fuzz`]: entry points for fuzzers.
 //!
 //! What it does not do: open files by itself. Changes of a file are planned ([`Plan`]), and made by who asks for them.
-
+//!
+//! # What is there, and what shows it
+#![doc = include_str!("../docs/matrix.md")]
+//!
+//! # Damage
+//!
+//! What is said of damaged files, measured side by side with qemu-img 10.0.2 by the test `damage_table`:
+//!
+#![doc = include_str!("../docs/damage.md")]
+//!
+//! # Disputes
+//!
+//! Foreign files that qemu-img opens and of which drylab says something else, and what decides:
+//!
+#![doc = include_str!("../docs/disputes/disk-fragment-misc.md")]
+//!
+//! The same of file systems and volumes:
+//!
+#![doc = include_str!("../docs/disputes/fs-volume.md")]
 #![cfg_attr(
     not(test),
     deny(
@@ -62,15 +80,15 @@ mod layer;
 mod map;
 mod math;
 pub mod profile;
-mod qcow2;
-mod qed;
-mod raw;
+pub mod qcow2;
+pub mod qed;
+pub mod raw;
 mod recent;
 mod uuid;
 pub mod vdi;
 pub mod vhd;
 pub mod vhdx;
-mod vmdk;
+pub mod vmdk;
 mod write;
 
 pub use container::{Damage, Stored};

@@ -24,10 +24,10 @@
 //! A backing file whose format is declared raw is raw whatever its bytes look like. Where no format is declared the bytes
 //! decide, and an image found so must name no further file: a guest may have written its header into a raw disk.
 //!
-//! Limits: clusters of 512 bytes to 2 MiB, L1 tables of 32 MiB, refcount tables of 8 MiB where they are written anew,
+//! **Limits.** Clusters of 512 bytes to 2 MiB, L1 tables of 32 MiB, refcount tables of 8 MiB where they are written anew,
 //! 65,536 snapshots, 65,535 bitmaps, backing file names of 1,023 bytes; the last sector of compressed data may be cut.
 //!
-//! Not supported: encryption (AES and LUKS are detected and refused by name), bitmaps' contents, saved machines of
+//! **Not supported.** Encryption (AES and LUKS are detected and refused by name), bitmaps' contents, saved machines of
 //! snapshots. Not resized: images of version 2 with snapshots or with a backing file that is longer than the disk, images
 //! whose data file or whose bitmaps' tables would need another length.
 

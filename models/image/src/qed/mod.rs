@@ -10,9 +10,9 @@
 //! L1 table ─ L2 table (table_size clusters each) ─ cluster;  0 unallocated, 1 zeros, else a multiple of a cluster
 //! ```
 //!
-//! Limits: clusters of 4 KiB to 64 MiB, tables of 1 to 16 clusters and at most a quarter of the limit of tables.
+//! **Limits.** Clusters of 4 KiB to 64 MiB, tables of 1 to 16 clusters and at most a quarter of the limit of tables.
 //!
-//! Not supported: writing, repair and resize; convert the image to qcow2.
+//! **Not supported.** Writing, repair and resize; convert the image to qcow2.
 
 mod check;
 mod header;

@@ -1,6 +1,16 @@
 //! Raw: the disk's bytes and nothing else.
 //!
-//! There is no specification and no magic: a file is raw when nothing else claims it. Reading is the source itself.
+//! Source: none; there is no specification and no magic. A file is raw when nothing else claims it. Reading is the source
+//! itself.
+//!
+//! ```text
+//! first sector of the disk │ second │ …
+//! ```
+//!
+//! **Limits.** [`Limits::disk_bytes_max`](drylab_block::Limits). A part of a sector at the end is read as it is, and a finding.
+//!
+//! **Not supported.** Anything that would have to be guessed from the bytes: a file that begins as another container does
+//! is never raw.
 
 pub(crate) mod rules;
 

@@ -28,7 +28,7 @@
 //! **Limits.** 536,870,784 blocks, what QEMU reads: 512 TiB in blocks of 1 MiB; offData must fit 32 bits. qemu-img reads
 //! only blocks of 1 MiB without extra bytes and refuses images with a parent. What is written has a header of 400 bytes.
 //!
-//! Not supported: writing differencing images; parents that are no VDI.
+//! **Not supported.** Writing differencing images; parents that are no VDI.
 
 mod header;
 mod read;

@@ -39,7 +39,7 @@
 //!
 //! **Limits.** 2040 GiB; sectors of 32 bits. Blocks of 512 KiB and 2 MiB are written, of any power of two read.
 //!
-//! Not supported: resizing differencing disks, parents that are no VHD, locators of classic Mac OS (`Mac `).
+//! **Not supported.** Resizing differencing disks, parents that are no VHD, locators of classic Mac OS (`Mac `).
 
 mod blocks;
 mod check;

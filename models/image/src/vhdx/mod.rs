@@ -36,8 +36,10 @@
 //!
 //! **Limits.** Disks of up to 64 TiB ([`DISK_BYTES_MAX`]), blocks of 1 to 256 MiB, sectors of 512 or 4096 bytes; a log
 //! of up to [`Limits::table_bytes_max`](drylab_block::Limits). The table is read in pieces, however large it is.
-//! Differencing disks are not resized. Unknown regions and metadata items are left alone unless they are required: then
-//! the file is refused. Of the metadata only the disk's size is ever changed; the log is replayed, never written.
+//! Unknown regions and metadata items are left alone unless they are required: then the file is refused. Of the metadata
+//! only the disk's size is ever changed.
+//!
+//! **Not supported.** Resizing differencing disks; parents that are no VHDX; writing a log (it is replayed).
 
 mod bat;
 mod child;

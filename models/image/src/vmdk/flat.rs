@@ -37,7 +37,8 @@ impl FlatKind {
 /// [`file_name`](VmdkOptions::file_name).
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a file name that cannot stand there and a disk of more than 64 TiB; what reading the disk finds.
+/// [`Error::Unsupported`](drylab_block::Error) for a file name that cannot stand there and a disk of more than 64 TiB; what
+/// reading the disk finds.
 pub fn flat_descriptor(disk: &dyn ReadAt, options: &VmdkOptions, kind: FlatKind) -> Result<String> {
     compose(
         &kind.sole(),

@@ -18,10 +18,11 @@
 //! the parent's in a snapshot; 1: zeros, where flag 2 allows it). In the true stream the header's `gdOffset` is all ones
 //! and the footer, the last sector but one, repeats the header with the real one.
 //!
-//! Limits: 64 TiB written; sector addresses of sparse extents end at 2^32 (2 TiB of file); split disks have up to 4096
-//! extents of 2047 MiB. Not read: devices (fullDevice, raw device maps), encrypted disks, change tracking files. COWD and
-//! seSparse are read and checked, not written; the journal of seSparse is not replayed. Snapshots are written as
-//! monolithicSparse; reading one flattens it.
+//! **Limits.** 64 TiB written; sector addresses of sparse extents end at 2^32 (2 TiB of file); split disks have up to 4096
+//! extents of 2047 MiB. Snapshots are written as monolithicSparse; reading one flattens it.
+//!
+//! **Not supported.** Devices (fullDevice, raw device maps), encrypted disks and change tracking files are not read. COWD and
+//! seSparse are read and checked, not written; the journal of seSparse is not replayed.
 //!
 //! | subformat | read | write | check | repair | resize |
 //! |---|---|---|---|---|---|

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 /// The files of one image by their names; the one to open is `disk`.
 #[derive(Default)]
-struct Files(BTreeMap<String, Arc<dyn ReadAt>>);
+pub(crate) struct Files(BTreeMap<String, Arc<dyn ReadAt>>);
 
 impl Resolver for Files {
     fn resolve(&self, reference: &Reference) -> Result<Arc<dyn ReadAt>> {
@@ -31,11 +31,21 @@ impl Files {
     }
 
     fn open(&self) -> Image {
+        self.open_as_first(self.first().clone())
+    }
+
+    /// The file that is opened.
+    pub(crate) fn first(&self) -> &Arc<dyn ReadAt> {
+        &self.0["disk"]
+    }
+
+    /// Opens `file` in its place.
+    pub(crate) fn open_as_first(&self, file: Arc<dyn ReadAt>) -> Image {
         let options = Options {
             resolver: self,
             ..Options::DEFAULT
         };
-        open_as(self.0["disk"].clone(), &options).unwrap()
+        open_as(file, &options).unwrap()
     }
 
     /// Name, length and content of each file.
@@ -168,10 +178,10 @@ fn qcow2(version: Qcow2Version, compress: bool, compression: Qcow2Compression) -
     })
 }
 
-type Write = fn(&dyn ReadAt) -> Files;
+pub(crate) type Write = fn(&dyn ReadAt) -> Files;
 
 /// Every subformat that is written.
-const WRITERS: [(&str, Write); 23] = [
+pub(crate) const WRITERS: [(&str, Write); 23] = [
     ("raw", |disk| sole(disk, &Target::Raw)),
     ("VMDK monolithicSparse", |disk| {
         sole(disk, &Target::VmdkSparse(VmdkOptions::default()))
