@@ -351,11 +351,13 @@ pub(crate) struct CompareArgs {
 #[command(after_help = "\
 Sizes are bytes, or have K, M, G, T, P or E behind them (powers of 1024). Equal options make equal files; a fixed kind is
 as long as its disk and takes no room until it is written. A child of --backing holds what differs from its parent, at
-first nothing: the parent stands in the same folder, has the same format and must not be changed from then on.
+first nothing, and the parent must not be changed from then on. The parent of a VHD or VHDX has the same format and stands
+in the same folder; that of a qcow2 may be any image anywhere, and its format is written down.
 
 Examples:
   drylab image create disk.qcow2 40G --to qcow2
   drylab image create disk.vhd 127G --for hyperv-2008r2 --subformat fixed
+  drylab image create child.qcow2 --to qcow2 --backing base.vmdk
   drylab image create child.vhdx --to vhdx --backing base.vhdx
   drylab image create child.vhd 80G --to vhd --backing base.vhd")]
 pub(crate) struct CreateArgs {
@@ -369,7 +371,7 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) into: Output,
     /// The image it stands on.
-    #[arg(long, value_name = "FILE", conflicts_with = "subformat")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) backing: Option<PathBuf>,
     /// How the parent is read.
     #[command(flatten)]

@@ -123,6 +123,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "",
     ),
     (
+        "qemu-img create -f qcow2 -b base.vmdk -F vmdk child.qcow2",
+        "drylab image create child.qcow2 --to qcow2 --backing base.vmdk",
+        "the format of the backing file is told by its content, and written",
+    ),
+    (
         "qemu-img create -f vpc -b base.vhd child.vhd",
         "drylab image create child.vhd --to vhd --backing base.vhd",
         "qemu-img cannot: it makes no children of VHD and VHDX",

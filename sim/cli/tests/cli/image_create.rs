@@ -1,7 +1,7 @@
 //! `drylab image create`: empty images, and images that stand on others.
 
 use crate::image_commands::Images;
-use crate::support::{data, json, keys, run, text};
+use crate::support::{data, have, json, keys, run, text};
 
 #[test]
 fn empty_images_of_every_kind_are_made_without_their_size_in_memory() {
@@ -76,8 +76,8 @@ fn empty_images_of_every_kind_are_made_without_their_size_in_memory() {
 #[test]
 fn a_child_reads_as_its_parent_and_finds_it_beneath_the_folder_only() {
     let images = Images::new();
-    for format in ["vhd", "vhdx"] {
-        let base = images.of(format, "dynamic");
+    for (format, kind) in [("vhd", "dynamic"), ("vhdx", "dynamic"), ("qcow2", "v3")] {
+        let base = images.of(format, kind);
         let names = [1, 2].map(|number| images.at(&format!("child{number}.{format}")));
         for child in &names {
             data(&[
@@ -99,7 +99,12 @@ fn a_child_reads_as_its_parent_and_finds_it_beneath_the_folder_only() {
         assert_eq!(run(&[&compare[..], &beneath].concat()).code, 0);
         let info = ["image", "info", text(child), "--format", "json"];
         let said = json(&[&info[..], &beneath].concat());
-        assert_eq!(said["image"]["subformat"], "differencing");
+        let made = if format == "qcow2" {
+            "v3"
+        } else {
+            "differencing"
+        };
+        assert_eq!(said["image"]["subformat"], made);
         let files = said["files"].as_array().expect("a list");
         assert_eq!(files.len(), 1);
         assert_eq!(
@@ -172,5 +177,50 @@ fn a_child_reads_as_its_parent_and_finds_it_beneath_the_folder_only() {
             "--force",
         ]);
         assert_eq!(ran.code, 1, "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_qcow2_stands_on_any_image_and_qemu_img_reads_it() {
+    let images = Images::new();
+    let raw = images.at("disk.raw");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    for (format, kind) in [
+        ("vmdk", "streamOptimized"),
+        ("vhd", "dynamic"),
+        ("vdi", "dynamic"),
+    ] {
+        let base = images.of(format, kind);
+        for child in [
+            images.at(&format!("on-{format}.qcow2")),
+            elsewhere.path().join(format),
+        ] {
+            let create = [
+                "image",
+                "create",
+                text(&child),
+                "--to",
+                "qcow2",
+                "--subformat",
+                "v2",
+            ];
+            data(&[&create[..], &["--backing", text(&base)]].concat());
+            let compare = ["image", "compare", text(&child), text(&raw), "--strict"];
+            let beneath = ["--allow-beneath", text(images.folder.path())];
+            let ran = run(&[&compare[..], &beneath].concat());
+            assert_eq!(
+                (ran.code, ran.err.as_str()),
+                (0, ""),
+                "{format}: {}",
+                ran.out
+            );
+            assert_eq!(run(&compare).code, 3);
+            if have("qemu-img") {
+                let compared = std::process::Command::new("qemu-img")
+                    .args(["compare", text(&child), text(&raw)])
+                    .output();
+                assert!(compared.expect("it starts").status.success(), "{format}");
+            }
+        }
     }
 }

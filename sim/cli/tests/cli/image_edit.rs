@@ -156,6 +156,18 @@ fn a_vhdx_with_a_damaged_region_table_gets_it_from_the_other() {
     });
 }
 
+/// The refcount of the cluster that holds the first data is made 0.
+#[test]
+fn a_qcow2_whose_refcounts_are_too_low_gets_them_counted_anew() {
+    check_repair("qcow2", "QCOW2-REFCOUNT", |image| {
+        let word = |at| u64::from_be_bytes(read_at(image, at, 8).try_into().expect("eight"));
+        let l2 = word(word(40)) & 0x00ff_ffff_ffff_fe00;
+        let data = word(l2) & 0x00ff_ffff_ffff_fe00;
+        let block = word(word(48));
+        overwrite(image, block + (data >> 16) * 2, &[0, 0]);
+    });
+}
+
 #[test]
 fn a_vmdk_that_was_not_closed_is_closed() {
     check_repair("vmdk", "VMDK-UNCLEAN", |image| overwrite(image, 72, &[1]));
@@ -254,7 +266,7 @@ fn a_file_that_another_program_has_locked_is_left_alone() {
 
 #[test]
 fn disks_grow_and_shrink_and_keep_what_fits() {
-    for format in ["raw", "vhd", "vhdx", "vdi", "vmdk"] {
+    for format in ["raw", "vhd", "vhdx", "vdi", "vmdk", "qcow2"] {
         let (folder, raw, image) = guest(format);
         let before = bytes(&image);
         let (exit, plan) = said(&["image", "resize", text(&image), "+16M", "--dry-run"]);

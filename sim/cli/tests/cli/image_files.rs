@@ -2,8 +2,10 @@
 
 use crate::support::{Ran, data, run, text};
 use drylab_block::{SparseBytes, WriteAt};
-use drylab_image::VhdOptions;
 use drylab_image::vhd::{self, ParentLink};
+use drylab_image::{
+    Qcow2Backing, Qcow2DataFile, Qcow2Layers, VhdOptions, Work, write_qcow2_layers,
+};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -181,12 +183,85 @@ fn a_parent_is_not_looked_for_where_its_name_says() {
     }
 }
 
+/// Writes a qcow2 of 1 MiB that names a file, as its backing file or as the one with its data.
+fn qcow2(path: &Path, name: &str, is_data: bool) {
+    let disk = SparseBytes::new(1 << 20);
+    let (file, data) = (SparseBytes::default(), SparseBytes::default());
+    let mut layers = Qcow2Layers::default();
+    if is_data {
+        let sink = &data;
+        layers.data_file = Some(Qcow2DataFile {
+            sink,
+            name,
+            raw: false,
+        });
+    } else {
+        layers.backing = Some(Qcow2Backing {
+            disk: &disk,
+            name,
+            format: "raw",
+        });
+    }
+    write_qcow2_layers(&disk, &layers, &file, &Work::ALONE).expect("written");
+    crate::support::write_raw(&file, path);
+}
+
+#[test]
+fn no_backing_file_and_no_data_file_lies_outside() {
+    let yard = Yard::new();
+    let secret = yard.folder.path().join("secret");
+    symlink(&secret, yard.at("link")).expect("linked");
+    symlink("..", yard.at("up")).expect("linked");
+    std::fs::create_dir(yard.at("deep")).expect("made");
+    let pipe = std::process::Command::new("mkfifo")
+        .arg(yard.at("pipe"))
+        .status();
+    assert!(pipe.expect("it starts").success());
+    let names = [
+        "/etc/passwd",
+        text(&secret),
+        "../secret",
+        "deep/../../secret",
+        "link",
+        "up/secret",
+        "pipe",
+        "/proc/self/root/etc/passwd",
+        "json:{\"driver\":\"file\",\"filename\":\"/etc/passwd\"}",
+        "file:///etc/passwd",
+        "nbd://localhost/disk",
+    ];
+    for (number, name) in names.into_iter().enumerate() {
+        for is_data in [false, true] {
+            let image = yard.at(&format!("{number}-{is_data}.qcow2"));
+            qcow2(&image, name, is_data);
+            yard.refused(&image);
+        }
+    }
+    // The same names, in a folder that is allowed and of a file that is there.
+    std::fs::write(yard.at("deep/base"), [7u8; 4096]).expect("written");
+    let inside = yard.folder.path().join("inside");
+    let absolute = yard.at("deep/base");
+    for (number, name) in ["deep/base", "./deep/../deep/base", text(&absolute)]
+        .into_iter()
+        .enumerate()
+    {
+        let image = yard.at(&format!("good{number}.qcow2"));
+        qcow2(&image, name, false);
+        let map = ["image", "map", text(&image), "--format", "json"];
+        let map = data(&[&map[..], &["--allow-beneath", text(&inside)]].concat());
+        assert!(
+            map.contains(&format!("\"file\":\"{}\",\"offset\":0", text(&absolute))),
+            "{map}"
+        );
+    }
+}
+
 #[test]
 fn a_chain_that_comes_back_to_itself_is_told() {
     let yard = Yard::new();
     let inside = yard.folder.path().join("inside");
     let beneath = ["--allow-beneath", text(&inside)];
-    for format in ["vhd", "vhdx"] {
+    for format in ["vhd", "vhdx", "qcow2"] {
         let [base, one, two] =
             ["base", "one", "two"].map(|name| yard.at(&format!("{name}.{format}")));
         data(&["image", "create", text(&base), "10M", "--to", format]);

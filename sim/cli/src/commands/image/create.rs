@@ -11,7 +11,10 @@ use crate::sink::FileSink;
 use crate::terminal;
 use drylab_block::{Error, Extent, ExtentKind, ReadAt, Result, content_id};
 use drylab_image::vhd::ParentLink;
-use drylab_image::{Target, VhdOptions, VhdxParent, Work, Written, vhd, write_vhdx_child};
+use drylab_image::{
+    Format as Kind, Qcow2Backing, Qcow2Layers, Target, VhdOptions, VhdxParent, Work, Written, vhd,
+    write_qcow2_layers, write_vhdx_child,
+};
 use serde::Serialize;
 use std::path::Path;
 
@@ -74,7 +77,9 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
             let parent = open(backing, &args.reading)?;
             let size = args.size.unwrap_or(parent.image.virtual_size());
             let written = child(args, &chosen, size, &parent)?;
-            chosen.subformat = "differencing";
+            if chosen.format != Kind::Qcow2 {
+                chosen.subformat = "differencing";
+            }
             (size, written)
         }
     };
@@ -92,14 +97,19 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
 /// Writes an image that holds nothing and stands on another: both disks are taken to be zeros, so nothing differs.
 fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Result<Written, Stop> {
     let backing = args.backing.as_deref().unwrap_or(Path::new(""));
-    let name = beside(backing, &args.file)?;
-    if parent.image.format() != chosen.format {
+    let is_qcow2 = chosen.format == Kind::Qcow2;
+    let name = if is_qcow2 {
+        reached(backing, &args.file)?
+    } else {
+        beside(backing, &args.file)?
+    };
+    let format = parent.image.format();
+    if !is_qcow2 && format != chosen.format {
         return Err(Stop::usage(format_args!(
-            "a {} stands on a {}, and {} is a {}",
+            "a {} stands on a {}, and {} is a {format}",
             chosen.format,
             chosen.format,
-            backing.display(),
-            parent.image.format()
+            backing.display()
         )));
     }
     let task = || format!("create {}", args.file.display());
@@ -121,15 +131,45 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
             let written = write_vhdx_child(&zeros, &zeros, &link, options, &sink);
             (sink, written.on(task())?)
         }
+        Shape::One(Target::Qcow2(options)) => {
+            let below = Zeros(parent.image.virtual_size());
+            let layers = Qcow2Layers {
+                version: options.version,
+                cluster_bits: options.cluster_bits,
+                backing: Some(Qcow2Backing {
+                    disk: &below,
+                    name: &name,
+                    format: if format == Kind::Vhd {
+                        "vpc"
+                    } else {
+                        format.name()
+                    },
+                }),
+                ..Qcow2Layers::default()
+            };
+            let sink = make().on(task())?;
+            let written = write_qcow2_layers(&zeros, &layers, &sink, &Work::ALONE);
+            (sink, written.on(task())?)
+        }
         _ => {
             return Err(Stop::usage(
-                "images that stand on others are written as vhd or vhdx, and are dynamic",
+                "images that stand on others are written as qcow2, vhd or vhdx, and are dynamic",
             ));
         }
     };
     let sync = args.into.sync == Sync::Always;
     super::convert::commit(sink, Vec::new(), sync).on(task())?;
     Ok(written)
+}
+
+/// The name of the backing file of a qcow2: from the child's folder when it stands there, else from the root.
+fn reached(parent: &Path, child: &Path) -> Result<String, Stop> {
+    if let Ok(name) = beside(parent, child) {
+        return Ok(name);
+    }
+    let path = parent.canonicalize().ok();
+    let path = path.and_then(|path| path.to_str().map(str::to_owned));
+    path.ok_or_else(|| Stop::usage("the path of the backing file is no text in UTF-8"))
 }
 
 /// The name of the parent, which stands in the child's folder: readers look for it there and nowhere else.
