@@ -6,14 +6,14 @@ use rustix::io::Errno;
 use std::any::Any;
 use std::fs::{File, Metadata};
 use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// An open file. Only what is asked for is read; nothing is mapped or copied beforehand.
 #[derive(Debug)]
 pub(crate) struct FileSource {
-    file: File,
+    file: Arc<File>,
     length: u64,
     /// The extent asked for last: a walk asks for each a few times.
     extent: Mutex<Option<Extent>>,
@@ -54,14 +54,45 @@ impl FileSource {
                 "it is neither a regular file nor a block device",
             ));
         }
-        let mut file = File::open(path).map_err(Error::io)?;
+        Self::of_open(Arc::new(File::open(path).map_err(Error::io)?))
+    }
+
+    /// As [`FileSource::open`], for a file that is open.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the system's reason; [`Error::Unsupported`] for anything but a regular file or a block device.
+    pub(crate) fn of_open(file: Arc<File>) -> Result<Self> {
+        let kind = file.metadata().map_err(Error::io)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Error::unsupported(
+                "it is neither a regular file nor a block device",
+            ));
+        }
         // A block device has no length in its metadata.
-        let length = file.seek(SeekFrom::End(0)).map_err(Error::io)?;
+        let length = (&*file).seek(SeekFrom::End(0)).map_err(Error::io)?;
         Ok(Self {
             file,
             length,
             extent: Mutex::new(None),
         })
+    }
+
+    /// Device and inode: equal for two names of one file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the system's reason.
+    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
+        let found = self.file.metadata().map_err(Error::io)?;
+        Ok((found.dev(), found.ino()))
+    }
+
+    /// Bytes that the file takes of its medium; holes take none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the system's reason.
+    pub(crate) fn allocated(&self) -> Result<u64> {
+        let found = self.file.metadata().map_err(Error::io)?;
+        Ok(found.blocks().saturating_mul(512))
     }
 
     /// The file itself.

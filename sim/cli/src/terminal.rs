@@ -47,6 +47,15 @@ pub(crate) fn byte_progress() -> ProgressBar {
     bar(None, "{bar:32} {bytes}/{total_bytes} {bytes_per_sec}")
 }
 
+/// Says that something is being done whose end is not known; invisible when standard error is no terminal.
+pub(crate) fn turning(doing: &'static str) -> ProgressBar {
+    let bar = bar(None, "{spinner} {msg} {elapsed}").with_message(doing);
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    }
+    bar
+}
+
 fn bar(total: Option<u64>, template: &str) -> ProgressBar {
     let target = if stderr().is_terminal() {
         ProgressDrawTarget::stderr()

@@ -41,8 +41,18 @@ pub(crate) use header::kind;
 pub(crate) use read::Vdi;
 pub(crate) use write::{write_dynamic, write_fixed};
 
+use crate::finding::Findings;
+use drylab_block::{Limits, ReadAt};
+
 /// Bytes at 0x40 by which a VDI is told.
 pub(crate) const MAGIC: &[u8; 4] = b"\x7f\x10\xda\xbe";
+
+/// The UUID by which its children ask for the image in `source`, in the form in which they do; `None` when that is no VDI.
+#[must_use]
+pub fn uuid_create(source: &dyn ReadAt) -> Option<String> {
+    let header = header::Header::read(source, &Limits::DEFAULT, &mut Findings::default()).ok()?;
+    Some(header::uuid(&header.create))
+}
 
 /// Most blocks of an image: what QEMU reads, whose map must fit 31 bits.
 pub const BLOCKS_MAX: u64 = 0x1fff_ff80;

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 /// Every container that is written, by its options.
-const TARGETS: [&[&str]; 10] = [
+const TARGETS: [&[&str]; 14] = [
     &["--to", "raw"],
     &["--to", "vmdk"],
     &["--to", "vmdk", "--subformat", "streamOptimized"],
@@ -22,6 +22,10 @@ const TARGETS: [&[&str]; 10] = [
     ],
     &["--to", "vhd"],
     &["--to", "vhd", "--subformat", "fixed"],
+    &["--to", "vhdx"],
+    &["--to", "vhdx", "--subformat", "fixed"],
+    &["--to", "vdi"],
+    &["--to", "vdi", "--subformat", "fixed"],
     &["--to", "qcow2"],
     &[
         "--to",
@@ -166,11 +170,14 @@ fn what_cannot_be_meant_is_a_usage_error() {
     let (folder, raw, _) = guest();
     let out = folder.path().join("out");
     let before = names(folder.path());
-    let wrong: [&[&str]; 5] = [
+    let wrong: [&[&str]; 8] = [
         &["--to", "vmdk", "--subformat", "streamOptimised"],
         &["--to", "raw", "--subformat", "fixed"],
         &["--to", "vmdk", "--compress", "zlib"],
         &["--to", "floppy"],
+        &[],
+        &["--for", "amiga"],
+        &["--for", "azure", "--to", "vmdk"],
         &["--to", "raw", "--jobs", "0"],
     ];
     for options in wrong {
@@ -190,7 +197,8 @@ fn ten_tebibytes_of_holes_cost_nothing() {
     disk.write_at(7 << 40, b"here").expect("written");
     write_raw(&disk, &raw);
     for (number, options) in TARGETS.iter().enumerate() {
-        if options[1] == "vhd" || options[1] == "raw" {
+        // VHD and VDI of that size there are not, or their tables are not short; a fixed VHDX has all its blocks.
+        if ["vhd", "raw", "vdi"].contains(&options[1]) || options.contains(&"fixed") {
             continue;
         }
         let there = folder.path().join(format!("{number}.there"));
@@ -207,4 +215,110 @@ fn ten_tebibytes_of_holes_cost_nothing() {
         let bytes = crate::support::read_at(&back, 7 << 40, 4);
         assert_eq!(bytes, b"here", "{options:?}");
     }
+}
+
+/// VMDKs of several files, with how many there are of a disk of 40 MiB and of one of 5 GiB.
+const SEVERAL: [(&str, usize, usize); 4] = [
+    ("monolithicFlat", 2, 2),
+    ("vmfs", 2, 2),
+    ("twoGbMaxExtentSparse", 2, 4),
+    ("twoGbMaxExtentFlat", 2, 4),
+];
+
+#[test]
+fn a_vmdk_of_several_files_is_complete_or_absent_and_read_only_beneath_a_folder() {
+    let (folder, raw, _) = guest();
+    let huge = folder.path().join("huge.raw");
+    write_raw(&SparseBytes::new(5 << 30), &huge);
+    for (kind, files, more) in SEVERAL {
+        for (source, files) in [(&raw, files), (&huge, more)] {
+            let there = tempfile::tempdir().expect("a folder");
+            let vmdk = there.path().join("disk.vmdk");
+            let options = ["--to", "vmdk", "--subformat", kind];
+            assert_eq!(convert(source, &vmdk, &options).code, 0, "{kind}");
+            assert_eq!(names(there.path()), files, "{kind}");
+            let compare = ["image", "compare", text(source), text(&vmdk)];
+            let refused = run(&compare);
+            assert_eq!(refused.code, 3);
+            assert!(refused.err.contains("--allow-beneath"), "{}", refused.err);
+            let beneath = ["--allow-beneath", text(there.path()), "--strict"];
+            let same = run(&[&compare[..], &beneath].concat());
+            assert_eq!(
+                (same.code, same.err.as_str()),
+                (0, ""),
+                "{kind}: {}",
+                same.out
+            );
+        }
+    }
+    // An extent that is there already is not replaced, and nothing else is made.
+    let there = tempfile::tempdir().expect("a folder");
+    std::fs::write(there.path().join("disk-flat.vmdk"), b"mine").expect("written");
+    let options = ["--to", "vmdk", "--subformat", "vmfs"];
+    let ran = convert(&raw, &there.path().join("disk.vmdk"), &options);
+    assert_eq!(ran.code, 3);
+    assert!(
+        ran.err
+            .contains("disk-flat.vmdk: unsupported: it is there already")
+            || ran.err.contains("--force"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(names(there.path()), 1);
+}
+
+#[test]
+fn products_get_what_they_want_and_are_told_why() {
+    let (folder, raw, _) = guest();
+    let odd = folder.path().join("odd.raw");
+    write_raw(&SparseBytes::new(5_000_192), &odd);
+    let vhd = folder.path().join("azure.vhd");
+    let ran = convert(&odd, &vhd, &["--for", "azure"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(
+        ran.out.contains("5242880 bytes of disk") && ran.out.contains("whole MiB"),
+        "{}",
+        ran.out
+    );
+    assert_eq!(
+        std::fs::metadata(&vhd).expect("there").len(),
+        (5 << 20) + 512
+    );
+    for (product, format, subformat) in [
+        ("azure", "vhd", "fixed"),
+        ("esxi", "vmdk", "streamOptimized"),
+        ("hyperv-2008r2", "vhd", "dynamic"),
+        ("libvirt", "qcow2", "v3"),
+        ("xenserver", "vhd", "dynamic"),
+    ] {
+        let there = folder.path().join(product);
+        let said = crate::support::json(&[
+            "image",
+            "convert",
+            text(&raw),
+            text(&there),
+            "--for",
+            product,
+            "--format",
+            "json",
+        ]);
+        let made = &said["destination"];
+        assert_eq!(
+            (&made["format"], &made["subformat"], &made["for"]["name"]),
+            (&format.into(), &subformat.into(), &product.into())
+        );
+        let opened = crate::support::json(&["image", "info", text(&there), "--format", "json"]);
+        assert_eq!(opened["image"]["subformat"], subformat);
+        assert_eq!(opened["image"]["virtual_bytes"], made["virtual_bytes"]);
+    }
+    let refused = convert(
+        &raw,
+        &folder.path().join("no"),
+        &["--for", "azure", "--to", "vmdk"],
+    );
+    assert!(
+        refused.err.contains("it takes vhd fixed"),
+        "{}",
+        refused.err
+    );
 }
