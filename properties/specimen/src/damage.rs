@@ -276,16 +276,20 @@ impl Specimen {
     /// Sets the checksums over a field right, if that is wanted and there are any.
     fn reseal(&self, place: &Field, edits: &mut Vec<(usize, u64, Vec<u8>)>, wanted: bool) -> Option<bool> {
         let over = |seal: &&crate::field::Seal| seal.covers(place.file, place.offset);
-        let seals: Vec<_> = self.seals.iter().filter(over).copied().collect();
+        let seals: Vec<_> = self.seals.iter().filter(over).collect();
         if seals.is_empty() {
             return None;
         }
         for seal in seals.iter().filter(|_| wanted) {
-            let mut bytes = vec![0; index(seal.length)];
-            let files = self.with(edits);
-            let read = files[seal.file].bytes.read_at(seal.start, &mut bytes);
-            read.expect("checksums cover what is in the file");
-            edits.push((seal.file, seal.at, seal.of(&bytes).to_vec()));
+            let file = &self.with(edits)[seal.file];
+            let part = |(start, length): &(u64, u64)| {
+                let mut bytes = vec![0; index(*length)];
+                let read = file.bytes.read_at(*start, &mut bytes);
+                read.expect("checksums cover what is in the file");
+                bytes
+            };
+            let bytes = seal.ranges.iter().flat_map(part).collect();
+            edits.push((seal.file, seal.at, seal.of(bytes).to_vec()));
         }
         Some(wanted)
     }

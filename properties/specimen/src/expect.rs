@@ -11,6 +11,8 @@ pub struct Expected {
     pub codes: Vec<&'static str>,
     /// Nothing need be found.
     pub quiet: bool,
+    /// Anything may be found: the damage changes other structures, and those may be wrong in every way.
+    pub any: bool,
     /// The disk reads as before, if the file is opened. Else it may read otherwise, or not at all.
     pub same: bool,
 }
@@ -23,6 +25,7 @@ impl Expected {
             refused: true,
             codes: Vec::new(),
             quiet: false,
+            any: false,
             same: false,
         }
     }
@@ -34,6 +37,7 @@ impl Expected {
             refused: false,
             codes: codes.to_vec(),
             quiet: false,
+            any: false,
             same: false,
         }
     }
@@ -45,6 +49,7 @@ impl Expected {
             refused: false,
             codes: Vec::new(),
             quiet: true,
+            any: false,
             same: true,
         }
     }
@@ -54,6 +59,15 @@ impl Expected {
         Self {
             same: false,
             ..Self::harmless(clause)
+        }
+    }
+
+    /// Whatever stands there now is taken for structure: every answer is right that does not break the reader.
+    pub(crate) fn anything(clause: &'static str) -> Self {
+        Self {
+            refused: true,
+            any: true,
+            ..Self::other(clause)
         }
     }
 
@@ -84,12 +98,13 @@ impl Expected {
         self
     }
 
-    /// The answers that are right, in words: `refused`, codes, `nothing`.
+    /// The answers that are right, in words: `refused`, codes, `anything`, `nothing`.
     #[must_use]
     pub fn answers(&self) -> Vec<&'static str> {
         let refused = self.refused.then_some("refused");
         let quiet = self.quiet.then_some("nothing");
         let codes = self.codes.iter().copied();
-        refused.into_iter().chain(codes).chain(quiet).collect()
+        let any = self.any.then_some("anything");
+        refused.into_iter().chain(codes).chain(any).chain(quiet).collect()
     }
 }

@@ -118,15 +118,13 @@ pub enum Sum {
     Crc32c,
 }
 
-/// A range with a checksum in it, whose own four bytes count as zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Ranges with a checksum in the first of them, whose own four bytes count as zeros.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
     /// The file, by its place.
     pub file: usize,
-    /// First byte of the range.
-    pub start: u64,
-    /// Bytes of the range.
-    pub length: u64,
+    /// First byte and length of each range.
+    pub ranges: Vec<(u64, u64)>,
     /// Where the checksum stands.
     pub at: u64,
     /// How it is made.
@@ -137,14 +135,13 @@ impl Seal {
     /// Whether the checksum covers a place, its own left out.
     pub(crate) fn covers(&self, file: usize, offset: u64) -> bool {
         let own = (self.at..self.at + 4).contains(&offset);
-        let inside = (self.start..self.start + self.length).contains(&offset);
-        self.file == file && inside && !own
+        let inside = |(start, length): &(u64, u64)| (*start..start + length).contains(&offset);
+        self.file == file && self.ranges.iter().any(inside) && !own
     }
 
-    /// The checksum of the bytes of the range.
-    pub(crate) fn of(&self, bytes: &[u8]) -> [u8; 4] {
-        let own = crate::choices::index(self.at - self.start);
-        let mut bytes = bytes.to_vec();
+    /// The checksum of the bytes of the ranges, one behind the other.
+    pub(crate) fn of(&self, mut bytes: Vec<u8>) -> [u8; 4] {
+        let own = crate::choices::index(self.at - self.ranges[0].0);
         bytes[own..own + 4].fill(0);
         match self.sum {
             Sum::Bytes => {

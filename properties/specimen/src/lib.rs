@@ -1,5 +1,4 @@
 //! Specimens.
-#![expect(missing_docs, reason = "draft")]
 mod choices;
 mod content;
 mod damage;
@@ -11,7 +10,7 @@ mod raw;
 mod specimen;
 mod vdi;
 mod vhd;
-mod vhdx { pub(crate) const SUBFORMATS: &[&str] = &["dynamic"]; pub(crate) fn draw(c: &mut impl crate::Choices, _: &'static str) -> crate::Specimen { crate::raw::draw(c) } }
+mod vhdx;
 mod vmdk { pub(crate) const SUBFORMATS: &[&str] = &["dynamic"]; pub(crate) fn draw(c: &mut impl crate::Choices, _: &'static str) -> crate::Specimen { crate::raw::draw(c) } }
 mod qcow2 { pub(crate) const SUBFORMATS: &[&str] = &["dynamic"]; pub(crate) fn draw(c: &mut impl crate::Choices, _: &'static str) -> crate::Specimen { crate::raw::draw(c) } }
 pub use choices::{Choices, Stream};

@@ -109,20 +109,32 @@ impl<R: Clone> Maker<R> {
     pub(crate) fn seal(
         &mut self,
         name: impl Into<String>,
-        (start, length): (u64, u64),
+        range: (u64, u64),
         at: u64,
         sum: Sum,
         role: R,
     ) {
+        self.seal_over(name, vec![range], at, sum, role);
+    }
+
+    /// A checksum over several ranges, with its place in the first.
+    pub(crate) fn seal_over(
+        &mut self,
+        name: impl Into<String>,
+        ranges: Vec<(u64, u64)>,
+        at: u64,
+        sum: Sum,
+        role: R,
+    ) {
+        let part = |(start, length): &(u64, u64)| self.get(*start, crate::choices::index(*length));
+        let bytes = ranges.iter().flat_map(part).collect();
         let seal = Seal {
             file: self.file,
-            start,
-            length,
+            ranges,
             at,
             sum,
         };
-        let bytes = self.get(start, crate::choices::index(length));
-        put(&self.bytes, at, &seal.of(&bytes));
+        put(&self.bytes, at, &seal.of(bytes));
         self.seals.push(seal);
         self.note(name, (at, 4), self.endian, Class::Checksum, role);
     }

@@ -64,3 +64,7 @@ fn damaged_vdi() { damaged(Format::Vdi, 200, 20); }
 fn sound_raw() { sound(Format::Raw, 200); }
 #[test]
 fn damaged_raw() { damaged(Format::Raw, 200, 20); }
+#[test]
+fn sound_vhdx() { sound(Format::Vhdx, 60); }
+#[test]
+fn damaged_vhdx() { damaged(Format::Vhdx, 60, 30); }
