@@ -12,7 +12,7 @@ mod vdi;
 mod vhd;
 mod vhdx;
 mod vmdk { pub(crate) const SUBFORMATS: &[&str] = &["dynamic"]; pub(crate) fn draw(c: &mut impl crate::Choices, _: &'static str) -> crate::Specimen { crate::raw::draw(c) } }
-mod qcow2 { pub(crate) const SUBFORMATS: &[&str] = &["dynamic"]; pub(crate) fn draw(c: &mut impl crate::Choices, _: &'static str) -> crate::Specimen { crate::raw::draw(c) } }
+mod qcow2;
 pub use choices::{Choices, Stream};
 pub use damage::{Corruption, Kind};
 pub use expect::Expected;

@@ -68,3 +68,7 @@ fn damaged_raw() { damaged(Format::Raw, 200, 20); }
 fn sound_vhdx() { sound(Format::Vhdx, 60); }
 #[test]
 fn damaged_vhdx() { damaged(Format::Vhdx, 60, 30); }
+#[test]
+fn sound_qcow2() { sound(Format::Qcow2, 100); }
+#[test]
+fn damaged_qcow2() { damaged(Format::Qcow2, 100, 30); }
