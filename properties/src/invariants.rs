@@ -167,13 +167,13 @@ fn explained(report: &RunReport) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a link is where a chain may end: a row of knowledge, a place in the guest, a fault.
+/// Whether a link is where a chain may end: a row of knowledge, a place in the guest, what a person asked for, a fault.
 fn ends(link: &Witness, report: &RunReport) -> bool {
     match &link.place {
         Place::Quirk(id) => drylab_catalog::quirk(id)
             .is_some_and(|row| row.mark == Mark::Belief || !row.source.is_empty()),
         Place::File { path, .. } | Place::Overlay(path) => path.starts_with('/'),
-        Place::Key(key) => !key.is_empty(),
+        Place::Key(key) | Place::Asked(key) => !key.is_empty(),
         Place::Event(sequence) => report
             .trace
             .events()
@@ -387,7 +387,7 @@ fn bound_by_address(report: &RunReport) -> bool {
             | Edit::Replace { path, .. }
             | Edit::Append { path, .. }
             | Edit::RemoveLines { path, .. }
-            | Edit::Remove { path } => path.ends_with(file),
+            | Edit::Remove { path, .. } => path.ends_with(file),
             _ => false,
         })
     };

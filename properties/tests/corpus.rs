@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Reader = fn(&[u8]);
 
 /// Every fuzz target with the function it calls.
-const TARGETS: [(&str, Reader); 42] = [
+const TARGETS: [(&str, Reader); 48] = [
     ("bcd", drylab_guest::fuzz::bcd),
     ("delta", drylab_block::fuzz::delta),
     ("detect", drylab_image::fuzz::detect),
@@ -34,6 +34,8 @@ const TARGETS: [(&str, Reader); 42] = [
     ("ova", drylab_appliance::fuzz::ova),
     ("ovf", drylab_appliance::fuzz::ovf),
     ("qcow2", drylab_image::fuzz::qcow2),
+    ("qcow2_repair", drylab_image::fuzz::qcow2_repair),
+    ("qed", drylab_image::fuzz::qed),
     ("qemu_img", drylab_converter::fuzz::qemu_img),
     ("scenario", drylab_scenario::fuzz::scenario),
     ("token", drylab_scenario::fuzz::token),
@@ -50,6 +52,8 @@ const TARGETS: [(&str, Reader); 42] = [
     ("virt_image", drylab_appliance::fuzz::virt_image),
     ("vmdk", drylab_image::fuzz::vmdk),
     ("vmdk_flat", drylab_image::fuzz::vmdk_flat),
+    ("vmdk_repair", drylab_image::fuzz::vmdk_repair),
+    ("vmdk_split", drylab_image::fuzz::vmdk_split),
     ("vmx", drylab_appliance::fuzz::vmx),
     ("xva", drylab_appliance::fuzz::xva),
 ];

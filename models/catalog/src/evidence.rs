@@ -68,6 +68,8 @@ pub enum Place {
     Overlay(String),
     /// Something of the lab: subnet, DHCP pool, datastore.
     Lab(String),
+    /// A decision of the scenario that a person took: `target_vm.mac`.
+    Asked(String),
 }
 
 impl fmt::Display for Place {
@@ -81,6 +83,7 @@ impl fmt::Display for Place {
             Self::Event(sequence) => write!(f, "event {sequence}"),
             Self::Overlay(path) => write!(f, "{path} (file beside the disk)"),
             Self::Lab(what) => write!(f, "lab {what}"),
+            Self::Asked(key) => write!(f, "scenario {key}"),
         }
     }
 }
@@ -122,6 +125,15 @@ impl Witness {
     pub fn disk(what: impl Into<String>, says: impl Into<String>) -> Self {
         Self {
             place: Place::Disk(what.into()),
+            says: says.into(),
+            mark: Mark::Source,
+        }
+    }
+
+    /// A decision of the scenario.
+    pub fn asked(key: impl Into<String>, says: impl Into<String>) -> Self {
+        Self {
+            place: Place::Asked(key.into()),
             says: says.into(),
             mark: Mark::Source,
         }

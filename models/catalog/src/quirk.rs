@@ -15,6 +15,9 @@ pub struct Quirk {
     pub states: String,
     /// The check it hits, such as `guest.ip-address`.
     pub hits: String,
+    /// Whether it is why that check succeeds, and not why it does not.
+    #[serde(default)]
+    pub keeps_whole: bool,
     /// Quality of the evidence.
     pub mark: Mark,
     /// Where it was read or measured; may be empty only for belief.

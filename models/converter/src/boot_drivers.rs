@@ -64,6 +64,35 @@ impl BootDriver {
     }
 }
 
+/// The drivers between Windows and a disk on PIIX.
+pub(crate) fn piix_ide() -> [BootDriver; 3] {
+    let driver = |service, file, group, ids: &[&str]| BootDriver {
+        service,
+        file,
+        group,
+        tag: None,
+        bus_type: None,
+        class: IDE_CLASS,
+        ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+    };
+    let bus = "System Bus Extender";
+    [
+        driver(
+            "intelide",
+            "intelide.sys",
+            bus,
+            &["pci#ven_8086&dev_7010", "pci#ven_8086&dev_7111"],
+        ),
+        driver("pciide", "pciide.sys", bus, &["pci#cc_0101"]),
+        driver(
+            "atapi",
+            "atapi.sys",
+            "SCSI Miniport",
+            &["primary_ide_channel", "secondary_ide_channel", "*pnp0600"],
+        ),
+    ]
+}
+
 /// Makes drivers start at boot. A file that Windows has is kept, a missing one is put there; `quirk` is the row behind it.
 pub(crate) fn start_at_boot(
     system: &WindowsSystem,

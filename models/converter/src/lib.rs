@@ -17,6 +17,7 @@
 //! * [`virt_convert_0_600`]: OVF and VMX to virt-image or VMX, disks through the former.
 //! * [`virt_v2v_0_8`], [`virt_v2v_2`]: a machine of VMware to a libvirt domain, with edits inside the guest.
 //! * [`vcenter_converter_5_0`]: a running machine, or one that is off, to a machine of VMware.
+//! * [`os_fixup`]: what XenCenter's import does to an imported Windows when it is asked to.
 //! * [`xenconvert_2_3`]: a running Windows, or the files of a machine, towards XenServer.
 //!
 //! Each is a function from bytes to bytes: no files are opened, nothing is random, no clock is read. What a tool did that
@@ -40,6 +41,7 @@ mod error;
 mod files;
 pub mod fuzz;
 mod math;
+pub mod os_fixup;
 mod qemu_img;
 pub mod qemu_img_0_12;
 pub mod qemu_img_10;

@@ -158,6 +158,15 @@ pub trait Filesystem: Send + Sync {
         Ok(overlay::plain(path))
     }
 
+    /// Whether a Windows sleeps on this volume, so that nobody else should write to it; only NTFS knows.
+    ///
+    /// # Errors
+    /// When the structures on the way are damaged.
+    fn is_hibernated(&self, limits: &Limits) -> Result<bool> {
+        let _ = limits;
+        Ok(false)
+    }
+
     /// What was noticed on opening.
     fn findings(&self) -> Vec<Finding> {
         Vec::new()

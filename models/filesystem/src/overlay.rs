@@ -1,6 +1,6 @@
 //! Files beside a disk: what an edit could not write where it stood.
 
-use crate::{Entry, FileType, Filesystem, Kind, Last};
+use crate::{Entry, FileType, Filesystem, Kind, Last, ntfs};
 use drylab_block::{Error, Finding, Limits, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -272,6 +272,14 @@ impl Filesystem for Layered {
             return Ok(name);
         }
         self.filesystem.resolve(path, last, limits)
+    }
+
+    fn is_hibernated(&self, limits: &Limits) -> Result<bool> {
+        match self.in_front(ntfs::HIBERFIL, limits)? {
+            Some(content) => Ok(self.kind_here() == Kind::Ntfs
+                && content.as_deref().is_some_and(ntfs::says_hibernated)),
+            None => self.filesystem.is_hibernated(limits),
+        }
     }
 
     fn findings(&self) -> Vec<Finding> {

@@ -43,6 +43,7 @@ pub mod edit;
 pub mod fuzz;
 pub mod inspect;
 pub mod modalias;
+mod modules;
 pub mod net;
 pub mod os;
 mod tree;

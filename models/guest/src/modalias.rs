@@ -233,11 +233,19 @@ pub struct Builtins {
     modules: Vec<(String, u32)>,
 }
 
+/// The ACPI device that is Hyper-V's bus, as the kernel shows it; its driver, `hv_vmbus`, makes the devices on it.
+///
+/// Source: Linux 3.2 drivers/hv/vmbus_drv.c, `vmbus_acpi_device_ids` (quirk DQ311).
+pub const HYPERV_BUS: &str = "acpi:VMBUS:";
+
 /// What drivers that distributions link in say they take (their id tables in the kernel's sources, 2.6.32 and 3.2).
 const LINKED_IN: &[(&str, &[&str])] = &[
     ("virtio_pci", &["pci:v00001AF4d*sv*sd*bc*sc*i*"]),
     ("virtio_net", &["virtio:d00000001v*"]),
     ("virtio_blk", &["virtio:d00000002v*"]),
+    ("hv_vmbus", &["acpi*:VMBUS:*"]),
+    ("hv_netvsc", &["vmbus:635161f83edfc546913ff2d2f965ed0e"]),
+    ("hv_storvsc", &["vmbus:d96361baa104294db60572e2ffb1dc7f"]),
     ("xen_netfront", &["xen:vif"]),
     ("xen_blkfront", &["xen:vbd"]),
     (

@@ -4,7 +4,7 @@ mod mac;
 mod parts;
 mod power;
 
-pub use mac::{MacPool, mac_pool, mac_pools_clash};
+pub use mac::{MacPool, mac_from_seed, mac_pool, mac_pools_clash};
 pub use power::{CleanShutdown, clean_shutdown};
 
 use crate::facts::{Facts, Known, Missing};
@@ -74,6 +74,8 @@ pub struct Request {
     pub nics: Vec<NicRequest>,
     /// SMBIOS UUID.
     pub uuid: Option<String>,
+    /// Seed that addresses of adapters are computed from, on a product that does so; `None` lets the console draw one.
+    pub mac_seed: Option<String>,
     /// Whether the real-time clock counts local time.
     pub clock: Option<Clock>,
     /// Paravirtual or not; products that have one kind only do not ask.
@@ -98,6 +100,7 @@ impl Request {
                 .collect(),
             nics: vec![NicRequest::default()],
             uuid: None,
+            mac_seed: None,
             clock: None,
             mode: None,
         }
@@ -107,7 +110,7 @@ impl Request {
 /// Raw words the caller drew for the console's own choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draws {
-    /// For a generated MAC address.
+    /// For a generated MAC address, or the seed that addresses are computed from.
     pub mac: u64,
     /// For a generated UUID.
     pub uuid: u128,
@@ -118,6 +121,8 @@ pub struct Draws {
 pub struct Made {
     /// The machine.
     pub machine: Machine,
+    /// The seed its adapters' addresses are computed from (`other_config:mac_seed`), on a product that does so.
+    pub mac_seed: Option<String>,
     /// Reasons by part: `nic`, `controller`, `cpu`, `clock-rate`, `vcpus`, `memory`, `mac`, `clock`, `slot`, `disks`,
     /// `mode`.
     pub why: Vec<(&'static str, Witness)>,
@@ -192,12 +197,13 @@ pub fn create(
         &request.disks,
         &mut why,
     )?;
+    let mac_seed = mac::seed(facts, request, draws)?;
     let nics = parts::nics(
         facts,
         host,
         default_nic.as_deref(),
         &request.nics,
-        draws.mac,
+        (draws.mac, mac_seed.as_deref()),
         &mut why,
     )?;
     let on_host = format!("host {}", host.name);
@@ -241,7 +247,11 @@ pub fn create(
         nics,
         clock,
     };
-    Ok(Made { machine, why })
+    Ok(Made {
+        machine,
+        mac_seed,
+        why,
+    })
 }
 
 /// The product's most memory for a machine of a guest: the template's own bound, else the product's, in MiB.

@@ -1,8 +1,8 @@
 //! Tools on a host's own datastore.
 
 use drylab_appliance::Package;
-use drylab_block::{Error, Limits, ReadAt, Result};
-use drylab_image::{Format, open};
+use drylab_block::{Error, Limits, Result};
+use drylab_image::{Adapter, Format, open};
 use std::sync::Arc;
 
 /// `vmkfstools -i disk.vmdk clone.vmdk` on an ESXi host: a hosted disk becomes a descriptor with a flat extent. The
@@ -24,10 +24,9 @@ pub fn vmkfstools_clone(package: &Package) -> Result<Package> {
         let adapter = image
             .info()
             .detail("ddb.adapterType")
-            .unwrap_or("lsilogic")
-            .trim_matches('"')
-            .to_owned();
-        let text = crate::exporter::flat_descriptor(&stem, &adapter, image.len());
+            .and_then(|name| Adapter::named(name.trim_matches('"')))
+            .unwrap_or_default();
+        let text = crate::exporter::vmfs_descriptor(&stem, adapter, &image)?;
         cloned.put(format!("{stem}.vmdk"), Arc::new(text.into_bytes()));
         cloned.put(format!("{stem}-flat.vmdk"), Arc::new(image));
         cloned.disks.push(format!("{stem}.vmdk"));

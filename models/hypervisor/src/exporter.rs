@@ -13,8 +13,11 @@ use drylab_appliance::{Package, libvirt, ovf, vmx};
 use drylab_block::{Error, ReadAt};
 use drylab_catalog::device::{Class, device};
 use drylab_catalog::{Clock, Machine};
-use drylab_image::{Adapter, Target, VmdkOptions};
+use drylab_image::{Adapter, FlatKind, Target, VmdkOptions};
 use std::sync::Arc;
+
+/// `CID` of a disk that nothing was written to through a descriptor yet, as ESXi puts it there.
+const NEW_DISK: u32 = 0xffff_fffe;
 
 /// A machine to export.
 #[derive(Clone)]
@@ -25,6 +28,10 @@ pub struct Exported<'a> {
     pub guest: &'a str,
     /// Guest-visible bytes of its disks.
     pub disks: &'a [Arc<dyn ReadAt>],
+    /// The seed of its adapters' addresses, on a product that computes them.
+    pub mac_seed: Option<&'a str>,
+    /// What its first disk held at each snapshot, oldest first; none without snapshots.
+    pub snapshots: &'a [Arc<dyn ReadAt>],
 }
 
 /// Why an export did not come about.
@@ -212,7 +219,7 @@ pub fn datastore_copy(facts: &Facts<'_>, from: &Exported<'_>) -> Result<Package,
             format!("{}_{number}", machine.name)
         };
         let adapter = adapter_of(machine, disk);
-        let text = flat_descriptor(&stem, adapter.name(), bytes.len());
+        let text = vmfs_descriptor(&stem, adapter, &**bytes)?;
         package.put(format!("{stem}.vmdk"), Arc::new(text.into_bytes()));
         package.put(format!("{stem}-flat.vmdk"), bytes.clone());
         package.disks.push(format!("{stem}.vmdk"));
@@ -278,22 +285,21 @@ fn vmx_name(model: &str) -> &str {
         .map_or(model, |(_, name)| name)
 }
 
-/// The descriptor of a VMFS disk: a text file, the bytes stand in the flat extent beside it.
-pub(crate) fn flat_descriptor(stem: &str, adapter: &str, bytes: u64) -> String {
-    let sectors = bytes.div_ceil(512);
-    let (heads, per_track) = if adapter == "ide" {
-        (16, 63)
-    } else {
-        (255, 63)
+/// The descriptor of a VMFS disk, whose bytes stand in the flat extent beside it: of the same folder, which is no part
+/// of the name there.
+pub(crate) fn vmfs_descriptor(
+    stem: &str,
+    adapter: Adapter,
+    disk: &dyn ReadAt,
+) -> drylab_block::Result<String> {
+    let stem = stem.rsplit(['/', '\\']).next().unwrap_or(stem);
+    let options = VmdkOptions {
+        adapter,
+        content_id: Some(NEW_DISK),
+        file_name: format!("{stem}-flat.vmdk"),
+        ..VmdkOptions::default()
     };
-    let cylinders = sectors / (heads * per_track);
-    format!(
-        "# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID=fffffffe\nparentCID=ffffffff\nisNativeSnapshot=\"no\"\n\
-         createType=\"vmfs\"\n\n# Extent description\nRW {sectors} VMFS \"{stem}-flat.vmdk\"\n\n# The Disk Data Base \n#DDB\n\n\
-         ddb.virtualHWVersion = \"8\"\nddb.geometry.cylinders = \"{cylinders}\"\nddb.geometry.heads = \"{heads}\"\n\
-         ddb.geometry.sectors = \"{per_track}\"\nddb.adapterType = \"{}\"\n",
-        adapter
-    )
+    drylab_image::flat_descriptor(disk, &options, FlatKind::Vmfs)
 }
 
 fn uuid_bytes(text: &str) -> [u8; 16] {

@@ -11,7 +11,7 @@ mod vsphere;
 mod xencenter;
 
 pub use by_hand::{virt_manager_import, vsphere_existing_disk};
-pub use hyperv::{hyperv_import, hyperv_new_machine};
+pub use hyperv::{hyperv_import, hyperv_new_machine, hyperv_opened};
 pub use kvm::{virsh_define, virt_image};
 pub use vsphere::{vsphere_deploy_ovf, vsphere_register_vmx};
 pub use xencenter::{

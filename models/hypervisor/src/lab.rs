@@ -1,8 +1,9 @@
 //! The test bed: hosts, shares, networks and consoles, as one file.
 
 mod check;
+mod words;
 
-use drylab_catalog::{Mark, ProductId};
+use drylab_catalog::{Mark, ProductId, Witness};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -11,6 +12,8 @@ use std::net::Ipv4Addr;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabFile {
+    /// Version of this form; 1.
+    pub format: u64,
     /// Hosts, one for each product.
     #[serde(rename = "host")]
     pub hosts: Vec<Host>,
@@ -52,6 +55,8 @@ pub struct Host {
     pub memory_mib: u64,
     /// Capacity of the datastore machines live on, in bytes.
     pub local_bytes: u64,
+    /// Name of the switch it is plugged into, to which its virtual network is bridged.
+    pub switch: String,
     /// How sure we are of it.
     pub mark: Mark,
 }
@@ -137,15 +142,29 @@ impl LabFile {
     /// Reads a lab file and checks that it describes a lab in which every known product has a host and a console.
     ///
     /// # Errors
-    /// What is wrong and where, as a lowercase fragment: the parser's message for unknown or missing keys, else the
-    /// names and values that do not fit each other.
+    /// What is wrong and where, as a lowercase fragment: another version of the form, before anything else is looked at;
+    /// line, key, what was found and what is expected; else the names and values that do not fit each other.
     ///
     /// ```
-    /// let wrong = drylab_hypervisor::LabFile::from_toml("[[host]]\ncolour = \"blue\"\n").unwrap_err();
+    /// let wrong = drylab_hypervisor::LabFile::from_toml("format = 1\n[[host]]\ncolour = \"blue\"\n").unwrap_err();
     /// assert!(wrong.contains("unknown field `colour`"), "{wrong}");
     /// ```
     pub fn from_toml(text: &str) -> Result<Self, String> {
-        let lab: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let told = |error: toml::de::Error| words::told(text, &error);
+        let table: toml::Table = toml::from_str(text).map_err(told)?;
+        match table.get("format").map(toml::Value::as_integer) {
+            Some(Some(1)) => {}
+            Some(Some(other)) => {
+                return Err(format!(
+                    "format {other} of a lab file is not known, only 1 is: a newer program may read it"
+                ));
+            }
+            Some(None) => return Err("format is no whole number, 1 expected".to_owned()),
+            None => {
+                return Err("format is missing: a lab file begins with format = 1".to_owned());
+            }
+        }
+        let lab: Self = toml::from_str(text).map_err(told)?;
         check::check(&lab)?;
         Ok(lab)
     }
@@ -163,6 +182,33 @@ impl LabFile {
     #[must_use]
     pub fn host_of(&self, product: &ProductId) -> Option<&Host> {
         self.hosts.iter().find(|host| host.product == *product)
+    }
+
+    /// The network that a host is on: the one its switch carries.
+    #[must_use]
+    pub fn network_of(&self, host: &Host) -> Option<&str> {
+        let mut switches = self.switches.iter();
+        let plugged = switches.find(|switch| switch.name == host.switch)?;
+        Some(&plugged.network)
+    }
+
+    /// Why the console of a host's product does not reach the host; `None` when it does, on one network or by the router.
+    #[must_use]
+    pub fn console_cut_off(&self, host: &Host) -> Option<Vec<Witness>> {
+        let console = self.console_of(&host.product)?;
+        let theirs = self.network_of(host)?;
+        let joined = |network: &str| self.router.networks.iter().any(|name| name == network);
+        if console.network == theirs || joined(&console.network) && joined(theirs) {
+            return None;
+        }
+        let (router, networks) = (&self.router.name, self.router.networks.join(", "));
+        let says = format!(
+            "network = {:?}, host {} at {} is on {theirs:?} by switch {}, and router {router} joins {networks}",
+            console.network, host.name, host.address, host.switch
+        );
+        let mut place = Witness::lab(format!("console {}", console.name), says);
+        place.mark = console.mark;
+        Some(vec![place, Witness::quirk("DQ445")])
     }
 
     /// The console that manages a product.

@@ -37,7 +37,7 @@ fn what_is_wrong_with_a_lab_is_said_with_its_place_and_value() {
         (
             "memory_mib = 65536",
             "memory = 65536",
-            "unknown field `memory`",
+            "line 23: memory: unknown field `memory`",
         ),
         ("[router]", "[modem]", "unknown field `modem`"),
         (
@@ -51,7 +51,11 @@ fn what_is_wrong_with_a_lab_is_said_with_its_place_and_value() {
             "memory_mib = 0",
             "host esxi: memory_mib is 0",
         ),
-        ("memory_mib = 65536", "memory_mib = -1", "invalid value"),
+        (
+            "memory_mib = 65536",
+            "memory_mib = -1",
+            "memory_mib: found integer `-1`, expected a whole number, 0 or more",
+        ),
         (
             "bytes = 400000000000",
             "bytes = 0",
@@ -142,8 +146,51 @@ fn what_is_wrong_with_a_lab_is_said_with_its_place_and_value() {
         ),
         (
             "networks = [\"lan\", \"other\"]",
-            "networks = [\"lan\"]",
-            "network other has a gateway, and router router is not in it",
+            "networks = [\"lan\", \"moon\"]",
+            "router router: there is no network moon",
+        ),
+        (
+            "name = \"switch-lan\"",
+            "name = \"switch-1\"",
+            "host esxi: there is no switch switch-lan, known are switch-1, virbr0",
+        ),
+        (
+            "switch = \"switch-lan\"",
+            "switch = \"virbr0\"",
+            "host esxi: address 10.20.0.11 is outside 192.168.122.0/24",
+        ),
+        (
+            "address = \"10.20.0.22\"",
+            "address = \"10.20.0.150\"",
+            "console xencenter: address 10.20.0.150 is one that the DHCP server of network lan hands out",
+        ),
+        (
+            "pool_first = \"10.20.0.100\"",
+            "pool_first = \"10.20.0.13\"",
+            "host kvm: address 10.20.0.14 is one that the DHCP server of network lan hands out",
+        ),
+        (
+            "format = 1",
+            "format = 2",
+            "format 2 of a lab file is not known",
+        ),
+        ("format = 1", "format = \"1\"", "format is no whole number"),
+        ("format = 1", "", "format is missing"),
+        (
+            "memory_mib = 65536",
+            "memory_mib = \"lots\"",
+            "memory_mib: found string \"lots\", expected a whole number, 0 or more, without quotes; the lab of the \
+             report has memory_mib = 65536",
+        ),
+        (
+            "networks = [\"lan\", \"other\"]",
+            "networks = \"lan\"",
+            "networks: found string \"lan\", expected a list in brackets; the lab of the report has networks = [",
+        ),
+        (
+            "address = \"10.20.0.12\"",
+            "address = 12",
+            "address: found integer `12`, expected",
         ),
     ];
     for (from, to, says) in table {
@@ -162,6 +209,29 @@ fn a_product_without_a_host_is_missed() {
     assert_eq!(error, "product hyperv-2008r2 has no host");
 }
 
+#[test]
+fn a_console_reaches_its_host_on_one_network_or_by_the_router() {
+    let xen = |text: &str| {
+        let lab = LabFile::from_toml(text).expect("a lab");
+        let host = lab.host_of(&"xenserver-6.0.2".into()).expect("a host");
+        lab.console_cut_off(host)
+    };
+    let away = LabFile::REPORT.replacen(
+        "name = \"xencenter\"\nnetwork = \"lan\"\naddress = \"10.20.0.22\"",
+        "name = \"xencenter\"\nnetwork = \"other\"\naddress = \"192.168.122.250\"",
+        1,
+    );
+    assert_ne!(away, LabFile::REPORT);
+    let no_router =
+        |text: &str| text.replacen("networks = [\"lan\", \"other\"]", "networks = [\"lan\"]", 1);
+    assert_eq!(xen(LabFile::REPORT), None);
+    assert_eq!(xen(&no_router(LabFile::REPORT)), None);
+    assert_eq!(xen(&away), None);
+    let why = xen(&no_router(&away)).expect("no way");
+    assert!(why[0].to_string().contains("console xencenter"), "{why:?}");
+    assert!(why[0].says.contains("network = \"other\""), "{why:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -178,7 +248,8 @@ proptest! {
     fn a_host_is_in_the_lab_exactly_when_its_address_is_free_and_inside(last in 0u8..=255, third in 0u8..2) {
         let text = LabFile::REPORT.replacen("address = \"10.20.0.14\"", &format!("address = \"10.20.{third}.{last}\""), 1);
         let taken = [0, 1, 2, 11, 12, 13, 21, 22, 23, 24, 255];
-        let is_lab = third == 0 && !taken.contains(&last);
+        // From 100 on addresses are the DHCP server's.
+        let is_lab = third == 0 && last < 100 && !taken.contains(&last);
         prop_assert_eq!(LabFile::from_toml(&text).is_ok(), is_lab);
     }
 

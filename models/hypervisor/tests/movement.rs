@@ -1,10 +1,11 @@
 //! Machines out of one product and into another, by the real descriptors.
 
 use drylab_appliance::Package;
-use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt, content_id};
-use drylab_catalog::Machine;
+use drylab_appliance::manifest::{Algorithm, Manifest};
+use drylab_block::{Limits, ReadAt, Reference, Resolver, SparseBytes, WriteAt, content_id};
+use drylab_catalog::{Machine, Place};
 use drylab_hypervisor::importer::{self, Operator, Reading, Verdict};
-use drylab_hypervisor::{LabFile, Product, console, exporter, products};
+use drylab_hypervisor::{LabFile, Product, console, datastore, exporter, products};
 use drylab_image::{Target, open, write};
 use std::sync::Arc;
 
@@ -62,6 +63,8 @@ fn exported_ovf(guest: &str) -> (Machine, Package) {
         machine: &machine,
         guest,
         disks: &disks,
+        mac_seed: None,
+        snapshots: &[],
     };
     let package = exporter::vsphere_export_ovf(&esxi.facts(), &from, &convert).expect("an export");
     (machine, package)
@@ -125,6 +128,34 @@ fn a_changed_byte_in_the_package_is_refused_by_the_manifest() {
             "{quirk}: {remarks:?}"
         );
     }
+}
+
+#[test]
+fn a_manifest_with_sha256_is_refused_though_every_digest_fits() {
+    let (_, package) = exported_ovf("centos-6.3");
+    let names: Vec<&String> = package
+        .files
+        .keys()
+        .filter(|name| *name != "vm.mf")
+        .collect();
+    let files: Vec<(&str, &dyn ReadAt)> = names
+        .iter()
+        .map(|name| (name.as_str(), &*package.files[*name] as &dyn ReadAt))
+        .collect();
+    let cited = |algorithm| {
+        let text = Manifest::of(algorithm, &files).unwrap().print();
+        let mut signed = package.clone();
+        signed.put("vm.mf", Arc::new(text.into_bytes()));
+        let remarks = deploy(&signed).remarks;
+        let links = remarks.iter().flat_map(|remark| &remark.witness);
+        links
+            .filter(|link| link.to_string().starts_with("HQ2"))
+            .map(|link| link.to_string()[..4].to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(cited(Algorithm::Sha1), Vec::<String>::new());
+    assert_eq!(cited(Algorithm::Sha256), ["HQ22"]);
+    assert_eq!(cited(Algorithm::Sha512), ["HQ22"]);
 }
 
 #[test]
@@ -208,6 +239,8 @@ fn registering_a_moved_folder_keeps_address_uuid_and_hardware() {
         machine: &machine,
         guest: "windows-2008r2",
         disks: &disks,
+        mac_seed: None,
+        snapshots: &[],
     };
     let package = exporter::datastore_copy(&esxi.facts(), &from).expect("a copy");
     let reading =
@@ -234,6 +267,8 @@ fn a_domain_defined_from_its_dump_is_the_same_machine() {
             machine: &machine,
             guest,
             disks: &disks,
+            mac_seed: None,
+            snapshots: &[],
         };
         let package = exporter::virsh_dumpxml_copy(&kvm.facts(), &from).expect("a dump");
         let reading =
@@ -275,4 +310,75 @@ fn a_hosted_sparse_disk_is_refused_by_esxi_until_it_is_cloned() {
         "the descriptor says ide"
     );
     assert!(!reading.by_hand.is_empty());
+    let row = Place::Quirk("HQ128".to_owned());
+    assert!(reading.notes.iter().any(|note| note.place == row));
+}
+
+#[test]
+fn the_guest_type_a_person_picks_in_virt_manager_decides_disk_bus_and_adapter() {
+    let kvm = product(KVM);
+    let lab = LabFile::of_the_report();
+    let mut package = Package {
+        disks: vec!["vm.img".to_owned()],
+        ..Package::default()
+    };
+    package.put("vm.img", disk());
+    // The list has an entry for the family of CentOS 6 and none for Ubuntu 12.04, which is left with the generic one.
+    let expected = [
+        ("centos-6.3", "virtio-blk", "virtio-net"),
+        ("ubuntu-12.04", "piix3-ide", "rtl8139"),
+    ];
+    for (guest, controller, nic) in expected {
+        let operator = Operator {
+            guest: guest.to_owned(),
+            ..operator()
+        };
+        let reading = importer::virt_manager_import(&kvm.facts(), &package, &operator).unwrap();
+        let row = Place::Quirk("HQ59".to_owned());
+        assert!(
+            reading.notes.iter().any(|note| note.place == row),
+            "{guest}"
+        );
+        let draws = console::Draws { mac: 1, uuid: 1 };
+        let host = lab.host_of(&kvm.id).unwrap();
+        let made = console::create(&kvm.facts(), host, &reading.request, draws).unwrap();
+        let at = usize::try_from(made.machine.disks[0].controller).unwrap();
+        let found = (
+            made.machine.controllers[at].model.as_str(),
+            made.machine.nics[0].model.as_str(),
+        );
+        assert_eq!(found, (controller, nic), "{guest}");
+    }
+}
+
+struct Beside<'a>(&'a Package, &'a str);
+
+impl Resolver for Beside<'_> {
+    fn resolve(&self, reference: &Reference) -> drylab_block::Result<Arc<dyn ReadAt>> {
+        self.0
+            .file(&format!("{}{}", self.1, reference.name))
+            .cloned()
+    }
+}
+
+#[test]
+fn a_disk_on_a_datastore_opens_through_its_descriptor_also_when_it_stands_in_a_folder() {
+    let hosted = convert(
+        &disk(),
+        &Target::VmdkSparse(drylab_image::VmdkOptions::default()),
+    );
+    let hosted = hosted.unwrap();
+    for folder in ["", "Virtual Hard Disks/"] {
+        let mut package = Package {
+            disks: vec![format!("{folder}vm.vmdk")],
+            ..Package::default()
+        };
+        package.put(package.disks[0].clone(), hosted.clone());
+        let cloned = datastore::vmkfstools_clone(&package).unwrap();
+        let descriptor = cloned.files[&cloned.disks[0]].clone();
+        let beside = Beside(&cloned, folder);
+        let image = drylab_image::open_with(descriptor, &beside, &Limits::DEFAULT).unwrap();
+        assert_eq!(content_id(&image), content_id(&disk()), "{folder:?}");
+        assert_eq!(image.info().detail("ddb.adapterType"), Some("lsilogic"));
+    }
 }

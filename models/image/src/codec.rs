@@ -180,7 +180,7 @@ pub(crate) struct Engine<'a> {
 
 impl Engine<'_> {
     /// Unpacks one stream into the front of `out` and says how many bytes there were; more than fit are an error. Bytes
-    /// behind the stream's end are ignored.
+    /// behind the stream's end are ignored. Of zstd frames as many follow each other as fill `out`, as QEMU reads them.
     pub(crate) fn unpack(
         &mut self,
         packed: &[u8],
@@ -207,8 +207,15 @@ impl Engine<'_> {
         let Some(zstd) = self.zstd.as_mut() else {
             return Err(Error::io("zstd"));
         };
-        let frame = zstd_frame(packed).map_err(damaged)?;
-        zstd.decompress_to_buffer(frame, out).map_err(damaged)
+        let (mut rest, mut done) = (packed, 0usize);
+        while done < out.len() {
+            let (frame, later) = zstd_frame(rest).map_err(damaged)?;
+            let room = out.get_mut(done..).unwrap_or_default();
+            let produced = zstd.decompress_to_buffer(frame, room).map_err(damaged)?;
+            done = done.saturating_add(produced);
+            rest = later;
+        }
+        Ok(done)
     }
 }
 
@@ -219,11 +226,11 @@ fn too_long(what: &str, out: &[u8]) -> Error {
     ))
 }
 
-/// The first zstd frame of `packed`: a compressed cluster is followed by whatever fills its last sector.
-fn zstd_frame(packed: &[u8]) -> std::io::Result<&[u8]> {
+/// The first zstd frame of `packed`, and what follows: behind the last one of a cluster that is whatever fills its sector.
+fn zstd_frame(packed: &[u8]) -> std::io::Result<(&[u8], &[u8])> {
     let length = zstd::zstd_safe::find_frame_compressed_size(packed)
         .map_err(|code| std::io::Error::other(zstd::zstd_safe::get_error_name(code)))?;
-    Ok(packed.get(..length).unwrap_or(packed))
+    Ok(packed.split_at_checked(length).unwrap_or((packed, &[])))
 }
 
 /// Says what is wrong with a stream.
@@ -318,6 +325,22 @@ mod tests {
             assert_eq!(unpack(&out, framing, 4096).unwrap(), [7; 4096]);
             assert!(unpack(&out, framing, 4095).is_err());
             assert!(unpack(&out[..5], framing, 4096).is_err());
+        }
+    }
+
+    #[test]
+    fn a_cluster_may_be_several_zstd_frames_with_anything_behind_the_last() {
+        let bytes: Vec<u8> = (0..4096u32).map(|i| (i / 7) as u8).collect();
+        let mut packer = Packer::zstd(3).unwrap();
+        let mut packed = Vec::new();
+        for part in [&bytes[..1000], &bytes[1000..]] {
+            assert!(packer.pack(part, part.len(), &mut packed).unwrap());
+        }
+        packed.extend([0xaa; 99]);
+        assert_eq!(unpack(&packed, Framing::Zstd, 4096).unwrap(), bytes);
+        // A frame that is too long, one that is cut, and none.
+        for (packed, most) in [(&packed[..], 4095), (&packed[..40], 4096), (&[], 4096)] {
+            assert!(unpack(packed, Framing::Zstd, most).is_err());
         }
     }
 

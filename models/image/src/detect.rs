@@ -1,6 +1,7 @@
 //! What a file is, told from its bytes and never from its name.
 
 use crate::qcow2;
+use crate::qed;
 use crate::vdi;
 use crate::vhd;
 use crate::vhdx;
@@ -13,10 +14,12 @@ use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
 pub enum Format {
     /// The bytes of the disk.
     Raw,
-    /// VMware's virtual disk: a hosted sparse extent, or the descriptor of flat ones.
+    /// VMware's virtual disk: a sparse extent, or the descriptor of extents beside it.
     Vmdk,
     /// QEMU's copy-on-write image, version 2 or 3.
     Qcow2,
+    /// QEMU's enhanced disk, a legacy format.
+    Qed,
     /// Microsoft's virtual hard disk of before Windows Server 2012.
     Vhd,
     /// Microsoft's virtual hard disk since Windows Server 2012.
@@ -26,13 +29,14 @@ pub enum Format {
 }
 
 impl Format {
-    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`, `vhdx`, `vdi`.
+    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `qed`, `vhd`, `vhdx`, `vdi`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Vmdk => "vmdk",
             Self::Qcow2 => "qcow2",
+            Self::Qed => "qed",
             Self::Vhd => "vhd",
             Self::Vhdx => "vhdx",
             Self::Vdi => "vdi",
@@ -56,13 +60,16 @@ pub struct Detected {
     pub subformat: String,
 }
 
+/// Refused with what to do.
+const PARALLELS: &str = "Parallels (convert it with prl_convert or qemu-img -f parallels)";
+const LUKS: &str =
+    "LUKS (encrypted; convert it with qemu-img and the key, or open it with cryptsetup)";
+
 /// Magics at fixed places of the head, of formats that are known but not read.
 const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
-    (0, b"COWD", "VMDK COWD (ESX sparse extent)"),
-    (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK seSparse"),
-    (0, b"QED\0", "QED"),
-    (0, b"WithoutFreeSpace", "Parallels"),
-    (0, b"WithouFreSpacExt", "Parallels"),
+    (0, b"WithoutFreeSpace", PARALLELS),
+    (0, b"WithouFreSpacExt", PARALLELS),
+    (0, b"LUKS\xba\xbe", LUKS),
     (0, b"EVF\x09\x0d\x0a\xff\0", "EWF (EnCase)"),
     (0, b"EVF2\x0d\x0a\x81\0", "EWF (EnCase, version 2)"),
     (0, b"MSWIM\0\0\0", "WIM"),
@@ -100,13 +107,19 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
     if head.starts_with(vmdk::MAGIC) {
         return found(Format::Vmdk, &sparse_subformat(source, &head));
     }
+    if let Some(kind) = vmdk::EsxKind::of(&head) {
+        return found(Format::Vmdk, kind.create_type());
+    }
     if head.starts_with(qcow2::MAGIC) {
         return match be_u32(&head, 4) {
-            Some(1) => refused("qcow (version 1)"),
+            Some(1) => refused("qcow (version 1; convert it with qemu-img -f qcow)"),
             Some(version @ (2 | 3)) => found(Format::Qcow2, &format!("v{version}")),
             Some(version) => refused(&format!("qcow2 version {version}")),
             None => Err(Error::corrupt(format_args!("qcow2 of {length} bytes"))),
         };
+    }
+    if head.starts_with(qed::MAGIC) {
+        return found(Format::Qed, "");
     }
     if head.starts_with(vhdx::MAGIC) {
         return found(Format::Vhdx, vhdx::kind(source).unwrap_or(""));
@@ -133,10 +146,10 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
             .value("createType")
             .unwrap_or("unknown type")
             .to_owned();
-        let flat = vmdk::FLAT_TYPES
+        let read = vmdk::TYPES
             .iter()
             .any(|known| known.eq_ignore_ascii_case(&kind));
-        return if flat {
+        return if read {
             found(Format::Vmdk, &kind)
         } else {
             Err(vmdk::refused_descriptor(&kind))
@@ -213,13 +226,14 @@ mod tests {
             detect(&b"QFI\xfb\0\0\0\x01".to_vec())
                 .unwrap_err()
                 .to_string()
-                .contains("qcow (version 1)")
+                .contains("qcow (version 1")
         );
         let text = |kind| {
             format!("# Disk DescriptorFile\nversion=1\ncreateType=\"{kind}\"\n").into_bytes()
         };
-        let refused = detect(&text("vmfsSparse")).unwrap_err().to_string();
-        assert!(refused.contains("vmfsSparse"), "{refused}");
+        let refused = detect(&text("fullDevice")).unwrap_err().to_string();
+        assert!(refused.contains("fullDevice"), "{refused}");
+        assert_eq!(detect(&text("vmfsSparse")).unwrap().subformat, "vmfsSparse");
         assert_eq!(detect(&text("vmfs")).unwrap().subformat, "vmfs");
     }
 

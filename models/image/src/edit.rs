@@ -40,6 +40,8 @@ pub enum Edit {
 pub struct Plan {
     edits: Vec<Edit>,
     notes: Vec<String>,
+    before: Vec<(String, Plan)>,
+    after: Vec<(String, Plan)>,
 }
 
 /// Bytes moved at a time.
@@ -84,13 +86,47 @@ impl Plan {
         &self.notes
     }
 
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.edits.is_empty()
+    /// Appends all steps and notes of another plan for the same file.
+    pub fn append(&mut self, other: Self) {
+        self.edits.extend(other.edits);
+        self.notes.extend(other.notes);
+        self.before.extend(other.before);
+        self.after.extend(other.after);
     }
 
-    /// Takes every step.
+    /// Adds the plan for another file of the image, called `file` by its resolver, to be applied before this one.
+    pub fn first(&mut self, file: &str, plan: Self) {
+        if !plan.is_empty() {
+            self.before.push((file.to_owned(), plan));
+        }
+    }
+
+    /// Adds the plan for another file of the image, to be applied after this one.
+    pub fn then(&mut self, file: &str, plan: Self) {
+        if !plan.is_empty() {
+            self.after.push((file.to_owned(), plan));
+        }
+    }
+
+    /// Plans for other files of the image, by their names, to be applied before this one in their order.
+    #[must_use]
+    pub fn before(&self) -> &[(String, Self)] {
+        &self.before
+    }
+
+    /// Plans for other files of the image, by their names, to be applied after this one in their order.
+    #[must_use]
+    pub fn after(&self) -> &[(String, Self)] {
+        &self.after
+    }
+
+    /// Whether there is nothing to do, in other files neither.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.before.is_empty() && self.after.is_empty()
+    }
+
+    /// Takes every step in this file; those for [other files](Self::before) are the caller's to take.
     ///
     /// # Errors
     /// [`Error::Io`] when the file is not the one that was planned for; what reading and writing find.

@@ -6,12 +6,15 @@ use crate::container::{Container, Opener};
 use crate::edit::{Edit, Plan};
 use crate::finding::{Findings, Repair};
 use crate::qcow2::Qcow2;
+use crate::qed::Qed;
 use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vhdx::{Vhdx, scripted};
-use crate::vmdk::{Flat, Vmdk, walk_stream};
+use crate::vmdk::{Vmdk, walk_stream};
 use crate::write::Target;
-use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
+use drylab_block::{
+    DenyAll, Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt,
+};
 use std::sync::Arc;
 
 /// Extents walked of one input, so that a small input cannot cost much.
@@ -32,16 +35,165 @@ fn limits() -> Limits {
 pub fn vmdk(data: &[u8]) {
     let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
     let _ = walk_stream(&*source, &limits());
-    if let Ok(image) = Vmdk::open(source, &limits()) {
+    let limits = limits();
+    if let Ok(image) = Vmdk::open(source, &Opener::new(&DenyAll, &limits)) {
         drop(image.details());
         walk(&image);
+        checked(&image);
     }
 }
 
-/// Opens `data` as a qcow2.
-pub fn qcow2(data: &[u8]) {
-    if let Ok(image) = Qcow2::open(Arc::new(data.to_vec()), &limits()) {
+/// Repairs `data` as a VMDK and checks it again.
+pub fn vmdk_repair(data: &[u8]) {
+    let limits = limits();
+    let open = |bytes: Arc<SparseBytes>| Vmdk::open(bytes, &Opener::new(&DenyAll, &limits));
+    mend(data, &open, &["VMDK-GT-OVERLAP"]);
+}
+
+/// Opens `data` as the descriptor of a VMDK up to its first NUL, with the rest as every file that it names.
+pub fn vmdk_split(data: &[u8]) {
+    let end = data
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(data.len());
+    let (text, rest) = data.split_at_checked(end).unwrap_or_default();
+    let rest = rest.get(1..).unwrap_or_default();
+    let beside = Beside(Arc::new(rest.to_vec()));
+    let limits = limits();
+    let text: Arc<dyn ReadAt> = Arc::new(text.to_vec());
+    if let Ok(image) = Vmdk::open(text, &Opener::new(&beside, &limits)) {
         drop(image.details());
+        walk(&image);
+        checked(&image);
+    }
+}
+
+/// Repairs a copy of `data`: every prefix of the plan opens, and after all of it nothing is left that a repair mends. What
+/// could be read before reads the same, or was given up by a finding that says so. Findings called `kept` keep others from
+/// being mended.
+fn mend<C: Container>(data: &[u8], open: &dyn Fn(Arc<SparseBytes>) -> Result<C>, kept: &[&str]) {
+    let copy = || {
+        let file = SparseBytes::new(0);
+        file.write_at(0, data).map(|()| Arc::new(file))
+    };
+    let (Ok(file), Ok(whole)) = (copy(), copy()) else {
+        return;
+    };
+    let Ok(before) = open(file) else { return };
+    let found = checked(&before).unwrap_or_default();
+    let Ok(plan) = before.repair() else { return };
+    let steps = plan.edits().len();
+    let lossless = found
+        .list()
+        .iter()
+        .all(|finding| finding.rule.repair != Repair::Lossy);
+    for count in [steps / 3, steps / 2, steps.saturating_sub(1)] {
+        let Ok(crashed) = copy() else { return };
+        let applied = plan.apply_first(count, &*crashed);
+        assert!(
+            applied.is_ok(),
+            "a plan applies to the file it was made for: {applied:?}"
+        );
+        let image = open(crashed);
+        assert!(
+            image.is_ok(),
+            "after {count} of {steps} steps the file opens"
+        );
+        if let (Ok(image), true) = (image, lossless) {
+            same(&before, &image);
+        }
+    }
+    let applied = plan.apply(&*whole);
+    assert!(
+        applied.is_ok(),
+        "a plan applies to the file it was made for: {applied:?}"
+    );
+    match open(whole) {
+        Ok(after) => {
+            let left = checked(&after).unwrap_or_default();
+            let kept = left.counts().keys().any(|code| kept.contains(code));
+            for finding in left.list() {
+                let mended = finding.rule.repair != Repair::No;
+                assert!(!mended || kept, "left after a repair: {finding:?}");
+            }
+            if lossless {
+                same(&before, &after);
+            }
+        }
+        Err(error) => assert!(steps == 0, "a repaired file opens: {error}"),
+    }
+}
+
+/// One file, whatever it is called.
+struct Any(Arc<dyn ReadAt>);
+
+impl Resolver for Any {
+    fn resolve(&self, _: &Reference) -> Result<Arc<dyn ReadAt>> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Opens `data` as a qcow2 with whatever other files it names, and as its first snapshot; reads and checks it.
+pub fn qcow2(data: &[u8]) {
+    let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    for snapshot in [None, Some("1")] {
+        let opener = Opener::new(&other, &limits);
+        if let Ok(image) = Qcow2::open(source.clone(), snapshot, &opener) {
+            drop(image.details());
+            let _ = image.check(&mut Findings::default());
+            walk(&image);
+        }
+    }
+}
+
+/// Opens `data` as a qcow2, repairs a copy and checks that: nothing is left that could be mended, and what is mended
+/// without loss reads as before.
+pub fn qcow2_repair(data: &[u8]) {
+    let before: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    let opener = Opener::new(&other, &limits);
+    let Ok(old) = Qcow2::open(before, None, &opener) else {
+        return;
+    };
+    let mut found = old.noticed().clone();
+    let (Ok(()), Ok(plan)) = (old.check(&mut found), old.repair()) else {
+        return;
+    };
+    let file = Arc::new(SparseBytes::default());
+    let written = file.write_at(0, data).and_then(|()| plan.apply(&*file));
+    assert!(written.is_ok(), "a plan fits the file it was made for");
+    let reopened = Qcow2::open(file, None, &Opener::new(&other, &limits));
+    assert!(reopened.is_ok(), "a repaired image opens");
+    let Ok(new) = reopened else {
+        return;
+    };
+    let mut left = new.noticed().clone();
+    let checked = new.check(&mut left);
+    assert!(checked.is_ok(), "a repaired image can be checked");
+    // Other files are not mended by this plan.
+    let mendable =
+        |finding: &&crate::Finding| finding.file.is_empty() && finding.rule.repair != Repair::No;
+    let left = left
+        .list()
+        .iter()
+        .find(mendable)
+        .map(crate::Finding::message);
+    assert!(left.is_none(), "left after repair: {left:?}");
+    let lossy = |finding: &crate::Finding| finding.rule.repair == Repair::Lossy;
+    let lossy = found.list().iter().any(lossy);
+    if !lossy {
+        same(&old, &new);
+    }
+}
+
+/// Opens `data` as a QED with whatever backing file it names; reads and checks it.
+pub fn qed(data: &[u8]) {
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    let opener = Opener::new(&other, &limits);
+    if let Ok(image) = Qed::open(Arc::new(data.to_vec()), &opener) {
+        drop(image.details());
+        let _ = image.check(&mut Findings::default());
         walk(&image);
     }
 }
@@ -61,14 +213,9 @@ pub fn vhd(data: &[u8]) {
             checked(&image);
         }
     }
-}
-
-/// One file, whatever it is called.
-struct Always(Arc<dyn ReadAt>);
-
-impl Resolver for Always {
-    fn resolve(&self, _: &Reference) -> Result<Arc<dyn ReadAt>> {
-        Ok(self.0.clone())
+    let limits = limits();
+    if let Ok(alone) = Vhd::open_alone(source, VhdSize::Current, &Opener::new(&DenyAll, &limits)) {
+        walk(&alone);
     }
 }
 
@@ -82,7 +229,7 @@ pub fn vhdx(data: &[u8]) {
             Err(_) => return,
         }
     };
-    let (limits, parents) = (limits(), Always(base));
+    let (limits, parents) = (limits(), Any(base));
     if let Ok(image) = Vhdx::open(file, &Opener::new(&parents, &limits)) {
         drop(image.details());
         let _ = image.check(&mut Findings::default());
@@ -108,7 +255,7 @@ const STEPS: usize = 16;
 pub fn vhdx_repair(data: &[u8]) {
     let limits = limits();
     let opened = |file: Arc<dyn ReadAt>, base: Arc<dyn ReadAt>| {
-        Vhdx::open(file, &Opener::new(&Always(base), &limits))
+        Vhdx::open(file, &Opener::new(&Any(base), &limits))
     };
     let Ok((file, base)) = scripted(data) else {
         return;
@@ -262,10 +409,14 @@ fn parent(target: &Target) -> Arc<dyn ReadAt> {
     Arc::new(file)
 }
 
-/// A check is an answer or an error.
+/// A check is an answer or an error; what it finds says where and what should be there.
 fn checked(image: &dyn Container) -> Option<Findings> {
     let mut found = image.noticed().clone();
-    image.check(&mut found).ok().map(|()| found)
+    image.check(&mut found).ok()?;
+    for finding in found.list() {
+        assert!(!finding.path.is_empty() && !finding.expected.is_empty());
+    }
+    Some(found)
 }
 
 /// Bytes that a repair may add or copy before it is not tried.
@@ -311,12 +462,12 @@ fn repaired(data: &[u8], open: &dyn Fn(Arc<dyn ReadAt>) -> Option<Box<dyn Contai
             "{code} is left after the repair"
         );
     }
-    assert!(again.len() == image.len(), "a repair must keep the size");
     same(&*image, &*again);
 }
 
-/// All that could be read of `image` reads the same of `again`.
+/// The size is the same, and all that could be read of `image` reads the same of `again`.
 fn same(image: &dyn Container, again: &dyn Container) {
+    assert!(again.len() == image.len(), "a repair must keep the size");
     let (mut old, mut new) = ([0u8; 4096], [0u8; 4096]);
     for extent in Extents::new(image).take(256) {
         let last = extent
@@ -343,9 +494,11 @@ fn same(image: &dyn Container, again: &dyn Container) {
 pub fn vmdk_flat(data: &[u8]) {
     let beside = Beside(Arc::new(drylab_block::SparseBytes::new(1 << 20)));
     let limits = limits();
-    if let Ok(image) = Flat::open(&data, &Opener::new(&beside, &limits)) {
+    let text: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    if let Ok(image) = Vmdk::open(text, &Opener::new(&beside, &limits)) {
         drop(image.details());
         walk(&image);
+        checked(&image);
     }
 }
 

@@ -4,16 +4,14 @@ use crate::container::{Container, Damage, Opener, Stored};
 use crate::detect::{Detected, Format, detect};
 use crate::edit::Plan;
 use crate::finding::{Finding, Findings};
-use crate::math::len64;
 use crate::qcow2::Qcow2;
+use crate::qed::Qed;
 use crate::raw::Raw;
 use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
 use crate::vhdx::Vhdx;
-use crate::vmdk::{self, Flat, Vmdk};
-use drylab_block::{
-    Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity, read_vec,
-};
+use crate::vmdk::Vmdk;
+use drylab_block::{Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity};
 use std::sync::Arc;
 
 /// A disk inside a container: its [`ReadAt`] is what a guest would see.
@@ -62,15 +60,18 @@ pub struct Options<'a> {
     pub damage: Damage,
     /// Which of its two sizes is believed of a VHD.
     pub vhd_size: VhdSize,
+    /// Id or name of the internal snapshot of a qcow2 that is opened; the active state otherwise.
+    pub snapshot: Option<&'a str>,
 }
 
 impl Options<'_> {
-    /// No other file, [`Limits::DEFAULT`], [`Damage::Note`], [`VhdSize::ByCreator`].
+    /// No other file, [`Limits::DEFAULT`], [`Damage::Note`], [`VhdSize::ByCreator`], the active state.
     pub const DEFAULT: Self = Self {
         resolver: &DenyAll,
         limits: Limits::DEFAULT,
         damage: Damage::Note,
         vhd_size: VhdSize::ByCreator,
+        snapshot: None,
     };
 }
 
@@ -114,7 +115,10 @@ pub fn open_with(
 /// As [`open`], what the resolver answers, and with [`Damage::Refuse`] the first rule broken whose severity is an error.
 pub fn open_as(source: Arc<dyn ReadAt>, options: &Options<'_>) -> Result<Image> {
     let opener = Opener::new(options.resolver, &options.limits);
-    let image = opened(source, options.vhd_size, &opener)?;
+    let image = match options.snapshot {
+        Some(snapshot) => opened_snapshot(source, snapshot, &opener)?,
+        None => opened(source, options.vhd_size, &opener)?,
+    };
     image.refuse(options.damage)
 }
 
@@ -127,22 +131,31 @@ pub(crate) fn opened(
     let limits = opener.limits;
     let mut detected = detect(&*source)?;
     let container: Box<dyn Container> = match detected.format {
-        Format::Raw if source.len() > limits.disk_bytes_max => {
-            let (length, most) = (source.len(), limits.disk_bytes_max);
-            return Err(Error::unsupported(format_args!(
-                "raw image of {length} bytes, more than the {most} allowed"
-            )));
-        }
-        Format::Raw => Box::new(Raw::open(source)),
-        Format::Vmdk if !starts_with(&*source, vmdk::MAGIC)? => {
-            Box::new(Flat::open(&*source, opener)?)
-        }
-        Format::Vmdk => Box::new(Vmdk::open(source, limits)?),
-        Format::Qcow2 => Box::new(Qcow2::open(source, limits)?),
+        Format::Raw => return Image::raw(source, limits),
+        Format::Vmdk => Box::new(Vmdk::open(source, opener)?),
+        Format::Qcow2 => Box::new(Qcow2::open(source, None, opener)?),
+        Format::Qed => Box::new(Qed::open(source, opener)?),
         Format::Vhd => Box::new(Vhd::open(source, vhd_size, opener)?),
         Format::Vhdx => Box::new(Vhdx::open(source, opener)?),
         Format::Vdi => Box::new(Vdi::open(source, opener)?),
     };
+    detected.subformat = container.subformat();
+    Ok(Image {
+        container,
+        detected,
+    })
+}
+
+/// Opens an internal snapshot, which only a qcow2 has.
+fn opened_snapshot(source: Arc<dyn ReadAt>, snapshot: &str, opener: &Opener<'_>) -> Result<Image> {
+    let mut detected = detect(&*source)?;
+    if detected.format != Format::Qcow2 {
+        return Err(Error::unsupported(format_args!(
+            "snapshot {snapshot:?} of a {} image, only qcow2 has snapshots inside",
+            detected.format
+        )));
+    }
+    let container = Box::new(Qcow2::open(source, Some(snapshot), opener)?);
     detected.subformat = container.subformat();
     Ok(Image {
         container,
@@ -157,24 +170,57 @@ pub(crate) fn opened(
 /// As [`open`]; [`Error::Corrupt`] also when the file is no VHD, or lacks the bytes or blocks for the size believed.
 pub fn open_vhd(source: Arc<dyn ReadAt>, believes: VhdSize, limits: &Limits) -> Result<Image> {
     let opener = Opener::new(&DenyAll, limits);
-    let container: Box<dyn Container> = Box::new(Vhd::open(source, believes, &opener)?);
-    let detected = Detected {
-        format: Format::Vhd,
-        subformat: container.subformat(),
-    };
-    Ok(Image {
-        container,
-        detected,
-    })
+    Ok(Image::of_vhd(Vhd::open(source, believes, &opener)?))
 }
 
-/// Whether the first bytes of a file are these. A VMDK that does not start as a sparse extent is a descriptor.
-fn starts_with(source: &dyn ReadAt, magic: &[u8]) -> Result<bool> {
-    let length = source.len().min(len64(magic));
-    Ok(read_vec(source, "head of the file", 0, length, &Limits::DEFAULT)? == magic)
+/// [`open_vhd`] of a program that takes a differencing disk for a dynamic one: zeros stand where its parent has the data,
+/// and a block that exists is read whole, whatever its bitmap says. qemu-img 0.12 and 10 do that and say nothing.
+///
+/// # Errors
+/// As [`open_vhd`].
+pub fn open_vhd_alone(
+    source: Arc<dyn ReadAt>,
+    believes: VhdSize,
+    limits: &Limits,
+) -> Result<Image> {
+    let opener = Opener::new(&DenyAll, limits);
+    Ok(Image::of_vhd(Vhd::open_alone(source, believes, &opener)?))
 }
 
 impl Image {
+    fn of_vhd(vhd: Vhd) -> Self {
+        let detected = Detected {
+            format: Format::Vhd,
+            subformat: vhd.subformat(),
+        };
+        Self {
+            container: Box::new(vhd),
+            detected,
+        }
+    }
+
+    /// The bytes of a file as a disk, whatever they look like.
+    pub(crate) fn raw(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
+        if source.len() > limits.disk_bytes_max {
+            let (length, most) = (source.len(), limits.disk_bytes_max);
+            return Err(Error::unsupported(format_args!(
+                "raw image of {length} bytes, more than the {most} allowed"
+            )));
+        }
+        Ok(Self {
+            container: Box::new(Raw::open(source)),
+            detected: Detected {
+                format: Format::Raw,
+                subformat: String::new(),
+            },
+        })
+    }
+
+    /// Adds what a check finds, [`Info::findings`] left out.
+    pub(crate) fn check_only(&self, found: &mut Findings) -> Result<()> {
+        self.container.check(found)
+    }
+
     /// The format found.
     #[must_use]
     pub fn format(&self) -> Format {
@@ -236,6 +282,11 @@ impl Image {
     #[must_use]
     pub fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {
         self.container.piece_at(offset)
+    }
+
+    /// What the format says of the image beside what all do.
+    pub(crate) fn container(&self) -> &dyn Container {
+        &*self.container
     }
 
     fn refuse(self, damage: Damage) -> Result<Self> {

@@ -3,7 +3,7 @@
 use crate::engine::Work;
 use crate::math::len64;
 use crate::qcow2::{Qcow2Options, write_qcow2};
-use crate::raw::write_raw_with;
+use crate::raw::write_raw;
 use crate::vdi::{self, VdiOptions};
 use crate::vhd::{self, VhdOptions};
 use crate::vhdx::{self, VhdxOptions};
@@ -74,7 +74,7 @@ pub fn write_with(
         sink.set_len(0)?;
     }
     let file_bytes = match target {
-        Target::Raw => write_raw_with(disk, sink, work)?,
+        Target::Raw => write_raw(disk, sink, work)?,
         Target::VmdkSparse(options) => vmdk::write_sparse(disk, options, sink, work)?,
         Target::VmdkStream(options) => {
             let mut at = 0u64;
@@ -90,10 +90,10 @@ pub fn write_with(
         Target::Qcow2(options) => write_qcow2(disk, options, sink, work)?,
         Target::VhdFixed(options) => vhd::write_fixed(disk, options, sink, work)?,
         Target::VhdDynamic(options) => vhd::write_dynamic(disk, options, sink, work)?,
-        Target::VhdxFixed(options) => vhdx::write_fixed(disk, options, sink)?,
-        Target::VhdxDynamic(options) => vhdx::write_dynamic(disk, options, sink)?,
-        Target::VdiDynamic(options) => vdi::write_dynamic(disk, options, sink)?,
-        Target::VdiFixed(options) => vdi::write_fixed(disk, options, sink)?,
+        Target::VhdxFixed(options) => vhdx::write_fixed(disk, options, sink, work)?,
+        Target::VhdxDynamic(options) => vhdx::write_dynamic(disk, options, sink, work)?,
+        Target::VdiDynamic(options) => vdi::write_dynamic(disk, options, sink, work)?,
+        Target::VdiFixed(options) => vdi::write_fixed(disk, options, sink, work)?,
     };
     Ok(Written { file_bytes })
 }

@@ -5,6 +5,8 @@
 
 use crate::{every_way, library, scenario};
 use drylab_appliance::Package;
+use drylab_appliance::ova::write_ova;
+use drylab_block::{ReadAt, SparseBytes};
 use drylab_campaign::each;
 use drylab_catalog::ProductId;
 use drylab_catalog::device::{Class, device};
@@ -13,7 +15,7 @@ use drylab_hypervisor::exporter::{Exported, vsphere_export_ovf};
 use drylab_hypervisor::importer::{Operator, vsphere_deploy_ovf};
 use drylab_kernel::Trace;
 use drylab_pipeline::{Check, Library, SourceDisk, predict, predict_package, run};
-use drylab_scenario::{Edit, Scenario};
+use drylab_scenario::{Edit, Scenario, TargetNetwork};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -50,7 +52,7 @@ fn looks() -> Vec<Look> {
     for target in library().products.keys() {
         for disk in [scenario("centos-6.3", "esx-v2v"), stranger.clone()] {
             looks.push(Look::Disk(Box::new(disk.clone()), target.clone()));
-            for descriptor in ["", BROKEN, COLLECTION, WITHOUT_MEMORY] {
+            for descriptor in ["", BROKEN, COLLECTION, WITHOUT_MEMORY, ARCHIVED] {
                 looks.push(Look::Brought(
                     Box::new(disk.clone()),
                     target.clone(),
@@ -73,6 +75,9 @@ fn looks() -> Vec<Look> {
 
 /// An appliance that is none.
 const BROKEN: &str = "<Envelope/>";
+
+/// Records of an archive of XenServer, which is a tar.
+const ARCHIVED: &str = "<value><struct/></value>";
 
 /// An appliance of two machines.
 const COLLECTION: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -121,6 +126,9 @@ fn by_hand() -> Vec<Scenario> {
     let mut all = every_way();
     all.iter_mut()
         .for_each(|scenario| scenario.lab.name_taken = true);
+    let mut elsewhere = scenario("ubuntu-12.04", "esx-v2v");
+    elsewhere.lab.target_network = TargetNetwork::OtherSubnet;
+    all.push(elsewhere);
     for product in library().products.values() {
         let to = |route: &&drylab_pipeline::Route| {
             route.target == product.id && route.source != product.id
@@ -168,7 +176,16 @@ fn see(library: &Library, look: &Look) -> Seen {
             package.put("machine.img", source.disk.bytes.clone());
             package.disks.push("machine.img".to_owned());
             if !descriptor.is_empty() {
-                package.put("machine.ovf", Arc::new(descriptor.as_bytes()));
+                let bytes: Arc<dyn ReadAt> = match *descriptor {
+                    ARCHIVED => {
+                        let tar = SparseBytes::default();
+                        let records = descriptor.as_bytes();
+                        write_ova(&[("ova.xml".to_owned(), &records)], &tar).expect("a tar");
+                        Arc::new(tar)
+                    }
+                    text => Arc::new(text.as_bytes()),
+                };
+                package.put("machine.ovf", bytes);
                 package.descriptor = "machine.ovf".to_owned();
             }
             let found =
@@ -209,6 +226,8 @@ fn exported(library: &Library, source: &SourceDisk, product: &ProductId, model: 
         machine: &made.machine,
         guest: "centos-6.3",
         disks: &disks,
+        mac_seed: None,
+        snapshots: &[],
     };
     let package =
         match vsphere_export_ovf(&facts, &from, &|disk, target| library.convert(disk, target)) {

@@ -1,7 +1,9 @@
 //! One change to a scenario: what a person sets, what the lab is like, what is on the guest's disk.
 
 use drylab_catalog::Mac;
-use drylab_scenario::{Edit, Fault, FaultKind, FaultPlace, Scenario, Step, TargetNetwork};
+use drylab_scenario::{
+    DescriptorEdit, Edit, Fault, FaultKind, FaultPlace, Scenario, Step, TargetNetwork,
+};
 
 const RULES: &str = "/etc/udev/rules.d/70-persistent-net.rules";
 const IFCFG: &str = "/etc/sysconfig/network-scripts/ifcfg-eth0";
@@ -71,7 +73,50 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Scenario> {
     for edits in edits(scenario.guest.as_str()) {
         with(&|it| it.edits.clone_from(&edits));
     }
+    for edits in descriptor_edits(&scenario.route) {
+        with(&|it| it.descriptor_edits = edits.iter().map(|edit| rewritten(*edit)).collect());
+    }
     all
+}
+
+/// What to look for in a descriptor, and what to write for it.
+type Rewritten = (&'static str, &'static str);
+
+fn rewritten((from, to): Rewritten) -> DescriptorEdit {
+    DescriptorEdit {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    }
+}
+
+/// Descriptors as other versions and products write them, on routes that import what was exported.
+fn descriptor_edits(route: &str) -> &'static [&'static [Rewritten]] {
+    match route {
+        "esx-v2v" => &[&[("virtualHW.version = \"8\"", "virtualHW.version = \"9\"")]],
+        "kvm-native-define" => &[
+            &[("bus=\"virtio\"", "bus=\"scsi\"")],
+            &[("<model type=\"virtio\"", "<model type=\"vmxnet3\"")],
+            &[(
+                "</devices>",
+                "<disk device=\"cdrom\"><target dev=\"hde\"/></disk></devices>",
+            )],
+        ],
+        "esxi-native-ovf" => &[
+            &[
+                (
+                    "<VirtualSystem ",
+                    "<VirtualSystemCollection ovf:id=\"group\"><Info>several</Info><VirtualSystem ",
+                ),
+                (
+                    "</VirtualSystem>",
+                    "</VirtualSystem></VirtualSystemCollection>",
+                ),
+            ],
+            &[("<VirtualSystem ", "<Section/><VirtualSystem ")],
+            &[("<rasd:ResourceType>6</", "<rasd:ResourceType>20</")],
+        ],
+        _ => &[],
+    }
 }
 
 /// Addresses of other classes than the consoles draw, typed by hand at either end or both.
@@ -113,6 +158,9 @@ fn lab(with: &mut dyn FnMut(&Change<'_>)) {
         with(&|it| it.lab.forward_delay_s = seconds);
     }
     with(&|it| it.lab.target_network = TargetNetwork::OtherSubnet);
+    with(&|it| it.source_vm.snapshots = 1);
+    with(&|it| it.import.fixup = true);
+    with(&|it| it.import.preserve = true);
     with(&|it| it.lab.name_taken = true);
     for free in [0, 1 << 28, 1 << 30, 5 << 30] {
         with(&|it| it.lab.datastore_free = Some(free));
@@ -137,6 +185,8 @@ fn replace(path: &str, from: &str, to: &str) -> Edit {
 fn remove(path: &str) -> Edit {
     Edit::Remove {
         path: path.to_owned(),
+        // Of machines installed on XenServer not every file is there.
+        if_present: true,
     }
 }
 
@@ -290,6 +340,7 @@ fn windows() -> Vec<Vec<Edit>> {
             1,
         ),
         vec![zeroes(0, 440)],
+        vec![write("/hiberfil.sys", "hibr")],
     ];
     let services = [
         "intelide",

@@ -23,5 +23,5 @@ pub use findings::{Finding, findings};
 pub use matrix::{Cause, Cell, Digest, MatrixPlan, RouteResult, matrix, scenarios};
 pub use plausible::{CellShare, FindingShare, Plausible, PlausiblePlan, Share, View, plausible};
 pub use statistics::wilson_ppm;
-pub use unknowns::{Answer, DrawnLab, Effect, Mechanism, Unknown, Unknowns};
+pub use unknowns::{Answer, DrawnLab, Effect, Mechanism, QuirkRow, Unknown, Unknowns};
 pub use work::each;

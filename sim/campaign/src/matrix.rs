@@ -4,7 +4,8 @@ use crate::{each, wilson_ppm};
 use drylab_catalog::{GuestId, Mark, Place, ProductId, Witness};
 use drylab_kernel::Hash128;
 use drylab_pipeline::{Overall, Route, RunReport};
-use drylab_scenario::{Scenario, Token};
+use drylab_scenario::{Scenario, Step, Token};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// What to run.
@@ -37,6 +38,8 @@ pub struct Digest {
     pub token: Token,
     /// Why the guest has its address, or stopped before: the place that decided.
     pub because: String,
+    /// The last step that was tried; none when nothing was checked.
+    pub reached: Option<Step>,
     /// Witnesses marked belief, and all witnesses.
     pub belief: (u64, u64),
     /// Hash of the log.
@@ -77,6 +80,7 @@ impl Digest {
             signature: report.signature(),
             token: Token::of(&report.scenario),
             because: because(report),
+            reached: report.checks.iter().map(|check| check.found.step).max(),
             belief: (to64(count(Some(Mark::Belief))), to64(count(None))),
             trace_hash: report.trace.hash(),
             outcome_hash: report.outcome_hash,
@@ -246,7 +250,10 @@ pub fn matrix(
                 .collect();
             routes.extend(route_result(&route.id, &runs));
         }
-        routes.sort_by_key(|route| std::cmp::Reverse(route.overall.rank()));
+        routes.sort_by_key(|route| {
+            let (reached, causes) = (route.typical.reached, route.typical.causes.len());
+            Reverse(worth(route.overall, reached, causes))
+        });
         found.push(Cell {
             guest: guest.clone(),
             source: source.clone(),
@@ -255,6 +262,16 @@ pub fn matrix(
         });
     }
     found
+}
+
+/// What makes a route better than another: its score; of routes that fail, how far they come; of equal ones, how few
+/// things are wrong with them. What is still equal stands in the order of the table.
+pub(crate) fn worth(
+    overall: Overall,
+    reached: Option<Step>,
+    blemishes: usize,
+) -> (u8, Option<Step>, Reverse<usize>) {
+    (overall.rank(), reached, Reverse(blemishes))
 }
 
 fn route_result(route: &str, runs: &[Digest]) -> Option<RouteResult> {
@@ -270,7 +287,7 @@ fn route_result(route: &str, runs: &[Digest]) -> Option<RouteResult> {
     }
     let (_, first) = alike
         .values()
-        .max_by_key(|(count, first)| (*count, std::cmp::Reverse(*first)))?;
+        .max_by_key(|(count, first)| (*count, Reverse(*first)))?;
     Some(RouteResult {
         route: route.to_owned(),
         overall,
@@ -309,9 +326,9 @@ fn causes(runs: &[Digest]) -> Vec<Cause> {
         })
         .collect();
     causes.sort_by(|one, two| {
-        (one.score, std::cmp::Reverse(one.share_ppm), &one.id).cmp(&(
+        (one.score, Reverse(one.share_ppm), &one.id).cmp(&(
             two.score,
-            std::cmp::Reverse(two.share_ppm),
+            Reverse(two.share_ppm),
             &two.id,
         ))
     });

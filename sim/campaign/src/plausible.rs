@@ -2,11 +2,14 @@
 //!
 //! All runs are made first, sorted by the disks they start from ([`Runs`]); then each lab is read off them.
 
-use crate::findings::{Finding, Outcome, findings};
+use crate::findings::{Finding, Outcome, Seen, findings};
+use crate::matrix::worth;
 use crate::runs::Runs;
 use crate::unknowns::{DrawnLab, Mechanism, Unknowns};
 use drylab_catalog::{GuestId, ProductId};
+use drylab_kernel::Streams;
 use drylab_pipeline::{Library, Overall, Route};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// What to draw.
@@ -27,7 +30,8 @@ pub struct PlausiblePlan {
 /// Which route stands for a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum View {
-    /// The same for all guests on an arrow: the first of the route table whose tools are at hand.
+    /// The same for all guests on an arrow: one of those whose tools are at hand, drawn for each lab, each as likely as
+    /// the others.
     CommonRoute,
     /// The best of all.
     BestRoute,
@@ -85,6 +89,8 @@ pub struct Plausible {
     pub findings: Vec<FindingShare>,
     /// Cells between different products.
     pub cells: Vec<CellShare>,
+    /// Answers that nothing models, and the labs that would have had them; they have the first answer instead.
+    pub not_modelled: BTreeMap<String, u64>,
 }
 
 struct Bench<'a> {
@@ -100,6 +106,7 @@ struct LabResult<'u> {
     holds: Vec<Option<bool>>,
     /// By cell: score of the best route, with everything on.
     scores: Vec<Overall>,
+    not_modelled: Vec<String>,
 }
 
 /// Draws the labs of a plan and runs every cell in each of them. `progress` gets a number of labs.
@@ -140,11 +147,14 @@ impl<'a> Bench<'a> {
         self.plan.guests.iter().flat_map(of).collect()
     }
 
-    /// Routes of a cell, in the order of the table.
-    fn routes(&self, source: &ProductId, target: &ProductId) -> impl Iterator<Item = &'a Route> {
-        let of =
-            |route: &&Route| route.source == *source && route.target == *target && !route.today;
-        self.library.routes.iter().filter(of)
+    /// Routes of a cell, in the order of the table, each with its number there.
+    fn routes(
+        &self,
+        source: &ProductId,
+        target: &ProductId,
+    ) -> impl Iterator<Item = (usize, &'a Route)> {
+        let of = |(_, route): &(usize, &Route)| route.source == *source && route.target == *target;
+        self.library.routes.iter().enumerate().filter(of)
     }
 
     fn labs(&self, progress: impl Fn(u64) + Sync) -> Result<Vec<LabResult<'a>>, String> {
@@ -169,11 +179,15 @@ impl<'a> Bench<'a> {
                 answers: lab.answers,
                 holds: Vec::new(),
                 scores: Vec::new(),
+                not_modelled: lab.not_modelled,
             };
+            let drawn = self.drawn_routes(lab.seed);
             for variation in &variations {
-                let views = self.views(&runs, at);
-                for outcomes in &views {
-                    let said = findings().iter().map(|finding| (finding.holds)(outcomes));
+                let (views, routes) = self.views(&runs, at, &drawn);
+                for cells in &views {
+                    let routes = &routes;
+                    let seen = Seen { cells, routes };
+                    let said = findings().iter().map(|finding| (finding.holds)(&seen));
                     result.holds.extend(said);
                 }
                 if variation.is_none() {
@@ -187,24 +201,47 @@ impl<'a> Bench<'a> {
         Ok(results)
     }
 
-    /// Outcomes of all cells in one lab, by view.
-    fn views(&self, runs: &Runs<'a>, lab: usize) -> [Vec<Outcome>; 2] {
-        let (mut common, mut best) = (Vec::new(), Vec::new());
+    /// A lot for each route of the table: among those at hand on an arrow the lowest is the common one, so that a tool
+    /// more or less changes no other choice.
+    fn drawn_routes(&self, seed: u64) -> Vec<u64> {
+        let streams = Streams::new(seed);
+        let routes = self.library.routes.iter();
+        let lot = |route: &Route| {
+            streams
+                .stream(&format!("common-route {}", route.id), 0)
+                .word()
+        };
+        routes.map(lot).collect()
+    }
+
+    /// Outcomes of all cells in one lab, by view, and of all routes.
+    fn views<'r>(
+        &self,
+        runs: &'r Runs<'a>,
+        lab: usize,
+        lots: &[u64],
+    ) -> ([Vec<Outcome>; 2], Vec<&'r Outcome>) {
+        let (mut common, mut best, mut all) = (Vec::new(), Vec::new(), Vec::new());
         for (guest, source, target) in self.cells() {
-            let outcomes: Vec<&Outcome> = self
+            let outcomes: Vec<(usize, &Outcome)> = self
                 .routes(source, target)
-                .filter_map(|route| runs.outcome(lab, guest, route))
+                .filter_map(|(number, route)| Some((number, runs.outcome(lab, guest, route)?)))
                 .collect();
-            let none = || Outcome::no_route(guest, source, target);
-            let first = outcomes.first().map(|outcome| (*outcome).clone());
-            common.push(first.unwrap_or_else(none));
-            let highest = outcomes.iter().map(|outcome| outcome.overall.rank()).max();
-            let found = outcomes
-                .iter()
-                .find(|outcome| Some(outcome.overall.rank()) == highest);
-            best.push(found.map_or_else(none, |outcome| (*outcome).clone()));
+            let taken = |outcome: Option<&(usize, &Outcome)>| {
+                let none = || Outcome::no_route(guest, source, target);
+                outcome.map_or_else(none, |(_, outcome)| (*outcome).clone())
+            };
+            let lot = |(number, _): &&(usize, &Outcome)| lots.get(*number);
+            common.push(taken(outcomes.iter().min_by_key(lot)));
+            let value = |(number, outcome): &&(usize, &Outcome)| {
+                let blemishes = outcome.failed.len() + outcome.warned.len();
+                let worth = worth(outcome.overall, outcome.reached, blemishes);
+                (worth, Reverse(*number))
+            };
+            best.push(taken(outcomes.iter().max_by_key(value)));
+            all.extend(outcomes.into_iter().map(|(_, outcome)| outcome));
         }
-        [common, best]
+        ([common, best], all)
     }
 
     fn sum_up(&self, results: &[LabResult<'_>]) -> Plausible {
@@ -255,10 +292,15 @@ impl<'a> Bench<'a> {
                     matters: matters(results, &scores),
                 }
             });
+        let mut not_modelled = BTreeMap::new();
+        for answer in results.iter().flat_map(|result| &result.not_modelled) {
+            *not_modelled.entry(answer.clone()).or_insert(0) += 1;
+        }
         Plausible {
             labs: u64::from(self.plan.labs),
             findings: shares,
             cells: cells.collect(),
+            not_modelled,
         }
     }
 }

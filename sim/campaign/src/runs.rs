@@ -151,8 +151,7 @@ impl<'a> Work<'a> {
         let mut shelves: BTreeMap<String, Library> = BTreeMap::new();
         let mut made = 0;
         let goes = |route: &&Route| {
-            !route.today
-                && route.source == *group.source
+            route.source == *group.source
                 && route.target != route.source
                 && plan.products.contains(&route.target)
         };
@@ -161,11 +160,7 @@ impl<'a> Work<'a> {
             let mut known: BTreeMap<String, Known> = BTreeMap::new();
             let mut outcomes = Vec::new();
             for index in &group.labs {
-                let Some(lab) = self
-                    .labs
-                    .get(*index)
-                    .filter(|lab| lab.has_tools(&route.hops))
-                else {
+                let Some(lab) = self.labs.get(*index).filter(|lab| lab.has_tools(route)) else {
                     continue;
                 };
                 let scenario = lab.scenario(group.guest, route, group.mac);
@@ -259,6 +254,7 @@ fn outcome(report: &RunReport, route: &Route) -> Outcome {
         route: route.id.clone(),
         tools: route.hops.clone(),
         overall: digest.overall,
+        reached: digest.reached,
         failed: of(Overall::Failure),
         warned: of(Overall::Warning),
     }

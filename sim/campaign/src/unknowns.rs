@@ -23,6 +23,20 @@ pub struct Unknowns {
     /// What can be switched off, by id.
     #[serde(rename = "mechanism")]
     mechanisms: BTreeMap<String, Mechanism>,
+    /// Rows of the quirk tables that are marked belief, by id.
+    #[serde(rename = "quirk", default)]
+    quirks: BTreeMap<String, QuirkRow>,
+}
+
+/// Where a quirk that is belief is asked, or why it is not.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuirkRow {
+    /// Unknowns and facts (`product/key`) whose other answers have it otherwise; none when nothing varies it.
+    #[serde(default)]
+    pub asked: Vec<String>,
+    /// Why there, or why not.
+    pub reason: String,
 }
 
 /// A fact with its plausible values; the first is what the product's file says.
@@ -66,6 +80,13 @@ pub struct Answer {
     /// What is then different from the default lab.
     #[serde(default)]
     pub effects: Vec<Effect>,
+    /// Whether the models can have it so. A lab that draws another answer has the first one, and says so.
+    #[serde(default = "yes")]
+    pub modelled: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A mechanism of the models, and how a lab without it is made.
@@ -144,6 +165,11 @@ pub enum Effect {
         /// The hop, as the route table spells it.
         hop: Hop,
     },
+    /// A tool of later years is at hand: routes with it are tried.
+    With {
+        /// The hop, as the route table spells it.
+        hop: Hop,
+    },
     /// The machine at the target is given the address it had at the source.
     KeepMac,
     /// Checks are relaxed by name.
@@ -156,8 +182,12 @@ pub enum Effect {
 /// One whole lab: what is different in it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DrawnLab<'u> {
+    /// What it was drawn with.
+    pub seed: u64,
     /// By unknown (`product/key` for facts): the index of its answer.
     pub answers: BTreeMap<&'u str, usize>,
+    /// Answers that were drawn and that nothing models: `unknown = answer`.
+    pub not_modelled: Vec<String>,
     effects: Vec<&'u Effect>,
 }
 
@@ -254,6 +284,11 @@ impl Unknowns {
             .filter_map(|(name, row)| Some((name.as_str(), &row.values.first()?.value)))
     }
 
+    /// Rows of the quirk tables that are marked belief, by id.
+    pub fn quirks(&self) -> impl Iterator<Item = (&str, &QuirkRow)> {
+        self.quirks.iter().map(|(id, row)| (id.as_str(), row))
+    }
+
     /// Questions other than facts, by id.
     pub fn questions(&self) -> impl Iterator<Item = (&str, &Unknown)> {
         self.unknowns.iter().map(|(id, row)| (id.as_str(), row))
@@ -262,6 +297,25 @@ impl Unknowns {
     /// What can be switched off, by id.
     pub fn mechanisms(&self) -> impl Iterator<Item = (&str, &Mechanism)> {
         self.mechanisms.iter().map(|(id, row)| (id.as_str(), row))
+    }
+
+    /// Why a row has its answers and weights.
+    #[must_use]
+    pub fn reason(&self, row: &str) -> Option<&str> {
+        let fact = self.facts.get(row).map(|row| row.reason.as_str());
+        fact.or_else(|| self.unknowns.get(row).map(|row| row.reason.as_str()))
+    }
+
+    /// Weights of a row's answers, in their order; none of a row that is not there.
+    #[must_use]
+    pub fn weights(&self, row: &str) -> Vec<u32> {
+        let facts = self.facts.get(row).into_iter().flat_map(|row| &row.values);
+        let others = self.unknowns.get(row).into_iter();
+        let others = others.flat_map(|row| &row.values);
+        facts
+            .map(|value| value.weight)
+            .chain(others.map(|answer| answer.weight))
+            .collect()
     }
 
     /// The words of an answer.
@@ -286,7 +340,10 @@ impl Unknowns {
     #[must_use]
     pub fn draw(&self, seed: u64) -> DrawnLab<'_> {
         let streams = Streams::new(seed);
-        let mut lab = DrawnLab::default();
+        let mut lab = DrawnLab {
+            seed,
+            ..DrawnLab::default()
+        };
         for (name, row) in &self.facts {
             let weights: Vec<u32> = row.values.iter().map(|value| value.weight).collect();
             let index = streams.stream(name, 0).weighted(&weights);
@@ -297,7 +354,11 @@ impl Unknowns {
         }
         for (id, row) in &self.unknowns {
             let weights: Vec<u32> = row.values.iter().map(|value| value.weight).collect();
-            let index = streams.stream(id, 0).weighted(&weights);
+            let mut index = streams.stream(id, 0).weighted(&weights);
+            if let Some(answer) = row.values.get(index).filter(|answer| !answer.modelled) {
+                lab.not_modelled.push(format!("{id} = {}", answer.name));
+                index = 0;
+            }
             lab.answers.insert(id, index);
             let answer = row.values.get(index);
             lab.effects
@@ -376,13 +437,18 @@ impl<'u> DrawnLab<'u> {
         Ok(())
     }
 
-    /// Whether the tools of a route are at hand.
+    /// Whether the tools of a route are at hand: all of a route of later years must have been named.
     #[must_use]
-    pub fn has_tools(&self, hops: &[Hop]) -> bool {
-        !self
-            .effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Without { hop } if hops.contains(hop)))
+    pub fn has_tools(&self, route: &Route) -> bool {
+        let missing =
+            |effect: &Effect| matches!(effect, Effect::Without { hop } if route.hops.contains(hop));
+        let named = |wanted: &Hop| {
+            let mut effects = self.effects.iter();
+            effects.any(|effect| matches!(effect, Effect::With { hop } if hop == wanted))
+        };
+        let mut converters = route.hops.iter().filter(|hop| hop.is_converter());
+        !self.effects.iter().any(|effect| missing(effect))
+            && (!route.today || converters.all(named))
     }
 
     /// The scenario of a guest on a route in this lab. `mac` is the address the machine has at the source.

@@ -57,6 +57,39 @@ fn every_belief_fact_of_every_product_has_a_row_and_every_row_a_belief_fact() {
 }
 
 #[test]
+fn every_quirk_that_is_belief_has_a_row_that_says_where_it_is_asked_or_why_not() {
+    let rows = drylab_catalog::quirks().iter();
+    let believed = rows.filter(|(_, row)| row.mark == Mark::Belief);
+    let believed: BTreeSet<&str> = believed.map(|(id, _)| id.as_str()).collect();
+    let listed: BTreeSet<&str> = committed().quirks().map(|(id, _)| id).collect();
+    assert_eq!(listed, believed);
+    let questions: BTreeSet<&str> = committed().rows().map(|(id, _)| id).collect();
+    for (id, row) in committed().quirks() {
+        assert!(!row.reason.is_empty(), "{id}");
+        for asked in &row.asked {
+            assert!(questions.contains(asked.as_str()), "{id}: no row {asked}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_nothing_models_is_the_first_one_and_is_said() {
+    let text = "format = 1\n[fact]\n[mechanism]\n[unknown.tools]\nasks = \"?\"\nreason = \"a test\"\n\
+                values = [{ name = \"no\", weight = 1 }, { name = \"yes\", weight = 1, modelled = false }]\n";
+    let unknowns = Unknowns::from_toml(text).expect("a file of one row");
+    let labs: Vec<DrawnLab<'_>> = (0..256).map(|seed| unknowns.draw(seed)).collect();
+    assert!(labs.iter().all(|lab| lab.answers["tools"] == 0));
+    let said = labs
+        .iter()
+        .filter(|lab| lab.not_modelled == ["tools = yes"])
+        .count();
+    assert!(
+        (96..160).contains(&said),
+        "{said} of 256, half are expected"
+    );
+}
+
+#[test]
 fn the_first_value_of_a_fact_is_the_products() {
     for (name, value) in committed().facts() {
         let fact = library().fact(name).expect("a fact of a product");
@@ -123,7 +156,7 @@ fn with_every_answer_every_cell_can_be_run_and_every_guest_is_healthy_where_it_w
         let mut sources = std::collections::BTreeSet::new();
         for route in &library.routes {
             let other = route.source != route.target && !route.today;
-            if other && lab.has_tools(&route.hops) && sources.insert(&route.source) {
+            if other && lab.has_tools(route) && sources.insert(&route.source) {
                 for guest in Library::guests() {
                     healthy(&library, &lab, (&guest, route), &answer);
                 }

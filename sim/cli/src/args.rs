@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Run the migrations that people told of, and show what is predicted beside what they observed.
     Cases(CasesArgs),
-    /// Explain a quirk, a check, a product's fact, a route, a relaxation or a product by its id.
+    /// Explain a quirk, a check, a product's fact, a route, a relaxation, a product or an unknown by its id.
     Explain(ExplainArgs),
     /// Work on disk images: convert.
     Image(ImageArgs),

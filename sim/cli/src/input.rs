@@ -7,6 +7,7 @@ use crate::source::FileSource;
 use drylab_appliance::manifest::Manifest;
 use drylab_appliance::ova::Ova;
 use drylab_appliance::ovf::{self, Envelope, FileRef, HostResource};
+use drylab_appliance::xva::{self, Xva};
 use drylab_appliance::{Package, safe_href};
 use drylab_block::{
     DenyAll, Error, Finding, Limits, ReadAt, Reference, Resolver, Result, array_at, read_vec,
@@ -53,7 +54,7 @@ impl Input {
         let opened = kind(path, source.as_ref()).and_then(|kind| match kind {
             Kind::Disk => Self::disk(path, source),
             Kind::Descriptor => Self::descriptor(path, source),
-            Kind::Archive => Self::archive(source),
+            Kind::Archive => Self::archive(path, source),
         });
         opened.on(task())
     }
@@ -65,7 +66,47 @@ impl Input {
         Ok(input)
     }
 
-    fn archive(source: Arc<dyn ReadAt>) -> Result<Self> {
+    /// XenServer's own archive: its records, and the disks of its machine, the one that boots first.
+    fn xva(path: &Path, source: Arc<dyn ReadAt>) -> Result<Self> {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        let name = name.to_string_lossy().into_owned();
+        let hint = |error: Error| {
+            match xva::is_version_1(&source, &LIMITS) {
+            true => error.within(
+                "this is an XVA of the first version; import it into a XenServer and export it again",
+            ),
+            false => error.within("this is an XVA of XenServer"),
+        }
+        };
+        let archive = Xva::open(source.clone(), &LIMITS).map_err(hint)?;
+        let machine = archive.appliance.machine()?;
+        let mut input = Self::empty();
+        input.package.descriptor.clone_from(&name);
+        input.package.put(&name, source.clone());
+        input.notice(&name, archive.findings.clone());
+        input.notice(xva::DESCRIPTOR, archive.appliance.findings.clone());
+        input.notice(&name, archive.verify()?);
+        for drive in machine.boot_order() {
+            if let Some(disk) = &drive.disk {
+                input.add(
+                    &disk.id,
+                    Arc::new(archive.disk(&disk.id)?.clone()),
+                    &DenyAll,
+                )?;
+            }
+        }
+        if input.disks.is_empty() {
+            return Err(Error::unsupported(
+                "this is an XVA of XenServer, and its machine has no disk",
+            ));
+        }
+        Ok(input)
+    }
+
+    fn archive(path: &Path, source: Arc<dyn ReadAt>) -> Result<Self> {
+        if xva::is_xva(&source).unwrap_or(false) {
+            return Self::xva(path, source);
+        }
         let ova = Ova::open(source, &LIMITS)?;
         let name = ova.descriptor()?.name.clone();
         let envelope =

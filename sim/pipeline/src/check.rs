@@ -1,7 +1,7 @@
 //! Checks, and how their scores add up.
 
 use crate::policy::{Level, Measure, Policy, Relaxed};
-use drylab_catalog::{Mark, Place, Score, Witness};
+use drylab_catalog::{Mark, Place, Score, Witness, quirk};
 use drylab_scenario::Step;
 use std::fmt;
 
@@ -122,18 +122,23 @@ impl Found {
 }
 
 impl Check {
-    /// Id of its cause: the first quirk on the chain, else the check's own id.
+    /// Id of its cause: the first quirk on the chain whose row says that it hits this check, else the first quirk, else
+    /// the check's own id. A chain also holds rows that say how things work and hit another check; one that says why all
+    /// is well is no cause of anything else.
     #[must_use]
     pub fn cause_id(&self) -> String {
-        let quirk = self
-            .found
-            .witness
-            .iter()
-            .find_map(|witness| match &witness.place {
-                Place::Quirk(id) => Some(id.clone()),
+        let harm = self.score != Some(Score::Success);
+        let quirks = || {
+            let links = self.found.witness.iter();
+            let ids = links.filter_map(|witness| match &witness.place {
+                Place::Quirk(id) => Some(id),
                 _ => None,
             });
-        quirk.unwrap_or_else(|| self.found.id.to_owned())
+            ids.filter(|id| !(harm && quirk(id).is_some_and(|row| row.keeps_whole)))
+        };
+        let hits = |id: &&String| quirk(id).is_some_and(|row| row.hits == self.found.id);
+        let cause = quirks().find(hits).or_else(|| quirks().next());
+        cause.map_or_else(|| self.found.id.to_owned(), String::clone)
     }
 
     /// The weakest evidence on its way.

@@ -5,6 +5,7 @@ use drylab_appliance::Package;
 use drylab_block::ContentId;
 use drylab_catalog::Witness;
 use drylab_filesystem::FileOverlay;
+use drylab_guest::inspect::GuestDisk;
 use drylab_hypervisor::importer::{ReadError, Reading};
 use drylab_hypervisor::{Missing, Need};
 use std::collections::BTreeSet;
@@ -15,6 +16,8 @@ pub(crate) struct Crossing {
     pub(crate) hops: Vec<Result<Done, Stopped>>,
     /// The importer's reading of what the last hop left.
     pub(crate) reading: Result<Reading, Unread>,
+    /// The boot disk after Operating System Fixup, where that was chosen and wrote into it.
+    pub(crate) fixed: Option<GuestDisk>,
     /// The package as it arrives.
     pub(crate) package: Package,
     /// Files beside the boot disk.

@@ -66,6 +66,8 @@ static GOLDEN: [Golden; 3] = [
 pub struct SourceDisk {
     /// Bytes, and files beside them.
     pub disk: GuestDisk,
+    /// Bytes before the scenario's edits were made, which is what snapshots hold.
+    pub unedited: Arc<dyn ReadAt>,
     /// Address of the adapter.
     pub mac: Mac,
     /// Address it holds a lease of.
@@ -299,6 +301,7 @@ impl Library {
         let delta = Delta::parse(variant.delta, base.len())?;
         let disk = GuestDisk::new(Arc::new(Overlay::with_delta(base, &delta)));
         Ok(SourceDisk {
+            unedited: disk.bytes.clone(),
             disk,
             mac: Mac(variant.mac),
             lease: variant.lease.into(),
@@ -438,7 +441,11 @@ fn grown(source: SourceDisk, size: Option<u64>) -> Result<SourceDisk> {
         bytes: Arc::new(sheet),
         files: source.disk.files.clone(),
     };
-    Ok(SourceDisk { disk, ..source })
+    Ok(SourceDisk {
+        unedited: disk.bytes.clone(),
+        disk,
+        ..source
+    })
 }
 
 /// Applies a scenario's edits to a disk, which stays as it is; the changed one is returned.
@@ -486,9 +493,7 @@ fn apply(editor: &mut Editor, edit: &Edit, initramfs: Option<&str>) -> Result<()
             };
             editor.rewrite(path, keep).map(drop)
         }
-        Edit::Remove { path } => editor
-            .change(path, drylab_filesystem::edit::Change::Remove)
-            .map(drop),
+        Edit::Remove { path, if_present } => remove(editor, path, *if_present),
         Edit::RemoveModule { module } => {
             let path = initramfs.ok_or_else(|| Error::unsupported("the guest has no initramfs"))?;
             editor.remove_modules(path, &[module]).map(drop)
@@ -516,6 +521,21 @@ fn apply(editor: &mut Editor, edit: &Edit, initramfs: Option<&str>) -> Result<()
             .map(drop),
         Edit::Bytes { offset, hex } => editor.overwrite(*offset, &bytes_of(hex)?),
     }
+}
+
+/// Removes a file. One that is not there is a mistake in the scenario, unless it says that it may be missing: an edit
+/// that changes nothing would make a run look like one without the mechanism it takes away.
+fn remove(editor: &mut Editor, path: &str, if_present: bool) -> Result<()> {
+    if editor.read(path)?.is_none() {
+        return match if_present {
+            true => Ok(()),
+            false => Err(Error::unsupported(format_args!(
+                "the guest has no file {path} to remove; if-present = true lets it be missing"
+            ))),
+        };
+    }
+    let removed = editor.change(path, drylab_filesystem::edit::Change::Remove);
+    removed.map(drop)
 }
 
 /// Texts as a `REG_MULTI_SZ` holds them: UTF-16, each with a NUL behind it, and one more at the end.

@@ -160,28 +160,33 @@ impl Hop {
         )
     }
 
-    /// Whether it is a tool between the products, as a console's own export, copying and import are not.
+    /// Whether an import is a console's, which works on its host through the network; libvirt's commands run on the host.
     #[must_use]
-    pub fn is_converter(self) -> bool {
+    pub fn is_by_console(self) -> bool {
+        !matches!(self, Self::VirshDefine | Self::VirtImage)
+    }
+
+    /// The program, whichever of its commands or versions: `None` for a console's own export, copying and import.
+    #[must_use]
+    pub fn program(self) -> Option<&'static str> {
         match self {
-            Self::VirtV2v
-            | Self::VirtV2v2
-            | Self::VirtConvert
-            | Self::QemuImgRaw
+            Self::VirtV2v | Self::VirtV2v2 => Some("virt-v2v"),
+            Self::VirtConvert => Some("virt-convert"),
+            Self::QemuImgRaw
             | Self::QemuImgVmdk
             | Self::QemuImgVpc
             | Self::QemuImg10Raw
             | Self::QemuImg10Vmdk
             | Self::QemuImg10VmdkStream
-            | Self::QemuImg10Vpc
-            | Self::XenconvertP2v
+            | Self::QemuImg10Vpc => Some("qemu-img"),
+            Self::XenconvertP2v
             | Self::XenconvertP2vVhd
             | Self::XenconvertVmware
             | Self::XenconvertVmwareOvf
-            | Self::XenconvertVhd
-            | Self::ConverterP2v
-            | Self::Converter51P2v
-            | Self::ConverterOff => true,
+            | Self::XenconvertVhd => Some("XenConvert"),
+            Self::ConverterP2v | Self::Converter51P2v | Self::ConverterOff => {
+                Some("vCenter Converter")
+            }
             Self::VsphereExportOvf
             | Self::DatastoreCopy
             | Self::VirshDumpxmlCopy
@@ -199,8 +204,26 @@ impl Hop {
             | Self::XencenterImportDisk
             | Self::XencenterImportXva
             | Self::HypervImport
-            | Self::HypervNewMachine => false,
+            | Self::HypervNewMachine => None,
         }
+    }
+
+    /// Whether it hands a machine over as an OVF.
+    #[must_use]
+    pub fn exports_ovf(self) -> bool {
+        matches!(self, Self::VsphereExportOvf | Self::XencenterExportOvf)
+    }
+
+    /// Whether it makes a machine of an OVF.
+    #[must_use]
+    pub fn imports_ovf(self) -> bool {
+        matches!(self, Self::VsphereDeployOvf | Self::XencenterImportOvf)
+    }
+
+    /// Whether it is a tool between the products, as a console's own export, copying and import are not.
+    #[must_use]
+    pub fn is_converter(self) -> bool {
+        self.program().is_some()
     }
 }
 

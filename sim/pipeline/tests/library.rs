@@ -49,8 +49,9 @@ fn every_golden_guest_is_there_on_every_source_with_the_addresses_its_disk_names
     for guest_id in Library::guests() {
         for source in SOURCES {
             let scenario = Scenario::new(guest_id.as_str(), source, source, "none");
-            let SourceDisk { disk, mac, lease } =
-                library.source_disk(&scenario).expect("it was installed");
+            let SourceDisk {
+                disk, mac, lease, ..
+            } = library.source_disk(&scenario).expect("it was installed");
             let guest = library.inspect(&disk).expect("it is inspected");
             let (own_mac, own_lease) = told(&guest);
             assert_eq!(own_lease, Some(lease), "{guest_id} {source}");

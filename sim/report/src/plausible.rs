@@ -1,7 +1,7 @@
 //! The shares of plausible labs as text and JSON.
 
 use crate::{percent, print};
-use drylab_campaign::{CellShare, Plausible, Share, Unknowns, View, findings, wilson_ppm};
+use drylab_campaign::{CellShare, Finding, Plausible, Share, Unknowns, View, findings, wilson_ppm};
 use drylab_pipeline::Overall;
 use serde::Serialize;
 use std::fmt::Write;
@@ -13,11 +13,30 @@ pub fn plausible_text(found: &Plausible, unknowns: &Unknowns) -> String {
         "Share of {} plausible labs in which each finding of the report holds (cells between different products).\n\n",
         found.labs
     );
-    overview(&mut text, found);
-    text.push_str("\nWith one mechanism switched off (common route / best route):\n\n");
-    mechanisms(&mut text, found, unknowns);
+    let (said, unsaid): (Vec<&Finding>, Vec<&Finding>) =
+        findings().iter().partition(|row| is_said(found, row.id));
+    if !unsaid.is_empty() {
+        let ids: Vec<&str> = unsaid.iter().map(|row| row.id).collect();
+        let _ = writeln!(
+            text,
+            "Not said of these guests and products, since they compare others or nothing failed: {}.\n",
+            ids.join(", ")
+        );
+    }
+    if !said.is_empty() {
+        overview(&mut text, found, &said);
+        text.push_str("\nWith one mechanism switched off (common route / best route):\n\n");
+        mechanisms(&mut text, found, unknowns, &said);
+    }
     text.push_str("\nCells: share of labs by the score of the best route, and the unknown that tells most of it.\n\n");
     cells(&mut text, &found.cells);
+    for (answer, labs) in &found.not_modelled {
+        let share = percent(labs * 1_000_000 / found.labs.max(1));
+        let _ = write!(
+            text,
+            "\n{share} of the labs drew an answer that nothing models, and have the first one instead: {answer}.\n"
+        );
+    }
     text
 }
 
@@ -57,13 +76,19 @@ fn find(found: &Plausible, id: &str, view: View, without: Option<&str>) -> Share
     hit.map_or_else(Share::default, |row| row.share)
 }
 
-fn overview(text: &mut String, found: &Plausible) {
+/// Whether anything can be said of a finding in any of the labs.
+fn is_said(found: &Plausible, id: &str) -> bool {
+    let mut rows = found.findings.iter().filter(|row| row.finding.id == id);
+    rows.any(|row| row.share.of > 0)
+}
+
+fn overview(text: &mut String, found: &Plausible, said: &[&Finding]) {
     text.push_str("| finding | counted as |");
     for view in View::ALL {
         let _ = write!(text, " {} (95 % interval) |", words(view));
     }
     text.push_str("\n|---|---|---|---|\n");
-    for finding in findings() {
+    for finding in said {
         let _ = write!(text, "| {} | {} |", finding.id, finding.states);
         for view in View::ALL {
             let share = with_interval(find(found, finding.id, view, None), found.labs);
@@ -73,20 +98,20 @@ fn overview(text: &mut String, found: &Plausible) {
     }
 }
 
-fn mechanisms(text: &mut String, found: &Plausible, unknowns: &Unknowns) {
+fn mechanisms(text: &mut String, found: &Plausible, unknowns: &Unknowns, said: &[&Finding]) {
     text.push_str("| switched off |");
-    for finding in findings() {
+    for finding in said {
         let _ = write!(text, " {} |", finding.id);
     }
     text.push_str("\n|---|");
-    text.push_str(&"---|".repeat(findings().len()));
+    text.push_str(&"---|".repeat(said.len()));
     text.push('\n');
     let rows = unknowns
         .mechanisms()
         .map(|(id, row)| (Some(id), row.states.as_str()));
     for (without, states) in std::iter::once((None, "nothing")).chain(rows) {
         let _ = write!(text, "| {states} |");
-        for finding in findings() {
+        for finding in said {
             let of = |view| share(find(found, finding.id, view, without));
             let _ = write!(
                 text,

@@ -27,6 +27,6 @@ pub use error::ScenarioError;
 pub use generate::{RouteName, Vocabulary, generate};
 pub use token::Token;
 pub use value::{
-    DescriptorEdit, Edit, Expect, Fault, FaultKind, FaultPlace, Lab, Migration, Scenario, SourceVm,
-    Step, TargetNetwork, TargetVm,
+    DescriptorEdit, Edit, Expect, Fault, FaultKind, FaultPlace, Import, Lab, Migration, Scenario,
+    SourceVm, Step, TargetNetwork, TargetVm,
 };

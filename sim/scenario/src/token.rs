@@ -9,7 +9,7 @@ use drylab_kernel::fnv1a;
 use std::fmt;
 
 /// Names with a stable number: never renumbered, only appended. A name not here travels as text.
-const NAMES: [&str; 64] = [
+const NAMES: [&str; 66] = [
     "centos-6.3",
     "ubuntu-12.04",
     "windows-2008r2",
@@ -74,6 +74,8 @@ const NAMES: [&str; 64] = [
     "xen-vhd-qemu-img-10",
     "hyperv-vhd-qemu-img-10-vmdk",
     "hyperv-vhd-qemu-img-10",
+    "xen-converter-5.1-p2v",
+    "hyperv-converter-5.1-p2v",
 ];
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const PREFIX: &str = "drylab1-";

@@ -36,6 +36,9 @@ pub struct Scenario {
     /// What a person sets by hand at the target.
     #[serde(default, skip_serializing_if = "is_default")]
     pub target_vm: TargetVm,
+    /// What a person chooses in the target's import wizard.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub import: Import,
     /// The lab around both.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lab: Lab,
@@ -81,7 +84,13 @@ pub struct SourceVm {
     /// Size of the disk in bytes, the golden guest at its beginning and zeros behind it; default: the golden guest's.
     #[serde(skip_serializing_if = "is_default")]
     pub disk_bytes: Option<u64>,
+    /// Snapshots taken of it, all before the scenario's edits were made to its disk; at most 8.
+    #[serde(skip_serializing_if = "is_default")]
+    pub snapshots: u32,
 }
+
+/// Most snapshots of a machine.
+const SNAPSHOTS_MAX: u32 = 8;
 
 /// Largest disk a scenario may have: 64 TiB, more than any product takes.
 const DISK_BYTES_MAX: u64 = 64 << 40;
@@ -93,6 +102,7 @@ impl Default for SourceVm {
             memory_mib: 2048,
             mac: None,
             disk_bytes: None,
+            snapshots: 0,
         }
     }
 }
@@ -110,6 +120,19 @@ pub struct TargetVm {
     /// Chosen controller of the boot disk.
     #[serde(skip_serializing_if = "is_default")]
     pub controller: Option<String>,
+}
+
+/// What a person chooses in the target's import wizard, or on its command line. A choice that the route's import does
+/// not offer is no scenario.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Import {
+    /// XenCenter, OVF package or disk image: use Operating System Fixup.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fixup: bool,
+    /// XenServer, XVA (`xe vm-import preserve=true`): addresses of adapters and the seed they come from are kept.
+    #[serde(skip_serializing_if = "is_default")]
+    pub preserve: bool,
 }
 
 /// The lab around both hosts.
@@ -196,10 +219,17 @@ pub enum Edit {
         /// What the lines contain.
         containing: String,
     },
-    /// Removes a file.
+    /// Removes a file, which must be there.
     Remove {
         /// Absolute path in the guest.
         path: String,
+        /// Whether it may be missing: for edits of guests of several sources, of which not all have it.
+        #[serde(
+            default,
+            rename = "if-present",
+            skip_serializing_if = "std::ops::Not::not"
+        )]
+        if_present: bool,
     },
     /// Removes a kernel module from the initramfs.
     RemoveModule {
@@ -371,6 +401,7 @@ impl Scenario {
             relax: Vec::new(),
             source_vm: SourceVm::default(),
             target_vm: TargetVm::default(),
+            import: Import::default(),
             lab: Lab::default(),
             edits: Vec::new(),
             descriptor_edits: Vec::new(),
@@ -435,6 +466,10 @@ impl Scenario {
                 &disk_bytes,
                 "whole sectors of 512 bytes, at most 64 TiB",
             );
+        }
+        if self.source_vm.snapshots > SNAPSHOTS_MAX {
+            let snapshots = &self.source_vm.snapshots;
+            return bound("source_vm.snapshots", snapshots, "at most 8");
         }
         if self.run_seed > i64::MAX as u64 {
             return bound(

@@ -174,6 +174,9 @@ pub struct Network {
     pub line: u32,
 }
 
+/// Code of the finding that a `Section` or `Content` does not say of which type it is. It is read as an unknown one.
+pub const UNTYPED_SECTION: &str = "OVF-SECTION-TYPE";
+
 /// A section, or another element where sections stand, that the model does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {

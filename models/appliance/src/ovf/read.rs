@@ -240,7 +240,7 @@ impl Reader<'_, '_> {
         let Some(kind) = node.attribute((NAMESPACE_XSI, "type")) else {
             let at = self.xml.at(node);
             self.findings.error(
-                "OVF-SECTION-TYPE",
+                super::UNTYPED_SECTION,
                 at,
                 format_args!("<{name}> has no xsi:type: importers stop here"),
             );

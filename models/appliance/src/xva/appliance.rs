@@ -75,6 +75,9 @@ impl Object {
     }
 }
 
+/// Root element of the older form.
+const VERSION_1_ROOT: &str = "appliance";
+
 impl Appliance {
     /// Reads an `ova.xml`.
     ///
@@ -89,7 +92,7 @@ impl Appliance {
         let root = xml.document.root_element();
         match root.tag_name().name() {
             "value" => {}
-            "appliance" => {
+            VERSION_1_ROOT => {
                 let version = quote(root.attribute("version").unwrap_or(""));
                 return Err(Error::unsupported(format_args!(
                     "ova.xml of appliance version {version} (XVA version 1) is not read"
@@ -124,6 +127,16 @@ impl Appliance {
             version,
             objects,
             findings: findings.into_list(),
+        })
+    }
+
+    /// Whether these are records of XVA version 1 (quirk GQ141), by their root element.
+    #[must_use]
+    pub fn is_version_1(bytes: &[u8], limits: &Limits) -> bool {
+        let text = xml::decode(bytes, limits, &mut Findings::default());
+        text.is_ok_and(|text| {
+            Xml::parse(&text.text)
+                .is_ok_and(|xml| xml.document.root_element().has_tag_name(VERSION_1_ROOT))
         })
     }
 

@@ -108,6 +108,17 @@ impl Machine {
         !self.hvm_boot_policy.is_empty()
     }
 
+    /// Disk drives: by device number for a BIOS, the bootable one first for pygrub.
+    #[must_use]
+    pub fn boot_order(&self) -> Vec<&Drive> {
+        let mut drives: Vec<&Drive> = self.drives.iter().filter(|drive| !drive.is_cd).collect();
+        drives.sort_by_key(|drive| drive.userdevice.parse::<u32>().unwrap_or(u32::MAX));
+        if !self.is_hvm() {
+            drives.sort_by_key(|drive| !drive.bootable);
+        }
+        drives
+    }
+
     /// `other_config:mac_seed`, of which the MACs of interfaces without one are computed.
     #[must_use]
     pub fn mac_seed(&self) -> Option<&str> {

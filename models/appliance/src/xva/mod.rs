@@ -157,8 +157,26 @@ impl Xva {
     }
 }
 
-/// The records, out of the first member.
-fn descriptor(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Appliance> {
+/// Whether the first member of a tar has the name of an XVA's descriptor.
+///
+/// # Errors
+/// What reading finds; another first member, or none, is no error.
+pub fn is_xva(source: &Arc<dyn ReadAt>) -> Result<bool> {
+    Ok(first_member(source)?.is_some_and(|member| is_descriptor(&member)))
+}
+
+/// Whether an archive holds records of XVA version 1 (quirk GQ141).
+#[must_use]
+pub fn is_version_1(source: &Arc<dyn ReadAt>, limits: &Limits) -> bool {
+    records(source, limits).is_ok_and(|bytes| Appliance::is_version_1(&bytes, limits))
+}
+
+fn is_descriptor(member: &Member) -> bool {
+    member.name.strip_prefix("./").unwrap_or(&member.name) == DESCRIPTOR
+}
+
+/// The first member, where there is one.
+fn first_member(source: &Arc<dyn ReadAt>) -> Result<Option<Member>> {
     let mut first = None;
     // The walk ends at the first file: the rest is looked at when the sizes of the disks are known.
     let stop = "the first member is found";
@@ -173,12 +191,24 @@ fn descriptor(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Appliance> {
         &mut Findings::default(),
         &mut take,
     );
-    let Some(member) = first else {
+    if first.is_none() {
         walked?;
-        return Err(Error::corrupt("the archive has no ova.xml"));
-    };
-    let name = member.name.strip_prefix("./").unwrap_or(&member.name);
-    if name != DESCRIPTOR {
+    }
+    Ok(first)
+}
+
+/// The records, out of the first member.
+fn descriptor(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Appliance> {
+    let text = records(source, limits)?;
+    Appliance::parse(&text, limits).map_err(|wrong| wrong.within(DESCRIPTOR))
+}
+
+/// The bytes of the first member.
+fn records(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Vec<u8>> {
+    let member =
+        first_member(source)?.ok_or_else(|| Error::corrupt("the archive has no ova.xml"))?;
+    if !is_descriptor(&member) {
+        let name = member.name.strip_prefix("./").unwrap_or(&member.name);
         return Err(Error::corrupt(format_args!(
             "the first member is {}, not ova.xml",
             quote(name)
@@ -188,8 +218,7 @@ fn descriptor(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Appliance> {
         .map_err(|wrong| wrong.within(DESCRIPTOR))?;
     let mut texts = *limits;
     texts.table_bytes_max = limits.text_bytes_max;
-    let text = read_vec(&window, DESCRIPTOR, 0, member.size, &texts)?;
-    Appliance::parse(&text, limits).map_err(|wrong| wrong.within(DESCRIPTOR))
+    read_vec(&window, DESCRIPTOR, 0, member.size, &texts)
 }
 
 /// Sizes of all VDIs by id.

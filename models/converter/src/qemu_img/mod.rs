@@ -3,7 +3,7 @@
 pub(crate) mod runs;
 pub(crate) mod write_vmdk;
 
-use drylab_block::{ReadAt, Resolver};
+use drylab_block::{DenyAll, ReadAt, Resolver};
 use drylab_catalog::Witness;
 use std::sync::Arc;
 
@@ -18,6 +18,19 @@ pub struct Input<'a> {
     pub declared: Option<&'a str>,
     /// Where backing files come from.
     pub resolver: &'a dyn Resolver,
+}
+
+impl<'a> Input<'a> {
+    /// A file called `disk` with no other beside it.
+    #[must_use]
+    pub fn alone(file: &'a Arc<dyn ReadAt>, declared: Option<&'a str>) -> Self {
+        Self {
+            name: "disk",
+            file: Some(file),
+            declared,
+            resolver: &DenyAll,
+        }
+    }
 }
 
 /// A file that the tool left behind.

@@ -20,7 +20,7 @@ mod write_vpc;
 use crate::ToolError;
 use crate::math::{SECTOR, div, div_up};
 use crate::qemu_img::write_vmdk::{self, Style};
-use drylab_block::{DenyAll, ReadAt, SparseBytes};
+use drylab_block::{ReadAt, SparseBytes};
 use drylab_catalog::Witness;
 use open::{Opened, open};
 use std::sync::Arc;
@@ -63,13 +63,7 @@ pub fn convert(
     declared: Option<&str>,
     output: Format,
 ) -> Result<Converted, ToolError> {
-    let input = Input {
-        name: "disk",
-        file: Some(input),
-        declared,
-        resolver: &DenyAll,
-    };
-    convert_named(&input, "disk", output)
+    convert_named(&Input::alone(input, declared), "disk", output)
 }
 
 /// `qemu-img convert` with names of input and output, and backing files.
@@ -167,12 +161,7 @@ fn output_notes(disk: &dyn ReadAt, output: Format) -> Vec<Witness> {
 /// # Errors
 /// [`ToolError`] when no reader opens it.
 pub fn info(input: &Arc<dyn ReadAt>, declared: Option<&str>) -> Result<Info, ToolError> {
-    info_named(&Input {
-        name: "disk",
-        file: Some(input),
-        declared,
-        resolver: &DenyAll,
-    })
+    info_named(&Input::alone(input, declared))
 }
 
 /// `qemu-img info` with a name, and backing files.

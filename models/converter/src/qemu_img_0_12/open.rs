@@ -290,5 +290,14 @@ fn vpc_notes(file: &Padded, length: u64) -> drylab_block::Result<Vec<Witness>> {
     if said > length && length == crate::math::bytes(65_535 * 16 * 255) {
         notes.push(Witness::quirk("GQ113"));
     }
+    // The type is never looked at.
+    if be_u32(&head, 0x3c) == Some(DIFFERENCING) {
+        let says = "disk type 4, differencing: read without its parent";
+        notes.push(Witness::disk("VHD footer", says));
+        notes.push(Witness::quirk("GQ143"));
+    }
     Ok(notes)
 }
+
+/// Disk type of a VHD that has a parent.
+const DIFFERENCING: u32 = 4;

@@ -1,18 +1,16 @@
 //! qemu-img 10: `info`, `convert`.
 //!
 //! Source: what qemu-img 10.0.2 was seen to do (the tests run it where it is there). Reads raw, VMDK (sparse, stream,
-//! flat), qcow2 and VHD (fixed with `-f vpc` only) with the readers of `drylab-image`; writes raw, VMDK, VHD and qcow2.
+//! flat), qcow2 and VHD (fixed with `-f vpc` only; differencing without the parent) with the readers of `drylab-image`; writes raw, VMDK, VHD and qcow2.
 //! Not modelled: VHDX, VDI, QED, Parallels, qcow, COWD and others that it reads, backing files, other subformats. Such a
 //! file is refused with a message of ours, never taken for raw.
 
 use crate::ToolError;
 use crate::math::SECTOR;
 use crate::qemu_img::write_vmdk::{self, Style};
-use drylab_block::{
-    DenyAll, Extent, ExtentKind, Limits, ReadAt, SparseBytes, le_u32, read_vec, slice_at,
-};
+use drylab_block::{Extent, ExtentKind, Limits, ReadAt, SparseBytes, le_u32, read_vec, slice_at};
 use drylab_catalog::Witness;
-use drylab_image::vhd::{self, Kind};
+use drylab_image::vhd;
 use drylab_image::{Detected, Qcow2Options, Target, VhdOptions, VhdSize};
 use std::sync::Arc;
 
@@ -60,13 +58,7 @@ pub fn convert(
     declared: Option<&str>,
     output: Format,
 ) -> Result<Converted, ToolError> {
-    let input = Input {
-        name: "disk",
-        file: Some(input),
-        declared,
-        resolver: &DenyAll,
-    };
-    convert_named(&input, "disk", output)
+    convert_named(&Input::alone(input, declared), "disk", output)
 }
 
 /// `qemu-img convert` with names of input and output, and the files beside it.
@@ -146,12 +138,7 @@ fn vhd_notes(file: &dyn ReadAt, size: u64, fixed: bool) -> Result<Vec<Witness>, 
 /// # Errors
 /// As [`convert`].
 pub fn info(input: &Arc<dyn ReadAt>, declared: Option<&str>) -> Result<Info, ToolError> {
-    let opened = open(&Input {
-        name: "disk",
-        file: Some(input),
-        declared,
-        resolver: &DenyAll,
-    })?;
+    let opened = open(&Input::alone(input, declared))?;
     Ok(Info {
         format: opened.format.to_owned(),
         virtual_size: opened.disk.len(),
@@ -266,11 +253,21 @@ fn raw(file: &Arc<dyn ReadAt>, notes: Vec<Witness>) -> Opened {
 }
 
 fn vpc(input: &Input<'_>, file: &Arc<dyn ReadAt>) -> Result<Opened, ToolError> {
-    let image = drylab_image::open_vhd(file.clone(), VhdSize::ByCreator, &Limits::DEFAULT)
-        .map_err(|error| refused(input, &error, "invalid VPC image"))?;
+    let is_child = vhd::is_child(file);
+    let open = match is_child {
+        // Neither the parent nor the sector bitmaps are looked at: what the parent has reads as zeros.
+        true => drylab_image::open_vhd_alone,
+        false => drylab_image::open_vhd,
+    };
+    let opened = open(file.clone(), VhdSize::ByCreator, &Limits::DEFAULT);
+    let image = opened.map_err(|error| refused(input, &error, "invalid VPC image"))?;
     let mut notes = Vec::new();
+    if is_child {
+        let says = "disk type 4, differencing: read without its parent";
+        notes.push(Witness::disk("VHD footer", says));
+        notes.push(Witness::quirk("GQ143"));
+    }
     if let Ok((footer, _)) = vhd::footer(file)
-        && footer.kind != Kind::Differencing
         && VhdSize::Current.bytes(&footer) != VhdSize::Geometry.bytes(&footer)
     {
         let says = format!(
@@ -278,7 +275,7 @@ fn vpc(input: &Input<'_>, file: &Arc<dyn ReadAt>) -> Result<Opened, ToolError> {
             footer.creator,
             VhdSize::Current.bytes(&footer),
             VhdSize::Geometry.bytes(&footer),
-            drylab_block::ReadAt::len(&image)
+            image.len()
         );
         notes.push(Witness::disk("VHD footer", says));
         notes.push(Witness::quirk("GQ122"));
@@ -305,13 +302,8 @@ fn image(
 }
 
 fn refused(input: &Input<'_>, error: &drylab_block::Error, says: &str) -> ToolError {
-    let failed = ToolError::new(format!("qemu-img: Could not open '{}': {says}", input.name))
-        .because(Witness::disk(input.name, error.to_string()));
-    if error.to_string().contains("differencing") {
-        failed.because(Witness::quirk("GQ143"))
-    } else {
-        failed
-    }
+    ToolError::new(format!("qemu-img: Could not open '{}': {says}", input.name))
+        .because(Witness::disk(input.name, error.to_string()))
 }
 
 /// A raw disk: a part of a sector at its end counts as one, the rest of it zeros.

@@ -4,6 +4,7 @@ pub(crate) mod domain;
 pub(crate) mod initramfs;
 pub(crate) mod linux;
 pub(crate) mod source;
+pub(crate) mod virtio_win;
 pub(crate) mod windows;
 
 use crate::ToolError;
@@ -13,17 +14,33 @@ use domain::Hardware;
 use drylab_appliance::{Package, libvirt};
 use drylab_block::Limits;
 use drylab_catalog::Witness;
+use drylab_filesystem::FileOverlay;
 use drylab_guest::inspect::{Guest, GuestDisk, inspect};
 use source::Source;
 use std::sync::Arc;
 
-/// The disks as guests see them, and what is on them.
-pub(crate) fn inspected(source: &Source) -> Result<(Vec<GuestDisk>, Guest), ToolError> {
-    let disks: Vec<GuestDisk> = source
+/// Options of the command line, and what lies on the converting host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `--bridge`: the bridge every network is mapped to.
+    pub bridge: String,
+    /// Whether `/usr/share/virtio-win` of the host has drivers for the Windows in question.
+    pub virtio_win: bool,
+}
+
+/// The disks as guests see them, the first with the files beside it, and what is on them.
+pub(crate) fn inspected(
+    source: &Source,
+    beside: &FileOverlay,
+) -> Result<(Vec<GuestDisk>, Guest), ToolError> {
+    let mut disks: Vec<GuestDisk> = source
         .disks
         .iter()
         .map(|(_, bytes)| GuestDisk::new(bytes.clone()))
         .collect();
+    if let Some(boot) = disks.first_mut() {
+        boot.files.clone_from(beside);
+    }
     let guest = inspect(&disks, &Limits::DEFAULT).map_err(|error| {
         ToolError::new("virt-v2v: No operating system could be detected inside this disk image.")
             .because(Witness::disk("inspection", error.to_string()))

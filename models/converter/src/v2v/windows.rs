@@ -3,12 +3,12 @@
 use crate::ToolError;
 use crate::boot_drivers::{BootDriver, SCSI_CLASS, start_at_boot};
 use crate::converted::Edits;
+use crate::v2v::virtio_win::virtio_win;
 use drylab_catalog::Witness;
 use drylab_catalog::device::device;
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, WindowsSystem};
 use drylab_guest::os::windows_nt61::critical_ids;
-use drylab_hive::RegType;
 
 /// Services that fail on another processor maker's virtual machine.
 const PROCESSOR_SERVICES: [&str; 2] = ["Processor", "Intelppm"];
@@ -40,22 +40,49 @@ pub(crate) fn convert(
         "i386"
     };
     let origin = format!("virtio-win for {bits}");
-    // Only that the file is there matters; the package itself is not ours to carry.
-    let netkvm = format!("MZ netkvm.sys of {origin}").into_bytes();
-    let applied = editor.write("/Windows/Drivers/VirtIO/netkvm.sys", netkvm)?;
-    edits.made(&applied, "netkvm.sys uploaded", &[]);
     start_at_boot(system, &[viostor()], &origin, None, editor, edits)?;
+    upload(&origin, editor, edits)?;
     processor_services(system, editor, edits)?;
+    device_path(editor, edits)
+}
+
+/// Copies the folder of drivers.
+fn upload(origin: &str, editor: &mut Editor, edits: &mut Edits) -> Result<(), ToolError> {
+    for package in virtio_win() {
+        for (file, bytes) in package.files(origin) {
+            let applied = editor.write(&format!("{FOLDER}/{file}"), bytes)?;
+            edits.made(&applied, &format!("{file} uploaded"), &[]);
+        }
+    }
+    Ok(())
+}
+
+/// Where the drivers are put, as a path and as the registry names it.
+const FOLDER: &str = "/Windows/Drivers/VirtIO";
+const IN_REGISTRY: &str = ";%SystemRoot%\\Drivers\\VirtIO";
+
+/// Appends the folder to those that plug and play searches, unless it is there; a value that is missing stays missing.
+fn device_path(editor: &mut Editor, edits: &mut Edits) -> Result<(), ToolError> {
+    let (key, name) = ("Microsoft\\Windows\\CurrentVersion", "DevicePath");
+    let mut appended = None;
     let applied = editor.registry("SOFTWARE", |hive| {
-        let key = "Microsoft\\Windows\\CurrentVersion";
-        hive.set_string(
-            key,
-            "DevicePath",
-            RegType::EXPAND_SZ,
-            "%SystemRoot%\\inf;%SystemRoot%\\Drivers\\VirtIO",
-        )
+        let found = match hive.key(key)? {
+            Some(found) => found.value(name)?,
+            None => None,
+        };
+        let known = found.and_then(|value| Some((value.kind(), value.as_string()?)));
+        if let Some((kind, before)) = known.filter(|(_, text)| !text.contains(IN_REGISTRY)) {
+            hive.set_string(key, name, kind, &format!("{before}{IN_REGISTRY}"))?;
+            appended = Some(before);
+        }
+        Ok(())
     })?;
+    let Some(before) = appended else {
+        return Ok(());
+    };
     edits.made(&applied, "DevicePath names the uploaded drivers", &[]);
+    let place = format!("SOFTWARE\\{key}, value {name}");
+    edits.made_at(Witness::key(place, format!("was {before}")), &["DQ521"]);
     Ok(())
 }
 

@@ -15,10 +15,12 @@ use drylab_appliance::Package;
 use drylab_appliance::vmx::Vmx;
 use drylab_block::Limits;
 use drylab_catalog::Witness;
+use drylab_filesystem::FileOverlay;
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, GuestDisk, System};
 
 pub use crate::Converted;
+pub use crate::v2v::Options;
 
 /// Newest virtual hardware that libvirt's vmx reader of this time knows.
 const HARDWARE_MAX: u64 = 8;
@@ -29,24 +31,27 @@ const HABITS: Habits = Habits {
     relabels_at_boot: true,
 };
 
-/// Options of the command line, and what lies on the converting host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// `--bridge`: the bridge every network is mapped to.
-    pub bridge: String,
-    /// Whether `/usr/share/virtio-win` has the drivers for Windows.
-    pub virtio_win: bool,
-}
-
 /// Converts a machine as libvirt's esx driver shows it: `.vmx`, descriptors and `-flat.vmdk`.
 ///
 /// # Errors
 /// [`ToolError`]: the machine is not readable that way, has no known system, or is Windows without drivers on the host.
 pub fn convert(input: &Package, options: &Options) -> Result<Converted, ToolError> {
+    convert_with(input, &FileOverlay::new(), options)
+}
+
+/// [`convert`] for a boot disk of which some files are kept beside it, because they had no room on it.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_with(
+    input: &Package,
+    beside: &FileOverlay,
+    options: &Options,
+) -> Result<Converted, ToolError> {
     let vmx = source::configuration(input)?;
     libvirt_reads(input, &vmx)?;
     let source = source::of_vmx(input, &vmx, &["GQ84"])?;
-    let (disks, guest) = inspected(&source)?;
+    let (disks, guest) = inspected(&source, beside)?;
     let mut edits = Edits::default();
     let (hardware, disk) = edited(&guest, &disks, options, &mut edits)?;
     let notes = facts(&source, hardware);

@@ -10,6 +10,7 @@ mod ova;
 
 use crate::ToolError;
 use crate::converted::{Converted, Edits};
+pub use crate::v2v::Options;
 use crate::v2v::domain::{DEFAULT, Hardware, Images, VIRTIO};
 use crate::v2v::linux::{self, Habits, RED_HAT};
 use crate::v2v::source;
@@ -17,6 +18,7 @@ use crate::v2v::{boot_disk, inspected, output, windows};
 use drylab_appliance::Package;
 use drylab_block::Limits;
 use drylab_catalog::Witness;
+use drylab_filesystem::FileOverlay;
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::{Guest, GuestDisk, LoaderKind, System};
 
@@ -42,27 +44,30 @@ const HABITS: Habits = Habits {
     relabels_at_boot: false,
 };
 
-/// Options of the command line, and what lies on the converting host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// `--bridge`: the bridge every network is mapped to.
-    pub bridge: String,
-    /// Whether the host has virtio-win with drivers for the Windows in question.
-    pub virtio_win: bool,
-}
-
 /// Converts a machine: a folder with a `.vmx` (`-i vmx`), or an OVA or the folder of one (`-i ova`).
 ///
 /// # Errors
 /// [`ToolError`]: the source is not readable that way, or its guest is of no family that the tool converts.
 pub fn convert(input: &Package, options: &Options) -> Result<Converted, ToolError> {
+    convert_with(input, &FileOverlay::new(), options)
+}
+
+/// [`convert`] for a boot disk of which some files are kept beside it, because they had no room on it.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_with(
+    input: &Package,
+    beside: &FileOverlay,
+    options: &Options,
+) -> Result<Converted, ToolError> {
     let (source, mut notes) = if input.descriptor.to_lowercase().ends_with(".vmx") {
         let vmx = source::configuration(input)?;
         (source::of_vmx(input, &vmx, &["GQ87", "HQ120"])?, Vec::new())
     } else {
         ova::read(input)?
     };
-    let (disks, guest) = inspected(&source)?;
+    let (disks, guest) = inspected(&source, beside)?;
     let mut edits = Edits::default();
     let (hardware, disk) = edited(&guest, &disks, options, &mut edits)?;
     notes.push(Witness::quirk("GQ91"));
@@ -70,6 +75,21 @@ pub fn convert(input: &Package, options: &Options) -> Result<Converted, ToolErro
         notes.push(Witness::quirk("GQ92"));
     }
     output(&source, hardware, &options.bridge, disk, notes, edits)
+}
+
+/// A Windows that sleeps is refused: its volumes are mounted for reading only.
+fn shut_down(guest: &Guest) -> Result<(), ToolError> {
+    let System::Windows(system) = &guest.system else {
+        return Ok(());
+    };
+    let Some(sleeps) = &system.hibernated else {
+        return Ok(());
+    };
+    let says = "virt-v2v: error: unable to mount the disk image for writing. This has probably happened because Windows \
+                Hibernation or Fast Restart is being used in this guest.";
+    Err(ToolError::new(says)
+        .because(sleeps.clone())
+        .because(Witness::quirk("GQ62")))
 }
 
 /// The hardware the guest gets, and its boot disk after the edits.
@@ -80,6 +100,7 @@ fn edited(
     edits: &mut Edits,
 ) -> Result<(Hardware, GuestDisk), ToolError> {
     let boot = boot_disk(disks)?;
+    shut_down(guest)?;
     let virtio = Hardware {
         machine: Some("q35"),
         images: Images::Lettered,

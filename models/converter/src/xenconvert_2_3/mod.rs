@@ -19,7 +19,7 @@ mod read;
 mod write;
 
 use crate::ToolError;
-use crate::boot_drivers::{BootDriver, IDE_CLASS, start_at_boot};
+use crate::boot_drivers::{piix_ide, start_at_boot};
 use crate::converted::{Converted, Edits, Power, SourceMachine};
 use drylab_appliance::Package;
 use drylab_block::{Limits, ReadAt};
@@ -153,35 +153,6 @@ pub fn convert(input: &Input<'_>, options: &Options) -> Result<Converted, ToolEr
     })
 }
 
-/// The drivers between Windows and a disk on PIIX.
-fn ide() -> [BootDriver; 3] {
-    let driver = |service, file, group, ids: &[&str]| BootDriver {
-        service,
-        file,
-        group,
-        tag: None,
-        bus_type: None,
-        class: IDE_CLASS,
-        ids: ids.iter().map(|id| (*id).to_owned()).collect(),
-    };
-    let bus = "System Bus Extender";
-    [
-        driver(
-            "intelide",
-            "intelide.sys",
-            bus,
-            &["pci#ven_8086&dev_7010", "pci#ven_8086&dev_7111"],
-        ),
-        driver("pciide", "pciide.sys", bus, &["pci#cc_0101"]),
-        driver(
-            "atapi",
-            "atapi.sys",
-            "SCSI Miniport",
-            &["primary_ide_channel", "secondary_ide_channel", "*pnp0600"],
-        ),
-    ]
-}
-
 /// Makes Windows boot from IDE; leaves every other guest alone.
 fn fix_up(vm: &mut Vm, edits: &mut Edits) -> Result<(), ToolError> {
     let found = inspect(&vm.disks, &Limits::DEFAULT);
@@ -203,7 +174,7 @@ fn fix_up(vm: &mut Vm, edits: &mut Edits) -> Result<(), ToolError> {
     let mut editor = Editor::open(boot, &Limits::DEFAULT)?;
     start_at_boot(
         system,
-        &ide(),
+        &piix_ide(),
         "XenConvert",
         Some("DQ515"),
         &mut editor,

@@ -11,7 +11,7 @@ use drylab_appliance::{Package, safe_href};
 use drylab_block::Limits;
 use drylab_catalog::Witness;
 use drylab_guest::inspect::{GuestDisk, System, inspect};
-use drylab_image::VhdSize;
+use drylab_image::{VhdSize, vhd::is_child};
 use std::sync::Arc;
 
 /// The machine under the tool: Windows, running.
@@ -139,17 +139,16 @@ fn image(package: &Package, name: &str) -> Result<GuestDisk, ToolError> {
 pub(super) fn vhd(package: &Package, asked: &Asked<'_>) -> Result<Vm, ToolError> {
     let mut disks = Vec::new();
     for name in &package.disks {
-        let file = package.file(name)?.clone();
-        let image =
-            drylab_image::open_vhd(file, VhdSize::Current, &Limits::DEFAULT).map_err(|error| {
-                let failed = failed(format_args!("{name} is not read"))
-                    .because(Witness::disk(name.clone(), error.to_string()));
-                if error.to_string().contains("differencing") {
-                    failed.because(Witness::quirk("GQ143"))
-                } else {
-                    failed
-                }
-            })?;
+        let file = package.file(name)?;
+        let image = drylab_image::open_vhd(file.clone(), VhdSize::Current, &Limits::DEFAULT);
+        let image = image.map_err(|error| {
+            let failed = failed(format_args!("{name} is not read"))
+                .because(Witness::disk(name.clone(), error.to_string()));
+            match is_child(file) {
+                true => failed.because(Witness::quirk("GQ143")),
+                false => failed,
+            }
+        })?;
         disks.push(guest_disk(Arc::new(image)));
     }
     if disks.is_empty() {

@@ -1,12 +1,16 @@
 //! virt-v2v 0.8 on the golden guests: what is kept, what is changed inside, and what that does to a boot.
 
 use crate::support::{LIMITS, cites, folder, golden, inspected, machine};
-use drylab_appliance::libvirt;
+use drylab_appliance::{Package, libvirt};
 use drylab_block::ReadAt;
-use drylab_converter::virt_v2v_0_8::{Converted, Options, convert};
+use drylab_converter::virt_v2v_0_8::{Converted, Options, convert, convert_with};
+use drylab_filesystem::FileOverlay;
+use drylab_filesystem::edit::Change;
 use drylab_guest::boot::boot;
 use drylab_guest::edit::Editor;
 use drylab_guest::inspect::GuestDisk;
+use drylab_guest::net::windows::InfDriver;
+use drylab_hive::{HiveEditor, RegType};
 use std::sync::Arc;
 
 fn options(virtio_win: bool) -> Options {
@@ -56,6 +60,10 @@ fn centos_of_esxi_boots_on_virtio_and_keeps_its_mac_name_and_memory() {
     );
     assert!(report.reached, "{:?}", report.cause);
     assert!(cites(&made.notes, "GQ68") && cites(&made.notes, "GQ74") && cites(&made.edits, "GQ67"));
+    // The source had an e1000 (GQ69) and a SCSI controller (GQ75); neither is left.
+    assert!(cites(&made.notes, "GQ69") && cites(&made.notes, "GQ75"));
+    let left = domain.controllers.iter().find(|one| one.kind == "scsi");
+    assert!(left.is_none(), "{left:?}");
     let editor = Editor::open(&made.disk, &LIMITS).unwrap();
     let map = editor.read("/boot/grub/device.map").unwrap().unwrap();
     assert!(String::from_utf8_lossy(&map).contains("/dev/vda"));
@@ -176,6 +184,98 @@ fn windows_needs_the_drivers_on_the_host_and_then_boots_on_virtio() {
     assert_eq!(domain(&made).clock_offset.as_deref(), Some("localtime"));
 }
 
+const ADAPTER: &str = "PCI\\VEN_1AF4&DEV_1000";
+const CURRENT: &str = "Microsoft\\Windows\\CurrentVersion";
+
+/// The driver that Windows finds for virtio's adapter on a disk.
+fn adapter_driver(disk: &GuestDisk) -> Option<InfDriver> {
+    let guest = inspected(disk);
+    guest.windows().unwrap().net.inf.get(ADAPTER).cloned()
+}
+
+/// The same disk with another DevicePath, or with none.
+fn with_device_path(disk: &GuestDisk, path: Option<&str>) -> GuestDisk {
+    let mut editor = Editor::open(disk, &LIMITS).unwrap();
+    let change = |hive: &mut HiveEditor| match path {
+        Some(path) => hive.set_string(CURRENT, "DevicePath", RegType::EXPAND_SZ, path),
+        None => hive.delete_value(CURRENT, "DevicePath").map(drop),
+    };
+    editor.registry("SOFTWARE", change).unwrap();
+    editor.finish()
+}
+
+#[test]
+fn windows_finds_the_adapters_driver_exactly_in_a_folder_that_device_path_names() {
+    let source = GuestDisk::new(golden("windows-2008r2"));
+    assert_eq!(adapter_driver(&source), None);
+    let made = converted(source.bytes.clone(), true);
+    let driver = adapter_driver(&made.disk).expect("it was uploaded");
+    assert_eq!(
+        (driver.inf.as_str(), driver.service.as_str(), driver.missing),
+        ("/Windows/Drivers/VirtIO/netkvm.inf", "netkvm", None)
+    );
+    assert!(
+        driver
+            .searched
+            .is_some_and(|why| why.to_string().contains("DevicePath"))
+    );
+    assert!(cites(&made.edits, "DQ521"), "{:?}", made.edits);
+    for (path, found) in [
+        (None, false),
+        (Some("%SystemRoot%\\inf"), false),
+        (Some("%SystemRoot%\\inf;%SystemRoot%\\Drivers"), false),
+        (Some("c:\\windows\\drivers\\virtio"), true),
+    ] {
+        let changed = with_device_path(&made.disk, path);
+        assert_eq!(adapter_driver(&changed).is_some(), found, "{path:?}");
+    }
+    let elsewhere = inspected(&with_device_path(&made.disk, Some("D:\\drivers")));
+    assert_eq!(elsewhere.windows().unwrap().net.unsearched.len(), 1);
+}
+
+#[test]
+fn the_adapters_package_is_installed_only_whole() {
+    let made = converted(golden("windows-2008r2"), true);
+    for file in ["netkvm.sys", "netkvm.cat"] {
+        let path = format!("/Windows/Drivers/VirtIO/{file}");
+        let mut editor = Editor::open(&made.disk, &LIMITS).unwrap();
+        editor.change(&path, Change::Remove).unwrap();
+        let driver = adapter_driver(&editor.finish()).expect("its INF is still there");
+        assert_eq!(driver.missing, Some(format!("{path} is not there")));
+    }
+    let mut editor = Editor::open(&made.disk, &LIMITS).unwrap();
+    let path = "/Windows/Drivers/VirtIO/netkvm.inf";
+    let unsigned = |text: &str| text.replace("CatalogFile=netkvm.cat\r\n", "");
+    editor.rewrite(path, unsigned).unwrap();
+    let driver = adapter_driver(&editor.finish()).expect("its INF is still there");
+    assert_eq!(driver.missing.as_deref(), Some("it has no catalogue"));
+}
+
+#[test]
+fn a_device_path_that_is_missing_stays_missing_and_one_that_has_the_folder_is_kept() {
+    let source = GuestDisk::new(golden("windows-2008r2"));
+    let without = with_device_path(&source, None);
+    assert!(
+        without.files.is_empty(),
+        "the edit is in the hive on the disk"
+    );
+    assert_eq!(adapter_driver(&converted(without.bytes, true).disk), None);
+    let once = "%SystemRoot%\\inf;%SystemRoot%\\Drivers\\VirtIO";
+    let twice = converted(converted(source.bytes, true).disk.bytes, true);
+    let hive = Editor::open(&twice.disk, &LIMITS).unwrap();
+    let bytes = hive
+        .read("/Windows/System32/config/SOFTWARE")
+        .unwrap()
+        .unwrap();
+    let hive = HiveEditor::open(bytes, &LIMITS).unwrap();
+    let key = hive.key(CURRENT).unwrap().unwrap();
+    let value = key.value("DevicePath").unwrap().unwrap();
+    assert_eq!(
+        (value.kind(), value.as_string().unwrap().as_str()),
+        (RegType::EXPAND_SZ, once)
+    );
+}
+
 #[test]
 fn a_disk_on_a_snapshot_is_not_found() {
     let error = convert(
@@ -185,4 +285,53 @@ fn a_disk_on_a_snapshot_is_not_found() {
     .err()
     .unwrap();
     assert!(cites(&error.witness, "GQ84"), "{error}");
+}
+
+/// The same machine with empty disks behind the first.
+fn with_more_disks(guest: &str, more: usize) -> Package {
+    let mut package = folder(golden(guest), "web.vmdk");
+    let name = package.descriptor.clone();
+    let mut text = String::from_utf8(package.text(&name, &LIMITS).unwrap()).unwrap();
+    for number in 1..=more {
+        let stem = format!("web_{number}");
+        text.push_str(&format!(
+            "scsi0:{number}.present = \"TRUE\"\nscsi0:{number}.fileName = \"{stem}.vmdk\"\n"
+        ));
+        package.disks.push(format!("{stem}.vmdk"));
+        package.put(format!("{stem}-flat.vmdk"), Arc::new(vec![0; 1 << 20]));
+    }
+    package.put(name, Arc::new(text.into_bytes()));
+    package
+}
+
+#[test]
+fn a_fifth_disk_on_ide_is_only_warned_of_and_gets_a_place_that_ide_has_not() {
+    for (guest, more, target, warned) in [
+        ("ubuntu-12.04", 4, "hde", true),
+        ("ubuntu-12.04", 3, "hdd", false),
+        ("centos-6.3", 4, "vde", false),
+    ] {
+        let made = convert(&with_more_disks(guest, more), &options(false)).unwrap();
+        let last = domain(&made)
+            .disks
+            .last()
+            .and_then(|disk| disk.target.clone());
+        assert_eq!(last.as_deref(), Some(target), "{guest}");
+        assert_eq!(cites(&made.notes, "GQ73"), warned, "{guest} {target}");
+    }
+}
+
+#[test]
+fn vmware_tools_are_removed_from_a_guest_that_has_them_and_from_no_other() {
+    let path = "/etc/modprobe.d/vmware-tools.conf";
+    let mut editor = Editor::open(&GuestDisk::new(golden("centos-6.3")), &LIMITS).unwrap();
+    editor.write(path, b"options vmxnet\n".to_vec()).unwrap();
+    let with = editor.finish();
+    let package = folder(with.bytes, "web.vmdk");
+    for (beside, there) in [(with.files, true), (FileOverlay::new(), false)] {
+        let made = convert_with(&package, &beside, &options(false)).unwrap();
+        assert_eq!(cites(&made.edits, "GQ81"), there);
+        let after = Editor::open(&made.disk, &LIMITS).unwrap();
+        assert_eq!(after.read(path).unwrap(), None);
+    }
 }

@@ -4,7 +4,7 @@ use crate::support::{LIMITS, cites, folder, golden, inspected, machine};
 use drylab_appliance::ovf::{self, Attach, Description, Disk, Nic, ScsiController};
 use drylab_appliance::{Package, libvirt, ova::write_ova};
 use drylab_block::{ReadAt, SparseBytes, content_id};
-use drylab_converter::virt_v2v_2::{Options, convert};
+use drylab_converter::virt_v2v_2::{Options, convert, convert_with};
 use drylab_converter::{Converted, ToolError, virt_v2v_0_8};
 use drylab_guest::boot::boot;
 use drylab_guest::edit::Editor;
@@ -235,4 +235,32 @@ fn what_its_ovf_reader_cannot_read_it_says() {
     mac.put("._web.ovf", Arc::new(b"Mac OS X".to_vec()));
     let made = go(&packed(&mac)).unwrap();
     assert!(cites(&made.notes, "HQ119"));
+}
+
+#[test]
+fn a_windows_that_sleeps_is_refused_and_one_that_woke_up_is_not() {
+    let disk = GuestDisk::new(golden("windows-2008r2"));
+    for (head, sleeps) in [
+        (b"hibr", true),
+        (b"HIBR", true),
+        (b"wake", false),
+        (&[0; 4], false),
+    ] {
+        let mut editor = Editor::open(&disk, &LIMITS).unwrap();
+        editor.write("/hiberfil.sys", head.to_vec()).unwrap();
+        let changed = editor.finish();
+        assert_eq!(
+            inspected(&changed).windows().unwrap().hibernated.is_some(),
+            sleeps
+        );
+        let package = folder(changed.bytes, "web.vmdk");
+        for virtio_win in [false, true] {
+            let made = convert_with(&package, &changed.files, &options(virtio_win));
+            if sleeps {
+                refused(made, "GQ62");
+            } else {
+                made.unwrap();
+            }
+        }
+    }
 }

@@ -291,3 +291,32 @@ fn a_fixed_vhd_is_raw_unless_it_is_named_and_formats_beyond_the_model_are_refuse
     let unknown = info(&raw, Some("nope")).err().unwrap();
     assert!(unknown.message.contains("Unknown driver 'nope'"));
 }
+
+#[test]
+fn a_differencing_vhd_is_read_without_its_parent_and_nothing_is_said() {
+    let Some(folder) = workshop("differencing") else {
+        return;
+    };
+    let before = disk(5 << 20, 11);
+    let after = SparseBytes::new(before.len());
+    copy_data(&before, &after).unwrap();
+    after.write_at(1 << 20, b"since the snapshot").unwrap();
+    let options = drylab_image::VhdOptions::default();
+    let (base, child) = (SparseBytes::default(), SparseBytes::default());
+    let target = drylab_image::Target::VhdDynamic(options.clone());
+    drylab_image::write(&before, &target, &base).unwrap();
+    let link = drylab_image::vhd::ParentLink::beside(&base, "base.vhd").unwrap();
+    drylab_image::vhd::write_child(&after, &before, &link, &options, &child).unwrap();
+    store(&folder.join("child.avhd"), &child);
+    qemu_img(
+        &folder,
+        &["convert", "-O", "raw", "child.avhd", "child.raw"],
+    );
+    let ours = convert(&load(&folder.join("child.avhd")), None, Format::Raw).unwrap();
+    assert_eq!(
+        sha256(&*ours.file),
+        sha256(&*load(&folder.join("child.raw")))
+    );
+    assert_ne!(sha256(&*ours.file), sha256(&after));
+    assert!(ours.exit == 0 && ours.notes.contains(&Witness::quirk("GQ143")));
+}

@@ -170,7 +170,7 @@ impl Ntfs {
     /// # Errors
     /// When the root directory or the file is damaged.
     pub fn is_hibernated(&self) -> Result<bool> {
-        let Some(inode) = self.resolve("/hiberfil.sys")? else {
+        let Some(inode) = self.resolve(HIBERFIL)? else {
             return Ok(false);
         };
         let mut head = [0u8; 4];
@@ -183,7 +183,7 @@ impl Ntfs {
             }
             _ => {}
         }
-        Ok(head.eq_ignore_ascii_case(b"hibr"))
+        Ok(says_hibernated(&head))
     }
 
     /// Bytes per cluster.
@@ -191,6 +191,16 @@ impl Ntfs {
     pub fn cluster_bytes(&self) -> u64 {
         self.boot.cluster
     }
+}
+
+/// Where Windows keeps its memory while it sleeps.
+pub(crate) const HIBERFIL: &str = "/hiberfil.sys";
+
+/// Whether a `hiberfil.sys` with these first bytes holds a sleeping Windows: it does from `hibr` (or `HIBR`) on; zeros
+/// or `wake` are left when it woke up.
+pub(crate) fn says_hibernated(head: &[u8]) -> bool {
+    head.get(..4)
+        .is_some_and(|magic| magic.eq_ignore_ascii_case(b"hibr"))
 }
 
 /// Directories and files with their record numbers below 16 ($MFT, $LogFile, …) are not listed; they can be read.
@@ -206,6 +216,10 @@ impl Filesystem for Ntfs {
 
     fn label(&self) -> String {
         self.label.clone()
+    }
+
+    fn is_hibernated(&self, _limits: &Limits) -> Result<bool> {
+        Self::is_hibernated(self)
     }
 
     fn list(&self, path: &str, limits: &Limits) -> Result<Option<Vec<Entry>>> {

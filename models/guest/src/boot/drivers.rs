@@ -1,11 +1,13 @@
 //! Which driver takes a controller: its modalias against what the initramfs (or, later, the root) holds.
 
-use crate::inspect::{Initramfs, ModuleTree};
-use crate::modalias::{Blacklist, fnmatch, virtio_child};
+use crate::inspect::{Initramfs, ModuleFile, ModuleTree};
+use crate::modalias::{Blacklist, HYPERV_BUS, fnmatch, virtio_child};
+use crate::modules::name_of;
+use crate::net::linux::bind::Bound;
 use crate::os::linux_drivers::{BUS_DRIVERS, Naming, declines, naming};
-use drylab_catalog::Witness;
-use drylab_catalog::device::{Class, Device, devices};
-use std::collections::BTreeSet;
+use drylab_catalog::device::{Bus, Class, Device, device, devices};
+use drylab_catalog::{Machine, Witness};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Modules that can be loaded at one time of the boot.
 pub(super) struct Pool<'a> {
@@ -85,7 +87,8 @@ impl Pool<'_> {
             with_root: true,
             ..*self
         };
-        !all.candidates(modalias).is_empty()
+        let mut candidates = all.candidates(modalias).into_iter();
+        candidates.any(|candidate| all.loads(&candidate.module).is_ok())
     }
 
     /// Modules whose alias matches, linked-in ones first, then in the order of the alias file.
@@ -208,12 +211,20 @@ impl Pool<'_> {
             };
         }
         if self.with_root
-            && let Some(needs) = self.tree.depends.get(name)
+            && let Some(file) = self.tree.files.get(name)
         {
-            return Ok((
-                Witness::file(self.tree_file("modules.dep"), 0, format!("lists {name}")),
-                needs.clone(),
-            ));
+            let needs = self.tree.depends.get(name).cloned().unwrap_or_default();
+            // What the initramfs has loaded stays loaded, whatever became of the root's copy.
+            let missing = file.missing.as_deref().and_then(name_of);
+            let loaded = missing
+                .zip(self.initramfs)
+                .is_some_and(|(name, initramfs)| initramfs.modules.contains_key(&name));
+            let file = ModuleFile {
+                missing: file.missing.clone().filter(|_| !loaded),
+                ..file.clone()
+            };
+            let loads = file.loads(name, &self.tree_file("modules.dep"));
+            return loads.map(|place| (place, needs));
         }
         let place = self.initramfs.map_or_else(
             || self.tree_file("modules.builtin"),
@@ -229,17 +240,7 @@ pub(super) fn attach(
     model: &str,
     pool: &Pool<'_>,
 ) -> Result<Attached, Vec<Witness>> {
-    let modalias = device.modalias();
-    let (driver, mut witnesses) = take(&modalias, model, pool)?;
-    let driver = if BUS_DRIVERS.contains(&driver.as_str()) {
-        let child = virtio_child(&modalias).unwrap_or_default();
-        let (driver, more) =
-            take(&child, model, pool).map_err(|why| [witnesses.clone(), why].concat())?;
-        witnesses.extend(more);
-        driver
-    } else {
-        driver
-    };
+    let (driver, mut witnesses) = bind(device, model, pool)?;
     let naming = naming(&driver);
     if naming.scsi {
         let disks = pool
@@ -249,6 +250,58 @@ pub(super) fn attach(
     }
     witnesses.push(Witness::quirk(naming.quirk));
     Ok(Attached { naming, witnesses })
+}
+
+/// Drivers of the machine's adapters that the initramfs has, by modalias: its udev loads what matches, for a disk or
+/// not. One that cannot be read says nothing.
+pub(super) fn early(machine: &Machine, pool: &Pool<'_>) -> BTreeMap<String, Bound> {
+    let mut found = BTreeMap::new();
+    if pool.with_root || pool.initramfs.is_none() {
+        return found;
+    }
+    for nic in &machine.nics {
+        let Some(model) = device(&nic.model) else {
+            continue;
+        };
+        if let Ok((driver, witnesses)) = bind(model, &nic.model, pool) {
+            let driver = Some(driver);
+            found.insert(model.modalias(), Bound { driver, witnesses });
+        }
+    }
+    found
+}
+
+/// The driver of a device, after those of the buses it is on.
+fn bind(
+    device: &Device,
+    model: &str,
+    pool: &Pool<'_>,
+) -> Result<(String, Vec<Witness>), Vec<Witness>> {
+    let modalias = device.modalias();
+    let bus = on_bus(device, pool)?;
+    let (driver, mut witnesses) =
+        take(&modalias, model, pool).map_err(|why| [bus.clone(), why].concat())?;
+    witnesses.splice(..0, bus);
+    if !BUS_DRIVERS.contains(&driver.as_str()) {
+        return Ok((driver, witnesses));
+    }
+    let child = virtio_child(&modalias).unwrap_or_default();
+    let (driver, more) =
+        take(&child, model, pool).map_err(|why| [witnesses.clone(), why].concat())?;
+    witnesses.extend(more);
+    Ok((driver, witnesses))
+}
+
+/// What takes the bus a device is on, where the device appears only with it: Hyper-V's.
+fn on_bus(device: &Device, pool: &Pool<'_>) -> Result<Vec<Witness>, Vec<Witness>> {
+    if device.bus != Bus::Vmbus {
+        return Ok(Vec::new());
+    }
+    let (_, witnesses) = take(HYPERV_BUS, "Hyper-V's bus", pool).map_err(|mut why| {
+        why.push(Witness::quirk("DQ311"));
+        why
+    })?;
+    Ok(witnesses)
 }
 
 /// First driver that matches, can be loaded and does not decline.

@@ -1,6 +1,6 @@
 //! Linux from the boot loader to the mounted root.
 
-use super::drivers::{Pool, every_family};
+use super::drivers::{Pool, early, every_family};
 use super::names::{Disks, Resolved};
 use super::{BootReport, Stop, explain, mounts, on_machine, unplug};
 use crate::inspect::{
@@ -33,6 +33,7 @@ pub(super) fn boot(
     let mut pool = pool(guest, system);
     let disks = Disks::scan(guest, machine, &pool);
     root(guest, system, machine, &disks, &pool, report)?;
+    report.early = early(machine, &pool);
     // From here modules of the root can be loaded: disks on other controllers appear.
     pool.with_root = true;
     let disks = Disks::scan(guest, machine, &pool);

@@ -15,7 +15,9 @@ mod unplug;
 mod windows;
 
 use crate::inspect::{Guest, System};
+use crate::net::linux::bind::Bound;
 use drylab_catalog::{Machine, Nic, Witness};
+use std::collections::BTreeMap;
 
 /// How a boot went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct BootReport {
     pub root_device: Option<String>,
     /// Adapters as the running system sees them: a kernel may have unplugged emulated ones for their twins.
     pub nics: Vec<Nic>,
+    /// Drivers of adapters that the initramfs had loaded before the root was there, by the adapter's modalias.
+    pub early: BTreeMap<String, Bound>,
     /// Why they are not the ones the machine was given; empty when they are.
     pub unplugged: Vec<Witness>,
     /// What the guest calls its disks: index and name.

@@ -23,6 +23,8 @@ pub(crate) struct Model {
     pub(crate) binary: String,
     /// Line that names the hardware id, from 1.
     pub(crate) line: u32,
+    /// Catalogue of the package, which carries its signature.
+    pub(crate) catalogue: Option<String>,
 }
 
 /// Most models taken of one file.
@@ -48,6 +50,11 @@ pub(crate) fn network_models(bytes: &[u8]) -> Vec<Model> {
     if !class.is_some_and(|class| class.eq_ignore_ascii_case("net")) {
         return Vec::new();
     }
+    let catalogue = ["catalogfile", "catalogfile.nt", "catalogfile.ntamd64"];
+    let catalogue = catalogue.iter().find_map(|key| {
+        let fields = values(&sections, "version", key).next()?;
+        fields.first().filter(|name| !name.is_empty()).cloned()
+    });
     let mut models = Vec::new();
     for fields in sections
         .get("manufacturer")
@@ -80,6 +87,7 @@ pub(crate) fn network_models(bytes: &[u8]) -> Vec<Model> {
                         service: service.clone(),
                         binary: binary.clone(),
                         line: line.number,
+                        catalogue: catalogue.clone(),
                     });
                 }
             }

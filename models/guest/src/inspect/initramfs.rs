@@ -7,6 +7,7 @@
 use super::model::{Initramfs, Module};
 use super::unpack::Packed;
 use super::{cpio, elf};
+use crate::modules::name_of as module_name;
 use drylab_block::{Error, Finding, Limits, Result, Severity};
 
 /// Regular file, in the format bits of a file mode.
@@ -81,16 +82,6 @@ fn module(entry: &cpio::Entry<'_>, left: &mut u64) -> Module {
             ..Module::default()
         },
     }
-}
-
-/// Module name of a path: `lib/modules/…/ata_piix.ko` is `ata_piix`, dashes become underscores.
-#[must_use]
-pub(crate) fn module_name(path: &str) -> Option<String> {
-    let file = path.rsplit('/').next()?;
-    let stem = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"]
-        .iter()
-        .find_map(|suffix| file.strip_suffix(suffix))?;
-    Some(stem.replace('-', "_"))
 }
 
 /// Lines of `modules.alias`: pattern, module (with `_`), line from 1.

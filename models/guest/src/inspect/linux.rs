@@ -9,6 +9,7 @@ use super::mounts::Mounts;
 use super::volumes::Volumes;
 use super::{distro, fstab, grub, initramfs, tree};
 use crate::modalias::Builtins;
+use crate::modules;
 use drylab_block::{Finding, Limits, Result, Severity, array_at, le_u16};
 use drylab_catalog::Witness;
 use drylab_filesystem::Filesystem;
@@ -324,11 +325,13 @@ fn kernel_fact(path: &str, volume: usize, bytes: &[u8]) -> Kernel {
 fn module_tree(path: String, tree: &crate::Tree) -> ModuleTree {
     let text = |name: &str| tree.text(&format!("{path}/{name}")).unwrap_or_default();
     let depends = initramfs::dependencies(&text("modules.dep")).collect();
+    let files = modules::files(tree, &path);
     let aliases = initramfs::aliases(&text("modules.alias")).collect();
     let builtin = Builtins::parse(&text("modules.builtin"));
     ModuleTree {
         path,
         depends,
+        files,
         aliases,
         builtin,
     }

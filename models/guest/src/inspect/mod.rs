@@ -28,8 +28,10 @@ mod tree;
 mod unpack;
 pub(crate) mod volumes;
 mod windows;
+mod windows_inf;
 mod windows_net;
 
+pub use crate::modules::ModuleFile;
 pub use bcd::device as bcd_device;
 pub use config::KernelConfig;
 pub use cpio::{

@@ -3,6 +3,7 @@
 use super::config::KernelConfig;
 use crate::Tree;
 use crate::modalias::Builtins;
+use crate::modules::ModuleFile;
 use crate::net::windows::WindowsNet;
 use drylab_block::Finding;
 use drylab_catalog::Witness;
@@ -398,6 +399,8 @@ pub struct ModuleTree {
     pub path: String,
     /// Module names (with `_`) of `modules.dep`, with the names they need.
     pub depends: BTreeMap<String, Vec<String>>,
+    /// The same lines with the files they name.
+    pub files: BTreeMap<String, ModuleFile>,
     /// `modules.alias`: pattern, module and line.
     pub aliases: Vec<(String, String, u32)>,
     /// `modules.builtin`: what is linked into the kernel.
@@ -444,6 +447,8 @@ pub struct WindowsSystem {
     pub mounted: BTreeMap<String, Sourced<MountedDevice>>,
     /// Whether the real-time clock is taken for UTC.
     pub clock_utc: Sourced<bool>,
+    /// The file that says that it sleeps instead of being shut down, where one does.
+    pub hibernated: Option<Witness>,
     /// What its network comes up from.
     pub net: WindowsNet,
 }

@@ -2,6 +2,7 @@
 
 use super::mounts::Mounts;
 use crate::Tree;
+use crate::modules;
 use drylab_block::Limits;
 use drylab_filesystem::FileType;
 use std::collections::BTreeMap;
@@ -115,6 +116,7 @@ pub(crate) fn copy(
         for name in MODULE_FILES {
             copy.file(&format!("{folder}/{name}"));
         }
+        copy.modules(folder, 0);
     }
     (copy.tree, copy.links)
 }
@@ -152,6 +154,30 @@ impl Copy<'_> {
             self.bytes = self.bytes.saturating_add(bytes.len());
             if self.bytes <= BYTES_MAX {
                 self.tree.write(path, bytes);
+            }
+        }
+    }
+
+    /// Notes which module files there are: they are written empty. A link counts when it leads to a file.
+    fn modules(&mut self, path: &str, depth: u32) {
+        if depth > DEPTH_MAX {
+            return;
+        }
+        for entry in self.mounts.list(path) {
+            let inner = format!("{path}/{}", entry.name);
+            let there = match entry.file_type {
+                FileType::Directory => {
+                    self.modules(&inner, depth.saturating_add(1));
+                    continue;
+                }
+                _ if modules::name_of(&entry.name).is_none() => false,
+                FileType::File => true,
+                FileType::Symlink => self.mounts.read(&inner).is_some(),
+                FileType::Special => false,
+            };
+            if there && let Some(left) = self.files.checked_sub(1) {
+                self.files = left;
+                self.tree.write(inner, Vec::new());
             }
         }
     }

@@ -125,6 +125,7 @@ pub(crate) fn inspect(
         bcd,
         mounted: mounted(&system),
         clock_utc: clock(&system, set),
+        hibernated: hibernated(files.filesystem, limits)?,
         net: windows_net::read(&system, software.as_ref(), set, &files),
         control_set,
     };
@@ -165,10 +166,14 @@ pub(crate) struct Files<'a> {
 impl Files<'_> {
     /// Names in a folder below the system's, in lower case.
     pub(crate) fn names(&self, folder: &str) -> BTreeSet<String> {
-        let path = format!("{}/{folder}", self.folder);
+        self.names_at(&format!("{}/{folder}", self.folder))
+    }
+
+    /// Names in a folder of the system's volume, in lower case.
+    pub(crate) fn names_at(&self, path: &str) -> BTreeSet<String> {
         let list = self
             .filesystem
-            .list(&path, self.limits)
+            .list(path, self.limits)
             .ok()
             .flatten()
             .unwrap_or_default();
@@ -189,11 +194,20 @@ impl Files<'_> {
 
     /// Content of a file below the system's folder.
     pub(crate) fn read(&self, path: &str) -> Option<Vec<u8>> {
-        self.filesystem
-            .read(&format!("{}/{path}", self.folder), self.limits)
-            .ok()
-            .flatten()
+        self.read_at(&format!("{}/{path}", self.folder))
     }
+
+    /// Content of a file of the system's volume.
+    pub(crate) fn read_at(&self, path: &str) -> Option<Vec<u8>> {
+        self.filesystem.read(path, self.limits).ok().flatten()
+    }
+}
+
+/// Windows keeps its memory in the root of the system volume.
+fn hibernated(filesystem: &dyn Filesystem, limits: &Limits) -> Result<Option<Witness>> {
+    let sleeps = filesystem.is_hibernated(limits)?;
+    let says = "starts as that of a Windows that sleeps";
+    Ok(sleeps.then(|| Witness::file("/hiberfil.sys", 0, says)))
 }
 
 /// `Select\Current` names the control set in use: not always the first.

@@ -1,14 +1,14 @@
 //! Network facts of a Windows image, for [`crate::net::windows`].
 
-use super::inf;
 use super::registry::Registry;
 use super::windows::Files;
+use super::windows_inf;
 use crate::net::windows::{
-    InfDriver, KnownNetwork, NetworkCategory, TcpipInterface, WindowsAdapter, WindowsFirewallFacts,
+    KnownNetwork, NetworkCategory, TcpipInterface, WindowsAdapter, WindowsFirewallFacts,
     WindowsLease, WindowsNet,
 };
 use drylab_catalog::{Mac, PciAddress};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// Class of network adapters.
@@ -29,10 +29,12 @@ pub(crate) fn read(
     let domain = ["Domain", "NV Domain"]
         .iter()
         .find_map(|value| system.text(&parameters, value));
+    let found = windows_inf::search(software, files);
     WindowsNet {
         host_name: name.map(|name| name.value),
         adapters: adapters(system, set),
-        inf: drivers(files),
+        inf: found.drivers,
+        unsearched: found.unsearched,
         interfaces: interfaces(system, &parameters),
         connections: connections(system, set),
         firewall: firewall(system, set),
@@ -107,70 +109,6 @@ fn location(text: &str) -> Option<PciAddress> {
         device: numbers.next()??,
         function: numbers.next()??,
     })
-}
-
-/// Drivers of the network INFs.
-fn drivers(files: &Files<'_>) -> BTreeMap<String, InfDriver> {
-    let binaries = files.names("System32/drivers");
-    let mut store = Store {
-        packages: files.names(STORE),
-        opened: BTreeMap::new(),
-    };
-    let mut found = BTreeMap::new();
-    for name in files
-        .names("inf")
-        .iter()
-        .filter(|name| name.ends_with(".inf"))
-    {
-        let Some(bytes) = files.read(&format!("inf/{name}")) else {
-            continue;
-        };
-        for model in inf::network_models(&bytes) {
-            let file = model
-                .binary
-                .rsplit('\\')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            let lower = file.to_lowercase();
-            let driver = InfDriver {
-                inf: format!("{}/inf/{name}", files.folder),
-                service: model.service,
-                binary: format!("{}/System32/drivers/{file}", files.folder),
-                present: binaries.contains(&lower) || store.holds(files, name, &lower),
-                line: model.line,
-            };
-            found.entry(model.hardware_id).or_insert(driver);
-        }
-    }
-    found
-}
-
-/// The driver store.
-const STORE: &str = "System32/DriverStore/FileRepository";
-
-/// Packages of the driver store, each listed once.
-struct Store {
-    packages: BTreeSet<String>,
-    opened: BTreeMap<String, BTreeSet<String>>,
-}
-
-impl Store {
-    /// Whether a package of this INF holds the file: `FileRepository\<inf>_…\<file>`.
-    fn holds(&mut self, files: &Files<'_>, inf: &str, file: &str) -> bool {
-        let prefix = format!("{inf}_");
-        let packages = self
-            .packages
-            .range(prefix.clone()..)
-            .take_while(|package| package.starts_with(&prefix));
-        let opened = &mut self.opened;
-        packages.into_iter().any(|package| {
-            let listed = opened.entry(package.clone());
-            listed
-                .or_insert_with(|| files.names(&format!("{STORE}/{package}")))
-                .contains(file)
-        })
-    }
 }
 
 fn address(text: &str) -> Option<Ipv4Addr> {

@@ -122,6 +122,8 @@ pub struct NetReport {
     pub interfaces: Vec<InterfaceFact>,
     /// Adapters nothing took.
     pub driverless: Vec<Mac>,
+    /// Why it is not known whether an adapter has a driver: then nothing of the network is.
+    pub unassessed: Vec<Witness>,
     /// Routes.
     pub routes: Vec<Route>,
     /// Name servers, in the order they are asked.
@@ -178,6 +180,7 @@ impl NetReport {
     pub(super) fn new(files: Tree) -> Self {
         Self {
             interfaces: Vec::new(),
+            unassessed: Vec::new(),
             driverless: Vec::new(),
             routes: Vec::new(),
             dns: Vec::new(),

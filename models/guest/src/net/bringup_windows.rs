@@ -5,8 +5,8 @@ use super::bringup::{
     FirewallFact, InterfaceFact, NetDecisions, NetReport, Origin, ProbeFact, plug,
 };
 use super::windows::{
-    KnownNetwork, NetworkCategory, TcpipInterface, WindowsAdapter, WindowsLease, WindowsNet,
-    serial_instance,
+    InfDriver, KnownNetwork, NetworkCategory, TcpipInterface, WindowsAdapter, WindowsLease,
+    WindowsNet, serial_instance,
 };
 use super::windows_pnp::{
     free_name, is_same, location_instance, new_guid, settings, why_dhcp, why_new,
@@ -173,24 +173,9 @@ impl Run<'_> {
                 .get(&id.to_uppercase())
                 .map(|driver| (id.clone(), driver.clone()))
         });
-        let Some((id, driver)) = found.filter(|(_, driver)| driver.present) else {
-            let best = ids.get(1).or(ids.first()).cloned().unwrap_or_default();
-            let says = match ids
-                .iter()
-                .find_map(|id| self.net.inf.get(&id.to_uppercase()))
-            {
-                Some(driver) => Witness::file(
-                    driver.inf.clone(),
-                    driver.line,
-                    format!(
-                        "names {} for {best}, but {} is not there",
-                        driver.service, driver.binary
-                    ),
-                ),
-                None => Witness::file("/Windows/inf", 0, format!("no INF names {best}")),
-            };
-            self.report.witness("driver", says);
-            self.report.witness("driver", Witness::quirk("GQ54"));
+        let whole = |(_, driver): &(String, InfDriver)| driver.missing.is_none();
+        let Some((id, driver)) = found.clone().filter(whole) else {
+            self.no_driver(&ids, found.map(|(_, driver)| driver));
             return None;
         };
         self.now = self.now.saturating_add(self.decisions.driver_install_us);
@@ -214,8 +199,14 @@ impl Run<'_> {
             driver.line,
             format!("names {} for {id}", driver.service),
         );
-        self.report.witness("driver", matched.clone());
         let mut made = vec![matched];
+        made.extend(driver.searched.clone());
+        if driver.searched.is_some() {
+            made.extend(["DQ312", "DQ313"].map(Witness::quirk));
+        }
+        for witness in &made {
+            self.report.witness("driver", witness.clone());
+        }
         made.extend(why_new(&self.net, model));
         for witness in &made {
             self.report.witness("interface-name", witness.clone());
@@ -232,6 +223,24 @@ impl Run<'_> {
         self.net.connections.insert(guid, name);
         self.net.adapters.push(adapter.clone());
         Some(adapter)
+    }
+
+    /// Says why no driver was installed: no INF names the device, or something of the package is missing. Where
+    /// Windows searches a folder that is not in the image, that is not known.
+    fn no_driver(&mut self, ids: &[String], broken: Option<InfDriver>) {
+        let best = ids.get(1).or(ids.first()).cloned().unwrap_or_default();
+        let says = match broken {
+            Some(driver) => {
+                let missing = driver.missing.unwrap_or_default();
+                let says = format!("names {} for {best}, but {missing}", driver.service);
+                Witness::file(driver.inf, driver.line, says)
+            }
+            None => Witness::file("/Windows/inf", 0, format!("no INF names {best}")),
+        };
+        let unsearched = self.net.unsearched.clone();
+        self.report.unassessed.extend(unsearched);
+        self.report.witness("driver", says);
+        self.report.witness("driver", Witness::quirk("GQ54"));
     }
 
     fn configure(&mut self, index: usize, taken: &[String]) {

@@ -27,6 +27,8 @@ pub struct WindowsNet {
     /// Drivers the image can install by itself: every hardware id (upper case, as in the INF: `PCI\VEN_8086&DEV_100F`)
     /// of its network INFs, with the service it names.
     pub inf: BTreeMap<String, InfDriver>,
+    /// Folders that Windows searches for INFs and that are not in the image: what is in them is not known.
+    pub unsearched: Vec<Witness>,
     /// `Services\Tcpip\Parameters\Interfaces\{GUID}`, by GUID in upper case with braces.
     pub interfaces: BTreeMap<String, TcpipInterface>,
     /// Names by interface GUID, upper case with braces: `Control\Network\{4D36E972-…}\{GUID}\Connection`, value Name.
@@ -65,10 +67,10 @@ pub struct InfDriver {
     pub line: u32,
     /// Service it installs: `E1G60`.
     pub service: String,
-    /// Path of its binary in the image: `/Windows/System32/drivers/E1G6032E.sys`.
-    pub binary: String,
-    /// Whether that file is there (system32\drivers or the driver store).
-    pub present: bool,
+    /// Why it cannot be installed: what of the package is not in the image, as a clause.
+    pub missing: Option<String>,
+    /// What makes Windows search the folder of the INF; `None` for a package of the driver store.
+    pub searched: Option<Witness>,
 }
 
 /// Settings of one interface.

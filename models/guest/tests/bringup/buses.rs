@@ -2,6 +2,7 @@
 //! called, whether they get an address.
 
 use super::golden::{golden, start};
+use super::linux::add_modules;
 use super::windows::{dhcp, image, known};
 use super::{cites, lab, nic};
 use drylab_catalog::Nic;
@@ -10,6 +11,7 @@ use drylab_guest::inspect::{Guest, System};
 use drylab_guest::net::linux::{Events, LinuxBootNet, ifcfg};
 use drylab_guest::net::windows::{InfDriver, WindowsNet};
 use drylab_guest::net::{NetDecisions, NetReport, Origin, bring_up_linux, bring_up_windows};
+use std::collections::BTreeMap;
 
 const CENTOS: &str = "centos-6.3";
 const UBUNTU: &str = "ubuntu-12.04";
@@ -47,6 +49,7 @@ fn changed(guest: &Guest, tree: Tree, nics: &[Nic], seed: u64) -> NetReport {
             .clone(),
         addr_assign_type: Some(0),
         events: Events::Together,
+        early: BTreeMap::new(),
     };
     let decisions = NetDecisions {
         seed,
@@ -176,12 +179,120 @@ fn with_services(guest: &Guest) -> Tree {
     let mut files = tree(guest);
     let directory = format!("/lib/modules/{KERNEL}");
     replace(&mut files, &format!("{directory}/modules.alias"), |text| {
-        format!("{text}alias vmbus:635161f83edfc546913ff2d2f965ed0e hv_netvsc\n")
+        format!(
+            "{text}alias acpi*:VMBUS:* hv_vmbus\nalias vmbus:635161f83edfc546913ff2d2f965ed0e hv_netvsc\n"
+        )
     });
-    replace(&mut files, &format!("{directory}/modules.dep"), |text| {
-        format!("{text}extra/hv_netvsc.ko: extra/hv_vmbus.ko\nextra/hv_vmbus.ko:\n")
-    });
+    add_modules(&mut files, &[NETVSC, "extra/hv_vmbus.ko:"]);
     files
+}
+
+const NETVSC: &str = "extra/hv_netvsc.ko: extra/hv_vmbus.ko";
+
+/// Something of the integration services that is taken away again: what, and what is then said.
+type Loss = (&'static str, fn(&mut Tree), &'static str, &'static str);
+
+#[test]
+fn each_part_of_the_integration_services_is_needed_and_the_one_that_is_missing_is_named() {
+    let guest = golden(CENTOS, "esxi-5.0.0");
+    let kept = [off_pci("hyperv-nic", "00:0c:29:4f:8e:35")];
+    let losses: [Loss; 6] = [
+        (
+            "the adapter's module",
+            |tree| assert!(tree.remove(&format!("/lib/modules/{KERNEL}/extra/hv_netvsc.ko"))),
+            "extra/hv_netvsc.ko",
+            "is not there",
+        ),
+        (
+            "the bus's module",
+            |tree| assert!(tree.remove(&format!("/lib/modules/{KERNEL}/extra/hv_vmbus.ko"))),
+            "extra/hv_vmbus.ko",
+            "is not there",
+        ),
+        (
+            "the adapter's line of modules.dep",
+            |tree| without_lines(tree, "modules.dep", NETVSC),
+            "modules.dep",
+            "has no line for hv_netvsc",
+        ),
+        (
+            "the bus's line of modules.dep",
+            |tree| without_lines(tree, "modules.dep", "extra/hv_vmbus.ko:"),
+            "modules.dep",
+            "has no line for hv_vmbus",
+        ),
+        (
+            "the bus's alias",
+            |tree| without_lines(tree, "modules.alias", "hv_vmbus"),
+            "modules.alias",
+            "no module takes acpi:VMBUS:",
+        ),
+        (
+            "the adapter's alias",
+            |tree| without_lines(tree, "modules.alias", "hv_netvsc"),
+            "modules.alias",
+            "no module takes vmbus:",
+        ),
+    ];
+    let whole = changed(&guest, with_services(&guest), &kept, 0);
+    assert!(whole.primary().is_some(), "{:#?}", whole.witnesses);
+    for (what, lose, place, says) in losses {
+        let mut files = with_services(&guest);
+        lose(&mut files);
+        let report = changed(&guest, files, &kept, 0);
+        assert!(
+            report.primary().is_none() && report.driverless.len() == 1,
+            "without {what}: {:#?}",
+            report.witnesses
+        );
+        let named = report.witnesses["driver"].iter().any(|witness| {
+            witness.place.to_string().contains(place) && witness.says.contains(says)
+        });
+        assert!(named, "without {what}: {:#?}", report.witnesses["driver"]);
+    }
+}
+
+fn without_lines(tree: &mut Tree, file: &str, containing: &str) {
+    replace(tree, &format!("/lib/modules/{KERNEL}/{file}"), |text| {
+        let lines = text.split_inclusive('\n');
+        lines.filter(|line| !line.contains(containing)).collect()
+    });
+}
+
+#[test]
+fn an_adapter_on_pci_is_lost_with_its_module_or_with_one_that_it_needs() {
+    let guest = golden(CENTOS, "esxi-5.0.0");
+    for (model, module, needs) in [
+        ("dec21140", "tulip/tulip.ko", None),
+        ("rtl8139", "8139cp.ko", Some("mii.ko")),
+    ] {
+        let adapter = [nic(model, HYPERV_MAC, 10, "VM Network")];
+        let mut files = tree(&guest);
+        // The twin for other revisions does not help.
+        assert_eq!(
+            changed(&guest, files.clone(), &adapter, 0).interfaces.len(),
+            1
+        );
+        for lost in std::iter::once(module).chain(needs) {
+            let path = format!("/lib/modules/{KERNEL}/kernel/drivers/net/{lost}");
+            let before = files
+                .read(&path)
+                .map(<[u8]>::to_vec)
+                .expect("the golden guest has it");
+            files.remove(&path);
+            let report = changed(&guest, files.clone(), &adapter, 0);
+            assert_eq!((report.interfaces.len(), report.driverless.len()), (0, 1));
+            assert!(cites(&report, "driver", "DQ310"));
+            let named = report.witnesses["driver"].iter();
+            assert!(
+                named
+                    .clone()
+                    .any(|witness| witness.place.to_string() == path),
+                "{path}: {named:#?}"
+            );
+            files.write(path, before);
+        }
+    }
 }
 
 #[test]
@@ -378,8 +489,8 @@ fn adapters_off_pci_are_known_by_their_address() {
             inf: "/Windows/inf/oem0.inf".into(),
             line: 9,
             service: "twin".into(),
-            binary: "/Windows/System32/drivers/twin.sys".into(),
-            present: true,
+            missing: None,
+            searched: None,
         };
         net.inf.insert(inf.to_owned(), driver);
         let up = |net: &WindowsNet, nic: Nic| {

@@ -9,6 +9,7 @@ use drylab_guest::net::linux::{Events, LinuxBootNet};
 use drylab_guest::net::windows::NetworkCategory;
 use drylab_guest::net::{NetDecisions, NetReport, Origin, bring_up_linux, bring_up_windows};
 use drylab_network::Lan;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) fn golden(guest: &str, source: &str) -> Guest {
@@ -47,6 +48,7 @@ pub(crate) fn start(
                     .clone(),
                 addr_assign_type: Some(0),
                 events: Events::Together,
+                early: BTreeMap::new(),
             };
             let tree = files.map_or_else(|| guest.tree.clone(), |report| report.files.clone());
             bring_up_linux(tree, &[nic], &boot, lan, 0, &decisions)

@@ -5,6 +5,7 @@ use drylab_guest::Tree;
 use drylab_guest::net::linux::{Events, LinuxBootNet};
 use drylab_guest::net::{NetDecisions, NetReport, Origin, bring_up_linux};
 use drylab_network::{Lan, Network};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 const SECOND_US: u64 = 1_000_000;
@@ -40,7 +41,28 @@ fn with_rules(set: &str) -> Tree {
         format!("/lib/modules/{KERNEL}/modules.alias"),
         alias.as_bytes().to_vec(),
     );
+    add_modules(
+        &mut tree,
+        &[
+            "e1000.ko:",
+            "virtio_pci.ko:",
+            "virtio_net.ko: virtio_pci.ko",
+        ],
+    );
     tree
+}
+
+/// Puts lines into modules.dep, and the files they are about beside it.
+pub(crate) fn add_modules(tree: &mut Tree, lines: &[&str]) {
+    let folder = format!("/lib/modules/{KERNEL}");
+    let path = format!("{folder}/modules.dep");
+    let mut dep = tree.text(&path).unwrap_or_default().into_owned();
+    for line in lines {
+        let (file, _) = line.split_once(':').expect("a line of modules.dep");
+        tree.write(format!("{folder}/{file}"), Vec::new());
+        dep.push_str(&format!("{line}\n"));
+    }
+    tree.write(path, dep.into_bytes());
 }
 
 pub(crate) fn centos(configuration: &str) -> Tree {
@@ -67,6 +89,7 @@ pub(crate) fn start(tree: Tree, mac: &str, network: &str, lan: &mut Lan, at: u64
         kernel: KERNEL.into(),
         addr_assign_type: Some(0),
         events: Events::Together,
+        early: BTreeMap::new(),
     };
     let decisions = NetDecisions {
         host: "kvm".into(),
@@ -416,6 +439,7 @@ fn an_adapter_no_module_takes_is_driverless() {
         kernel: KERNEL.into(),
         addr_assign_type: Some(0),
         events: Events::Together,
+        early: BTreeMap::new(),
     };
     let nics = [nic("vlance", OLD, 3, "VM Network")];
     let report = bring_up_linux(

@@ -1,7 +1,7 @@
 //! Windows Server 2008 R2: which adapter is known, which is new.
 
 use super::{GATEWAY, cites, kinds, lab, nic};
-use drylab_catalog::{Nic, Place};
+use drylab_catalog::{Nic, Place, Witness};
 use drylab_guest::net::windows::{
     InfDriver, KnownNetwork, NetworkCategory, TcpipInterface, WindowsAdapter, WindowsFirewallFacts,
     WindowsNet, serial_instance,
@@ -37,8 +37,8 @@ pub(crate) fn image(adapter: WindowsAdapter, settings: TcpipInterface) -> Window
         inf: format!("/Windows/inf/{service}.inf"),
         line: 12,
         service: service.into(),
-        binary: format!("/Windows/System32/drivers/{service}.sys"),
-        present,
+        missing: (!present).then(|| format!("{service}.sys is not there")),
+        searched: None,
     };
     let rule = |body: &str| format!("v2.10|Action=Allow|Active=TRUE|Dir=In|{body}App=System|");
     WindowsNet {
@@ -56,6 +56,7 @@ pub(crate) fn image(adapter: WindowsAdapter, settings: TcpipInterface) -> Window
                 driver("vmxnet3ndis6", true),
             ),
         ]),
+        unsearched: Vec::new(),
         interfaces: BTreeMap::from([(
             GUID.to_owned(),
             TcpipInterface {
@@ -277,6 +278,24 @@ fn an_adapter_whose_interface_has_no_settings_cites_its_own_key() {
         "{:#?}",
         report.witnesses
     );
+}
+
+#[test]
+fn a_folder_of_device_path_that_cannot_be_looked_into_leaves_a_driver_unknown_and_not_missing() {
+    let here = nic("e1000-82545em", MAC, 3, "VM Network");
+    let mut net = image(known(&here, false), dhcp());
+    let elsewhere = Witness::key("SOFTWARE\\…, value DevicePath", "names D:\\drivers");
+    net.unsearched = vec![elsewhere.clone()];
+    let up = |net: &WindowsNet, model: &str| {
+        let nics = [nic(model, MAC, 4, "VM Network")];
+        bring_up_windows(net, &nics, &mut lab(), 0, &NetDecisions::default())
+    };
+    let report = up(&net, "virtio-net");
+    assert_eq!(report.unassessed, [elsewhere]);
+    let known = up(&net, "e1000-82545em");
+    assert!(known.unassessed.is_empty() && known.primary().is_some());
+    net.unsearched.clear();
+    assert!(up(&net, "virtio-net").unassessed.is_empty());
 }
 
 #[test]

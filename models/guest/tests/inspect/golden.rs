@@ -402,7 +402,7 @@ fn the_network_of_windows_is_read_from_its_registry_and_inf_files() {
     );
     let driver = net.inf.get("PCI\\VEN_10EC&DEV_8139").expect("in box");
     assert_eq!(
-        (driver.service.as_str(), driver.present),
+        (driver.service.as_str(), driver.missing.is_none()),
         ("RTL8023x64", true)
     );
     assert!(

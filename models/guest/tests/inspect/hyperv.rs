@@ -45,7 +45,10 @@ fn with_module(golden: Golden, name: &str, guid: &str) -> Golden {
         let bytes = golden.read(ROOT, &format!("{MODULES}/{file}"));
         String::from_utf8(bytes).expect("it is text")
     };
-    let alias = format!("{}alias vmbus:{guid} {name}\n", text("modules.alias"));
+    let alias = format!(
+        "{}alias acpi*:VMBUS:* hv_vmbus\nalias vmbus:{guid} {name}\n",
+        text("modules.alias")
+    );
     let dep = format!(
         "{}kernel/drivers/hv/{name}.ko: kernel/drivers/hv/hv_vmbus.ko\nkernel/drivers/hv/hv_vmbus.ko:\n",
         text("modules.dep")
@@ -57,6 +60,11 @@ fn with_module(golden: Golden, name: &str, guid: &str) -> Golden {
         .with(
             ROOT,
             &path(&format!("kernel/drivers/hv/{name}.ko")),
+            Some(b"\x7fELF"),
+        )
+        .with(
+            ROOT,
+            &path("kernel/drivers/hv/hv_vmbus.ko"),
             Some(b"\x7fELF"),
         )
 }
@@ -101,7 +109,19 @@ fn a_data_disk_on_synthetic_scsi_is_missing_to_centos_and_a_line_for_it_stops_th
         boot(&with_data(golden(), "defaults"), &both).reached,
         "on IDE it is there"
     );
-    let equipped = with_module(golden(), "hv_storvsc", "d96361baa104294db60572e2ffb1dc7f");
+    let equip = || with_module(golden(), "hv_storvsc", "d96361baa104294db60572e2ffb1dc7f");
+    for lost in ["hv_storvsc", "hv_vmbus"] {
+        let path = format!("{MODULES}/kernel/drivers/hv/{lost}.ko");
+        let short = equip().with(ROOT, &path, None);
+        let report = boot(&with_data(short, "defaults"), &machine);
+        let mut names = report.cause.iter().map(|witness| witness.place.to_string());
+        assert!(
+            !report.reached && names.any(|name| name == path),
+            "{lost}: {:#?}",
+            report.cause
+        );
+    }
+    let equipped = equip();
     let report = boot(&with_data(equipped, "defaults"), &machine);
     assert!(report.reached, "{:#?}", report.cause);
     assert_eq!(

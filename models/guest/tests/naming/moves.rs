@@ -7,6 +7,7 @@ use drylab_guest::net::linux::udev::programs::PERSISTENT;
 use drylab_guest::net::linux::{
     Action, Bus, Events, Ifup, LinuxBootNet, LinuxNetPlan, NicView, ifcfg, ifupdown, plan,
 };
+use std::collections::BTreeMap;
 
 const OLD: &str = "00:50:56:a1:00:01";
 const NEW: &str = "52:54:00:a1:00:03";
@@ -16,6 +17,7 @@ fn boot() -> LinuxBootNet {
         kernel: "2.6.32-279.el6.x86_64".to_owned(),
         addr_assign_type: Some(0),
         events: Events::Together,
+        early: BTreeMap::new(),
     }
 }
 
@@ -311,10 +313,22 @@ fn by_modalias(model: &str, bus: Bus) -> NicView {
     nic
 }
 
+/// Modules of a kernel: lines of modules.dep, and the files they are about.
+fn add_modules(tree: &mut Tree, lines: &[&str]) {
+    let folder = "/lib/modules/2.6.32-279.el6.x86_64";
+    for line in lines {
+        let (file, _) = line.split_once(':').expect("a line of modules.dep");
+        tree.write(format!("{folder}/{file}"), Vec::new());
+    }
+    let dep = lines.join("\n");
+    tree.write(format!("{folder}/modules.dep"), dep.into_bytes());
+}
+
 #[test]
 fn a_virtio_adapter_needs_the_driver_of_its_function_and_the_one_of_its_device() {
     let path = "/lib/modules/2.6.32-279.el6.x86_64/modules.alias";
     let mut tree = RuleSet::named("el6").tree();
+    add_modules(&mut tree, &["virtio_pci.ko:", "virtio_net.ko:"]);
     let nic = by_modalias("virtio-net", Bus::Virtio);
     let function = "alias pci:v00001AF4d*sv*sd*bc*sc*i* virtio_pci\n";
     let device = "alias virtio:d00000001v* virtio_net\n";
@@ -348,6 +362,7 @@ fn a_virtio_adapter_needs_the_driver_of_its_function_and_the_one_of_its_device()
 fn of_two_drivers_for_one_id_the_one_whose_probe_accepts_the_revision_takes_it() {
     let path = "/lib/modules/2.6.32-279.el6.x86_64/modules.alias";
     let mut tree = RuleSet::named("el6").tree();
+    add_modules(&mut tree, &["8139too.ko:", "8139cp.ko:"]);
     let alias = "alias pci:v000010ECd00008139sv*sd*bc*sc*i*";
     tree.write(
         path,

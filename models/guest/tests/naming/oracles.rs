@@ -8,6 +8,7 @@ use drylab_guest::net::linux::udev::programs::PERSISTENT;
 use drylab_guest::net::linux::{
     Action, Bus, Events, LinuxBootNet, LinuxNetPlan, NicView, ifcfg, plan,
 };
+use std::collections::BTreeMap;
 
 fn boot(addr_assign_type: &str, events: Events) -> LinuxBootNet {
     let kernel = "2.6.32-279.el6.x86_64".to_owned();
@@ -15,6 +16,7 @@ fn boot(addr_assign_type: &str, events: Events) -> LinuxBootNet {
         kernel,
         addr_assign_type: addr_assign_type.parse().ok(),
         events,
+        early: BTreeMap::new(),
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) fn nics(
     host: &Host,
     default: Option<&str>,
     asked: &[NicRequest],
-    word: u64,
+    drawn: (u64, Option<&str>),
     why: &mut Why,
 ) -> Result<Vec<Nic>, Missing> {
     let network = facts.text("network.name")?.value;
@@ -113,7 +113,7 @@ pub(super) fn nics(
         let model = nic.model.as_deref().or(default).unwrap_or_default();
         let mac = match nic.mac {
             Some(mac) => mac,
-            None => mac::drawn(facts, host, word, number, why)?,
+            None => mac::drawn(facts, host, drawn, number, why)?,
         };
         let slot = behind(slot(facts, model, why)?, number);
         nics.push(Nic {

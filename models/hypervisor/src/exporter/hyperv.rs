@@ -3,25 +3,36 @@
 use super::{Convert, ExportError, Exported};
 use drylab_appliance::Package;
 use drylab_appliance::hyperv::{self, Boot, Bus, Drive};
+use drylab_block::{ReadAt, SparseBytes};
 use drylab_catalog::Machine;
 use drylab_catalog::device::{self, Class, device};
-use drylab_image::{Target, VhdOptions};
+use drylab_image::{Target, VhdOptions, vhd};
+use std::sync::Arc;
 
 /// Where the wizard puts disks on the host.
 const DISKS: &str = "C:\\Users\\Public\\Documents\\Hyper-V\\Virtual Hard Disks";
 
-/// Export, of a machine that is off: settings, and its disks as dynamic VHDs, which is what the wizard makes.
+/// Export, of a machine that is off: settings, and its disks as dynamic VHDs, which is what the wizard makes. Snapshots'
+/// own settings are left out: no reader here looks at them.
 ///
 /// # Errors
 /// [`ExportError`].
 pub fn hyperv_export(from: &Exported<'_>, convert: Convert<'_>) -> Result<Package, ExportError> {
     let machine = from.machine;
     let target = Target::VhdDynamic(VhdOptions::default());
-    let disks = from
+    let mut disks = from
         .disks
         .iter()
         .map(|disk| convert(disk, &target))
         .collect::<drylab_block::Result<Vec<_>>>()?;
+    let chain = chain(from, convert)?;
+    let mut drives = drives(machine);
+    if let (Some((name, file)), Some(disk)) = (chain.last(), disks.first_mut()) {
+        *disk = file.clone();
+        if let Some(drive) = drives.iter_mut().find(|drive| !drive.is_cd) {
+            drive.path = format!("{DISKS}\\{name}");
+        }
+    }
     let nics = machine.nics.iter().enumerate().map(|(number, nic)| {
         let is_legacy = is_on_pci(&nic.model);
         hyperv::Nic {
@@ -53,11 +64,50 @@ pub fn hyperv_export(from: &Exported<'_>, convert: Convert<'_>) -> Result<Packag
             .then(|| guid_of(machine, 0x200))
             .into_iter()
             .collect(),
-        drives: drives(machine),
+        drives,
         nics: nics.collect(),
         disabled: Vec::new(),
     };
-    Ok(hyperv::export(&settings, &disks)?)
+    let mut package = hyperv::export(&settings, &disks)?;
+    // The drive names the newest disk; the others lie beside it, where that looks for its parent.
+    let folder = package
+        .disks
+        .first()
+        .and_then(|disk| disk.rsplit_once('/'))
+        .map_or_else(String::new, |(folder, _)| format!("{folder}/"));
+    for (name, file) in chain.iter().rev().skip(1) {
+        package.put(format!("{folder}{name}"), file.clone());
+    }
+    Ok(package)
+}
+
+/// A file of the export with its name.
+type Named = (String, Arc<dyn ReadAt>);
+
+/// The first disk of a machine with snapshots, oldest file first: a VHD, and one `.avhd` file for each snapshot, with
+/// what was written since it was taken. None without snapshots.
+fn chain(from: &Exported<'_>, convert: Convert<'_>) -> Result<Vec<Named>, ExportError> {
+    let (Some(first), Some(now)) = (from.snapshots.first(), from.disks.first()) else {
+        return Ok(Vec::new());
+    };
+    let options = VhdOptions::default();
+    let base = convert(first, &Target::VhdDynamic(options.clone()))?;
+    let mut chain = vec![(format!("{}.vhd", from.machine.name), base)];
+    let later = from.snapshots.iter().skip(1).chain([now]);
+    let mut before = first;
+    for (number, disk) in later.enumerate() {
+        let Some((name, file)) = chain.last() else {
+            break;
+        };
+        let link = vhd::ParentLink::beside(&**file, name)?;
+        let child = SparseBytes::default();
+        vhd::write_child(&**disk, &**before, &link, &options, &child)?;
+        let id = guid_of(from.machine, 0x300 + number);
+        let name = format!("{}_{id}.avhd", from.machine.name);
+        chain.push((name, Arc::new(child)));
+        before = disk;
+    }
+    Ok(chain)
 }
 
 fn is_on_pci(model: &str) -> bool {

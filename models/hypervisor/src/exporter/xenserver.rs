@@ -1,6 +1,7 @@
 //! XenCenter: File, Export, as OVF package or as XVA.
 
 use super::{Convert, ExportError, Exported};
+use crate::console::mac_from_seed;
 use drylab_appliance::ovf::{self, Producer, XenDescription, XenDisk, XenNic};
 use drylab_appliance::{Package, xva};
 use drylab_block::{ReadAt, SparseBytes};
@@ -177,10 +178,14 @@ pub fn xva_export(from: &Exported<'_>) -> Result<Package, ExportError> {
         },
         pv_bootloader: text(!hvm, "pygrub"),
         platform: pairs(&platform(machine)),
-        // Random in each machine; that of this one is told by its UUID.
-        other_config: pairs(&[("mac_seed", &machine.uuid)]),
+        other_config: match from.mac_seed {
+            Some(seed) => pairs(&[("mac_seed", seed)]),
+            None => Vec::new(),
+        },
         drives: disks.chain(cd_roms).collect(),
-        nics: nics.map(|(device, nic)| interface(device, nic)).collect(),
+        nics: nics
+            .map(|(device, nic)| interface(device, nic, from.mac_seed))
+            .collect(),
         ..xva::Machine::default()
     };
     let appliance = records.appliance();
@@ -206,11 +211,15 @@ pub fn xva_export(from: &Exported<'_>) -> Result<Package, ExportError> {
     Ok(package)
 }
 
-fn interface(device: u32, nic: &Nic) -> xva::Nic {
+/// An adapter; its address was generated when it is the one that the seed gives, else somebody typed it.
+fn interface(device: u32, nic: &Nic, seed: Option<&str>) -> xva::Nic {
+    let of_seed = seed
+        .zip(u8::try_from(device).ok())
+        .map(|(seed, device)| mac_from_seed(seed, device));
     xva::Nic {
         device,
         mac: nic.mac.to_string(),
-        is_generated: true,
+        is_generated: of_seed == Some(nic.mac),
         mtu: 1500,
         network: nic.network.clone(),
         other_config: Vec::new(),

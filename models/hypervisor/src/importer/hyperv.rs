@@ -5,16 +5,20 @@ use crate::console::{DiskRequest, NicRequest, Request, mac_pool};
 use crate::facts::Facts;
 use crate::lab::Host;
 use drylab_appliance::Package;
-use drylab_appliance::hyperv::{Bus, Folder, Nic, State};
-use drylab_block::{Limits, ReadAt, Severity};
+use drylab_appliance::hyperv::{self, Bus, Nic, State};
+use drylab_block::{Error, Limits, ReadAt, Reference, Resolver, Result as BlockResult, Severity};
 use drylab_catalog::{Mac, Witness};
-use drylab_image::{Format, VhdSize, detect, open_vhd, vhd};
-use std::sync::Arc;
+use drylab_image::vhd::is_child;
+use drylab_image::{Finding, Format, Image, Options, VhdSize, detect, open_as, open_vhd, vhd};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// Adapter and controller of the synthetic bus, and the emulated adapter: keys of the device catalogue.
 const SYNTHETIC_NIC: &str = "hyperv-nic";
 const SYNTHETIC_SCSI: &str = "hyperv-scsi";
 const LEGACY_NIC: &str = "dec21140";
+/// What a child says of its parent's id does not hold.
+const PARENT_ID: &str = "VHD-PARENT-ID";
 /// What an adapter is connected to that lost its network.
 const UNCONNECTED: &str = "not connected";
 
@@ -31,7 +35,7 @@ pub fn hyperv_import(
     operator: &Operator,
 ) -> Result<Reading, ReadError> {
     let name = &package.descriptor;
-    let folder = Folder::open(package, &Limits::DEFAULT).map_err(|error| {
+    let folder = hyperv::Folder::open(package, &Limits::DEFAULT).map_err(|error| {
         let place = Witness::descriptor(name.clone(), error.to_string());
         ReadError::Refused(vec![place, Witness::quirk("HQ70")])
     })?;
@@ -61,6 +65,7 @@ pub fn hyperv_import(
         disks,
         nics,
         uuid: Some(machine.id.to_ascii_lowercase()),
+        mac_seed: None,
         clock: None,
         mode: None,
     };
@@ -79,7 +84,11 @@ pub fn hyperv_import(
 type Drives = (Vec<DiskPlan>, Vec<DiskRequest>);
 
 /// Disks, those on IDE first.
-fn drives(facts: &Facts<'_>, package: &Package, folder: &Folder) -> Result<Drives, ReadError> {
+fn drives(
+    facts: &Facts<'_>,
+    package: &Package,
+    folder: &hyperv::Folder,
+) -> Result<Drives, ReadError> {
     let emulated = facts.text("cdrom.controller")?.value;
     let (mut plans, mut disks) = (Vec::new(), Vec::new());
     let drives = folder.machine.drives.iter().filter(|drive| !drive.is_cd);
@@ -100,9 +109,89 @@ fn drives(facts: &Facts<'_>, package: &Package, folder: &Folder) -> Result<Drive
     Ok((plans, disks))
 }
 
-/// A VHD left as it came, with the size Hyper-V gives the guest.
+/// The package with what a guest sees on each chain of VHDs as a file of its own; [`DiskPlan::file`] of
+/// [`hyperv_import`] and [`hyperv_new_machine`] names them so.
+///
+/// # Errors
+/// What following a chain finds: [`Error::Io`](drylab_block::Error::Io) when a parent is not in the package.
+pub fn hyperv_opened(package: &Package) -> BlockResult<Package> {
+    let mut opened = package.clone();
+    for disk in &package.disks {
+        if package.files.get(disk).is_some_and(|file| is_child(file)) {
+            let (whole, _) = chain(package, disk)?;
+            opened.put(whole_name(disk), Arc::new(whole));
+        }
+    }
+    Ok(opened)
+}
+
+fn whole_name(file: &str) -> String {
+    format!("{file} with its parents")
+}
+
+/// Files of a package in one folder, and how many bytes those have that were asked for.
+struct Beside<'a> {
+    package: &'a Package,
+    folder: &'a str,
+    bytes: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Resolver for Beside<'_> {
+    fn resolve(&self, reference: &Reference) -> BlockResult<Arc<dyn ReadAt>> {
+        let name = match self.folder {
+            "" => reference.name.clone(),
+            folder => format!("{folder}/{}", reference.name),
+        };
+        let file = self.package.file(&name)?.clone();
+        if let Ok(mut bytes) = self.bytes.lock() {
+            bytes.insert(name, file.len());
+        }
+        Ok(file)
+    }
+}
+
+/// What a guest sees on a chain of VHDs, and how long its files are together: each parent is looked for beside its child,
+/// and only the one that the child was made from is taken.
+fn chain(package: &Package, file: &str) -> BlockResult<(Image, u64)> {
+    let newest = package.file(file)?.clone();
+    let beside = Beside {
+        package,
+        folder: file.rsplit_once('/').map_or("", |(folder, _)| folder),
+        bytes: Mutex::new(BTreeMap::from([(file.to_owned(), newest.len())])),
+    };
+    let options = Options {
+        resolver: &beside,
+        vhd_size: VhdSize::Current,
+        ..Options::DEFAULT
+    };
+    let image = open_as(newest, &options)?;
+    let of_another = |finding: &&Finding| finding.rule.code == PARENT_ID;
+    if let Some(finding) = image.info().findings.list().iter().find(of_another) {
+        return Err(Error::corrupt(finding.message()));
+    }
+    let bytes = beside.bytes.into_inner().unwrap_or_default();
+    let sum = bytes
+        .values()
+        .fold(0u64, |sum, more| sum.saturating_add(*more));
+    Ok((image, sum))
+}
+
+/// A VHD left as it came, with the size Hyper-V gives the guest; one with parents needs them beside it.
 fn vhd_of(package: &Package, file: &str) -> Result<(DiskPlan, u64), ReadError> {
     let bytes = package.file(file).map_err(|error| refused(file, error))?;
+    if is_child(bytes) {
+        let (whole, bytes) = chain(package, file).map_err(|error| {
+            let place = Witness::descriptor(file, error.to_string());
+            ReadError::Refused(vec![place, Witness::quirk("GQ143")])
+        })?;
+        let plan = DiskPlan {
+            file: whole_name(file),
+            declared_format: Some("raw".to_owned()),
+            stored: Stored::AsIs,
+            bytes,
+        };
+        return Ok((plan, whole.virtual_size()));
+    }
     let image = open_vhd(bytes.clone(), VhdSize::Current, &Limits::DEFAULT)
         .map_err(|error| refused(file, error))?;
     let plan = DiskPlan {

@@ -45,6 +45,7 @@ pub fn virsh_define(
             witness,
         });
     }
+    remarks.extend(beyond_ide(name, &domain));
     let kept = facts.text("mac.on-register")?;
     let mut nics = Vec::new();
     for nic in &domain.interfaces {
@@ -103,6 +104,7 @@ pub fn virsh_define(
             disks: asked,
             nics,
             uuid: domain.uuid.clone(),
+            mac_seed: None,
             clock: match domain.clock_offset.as_deref() {
                 Some("localtime") => Some(Clock::Localtime),
                 Some(_) => Some(Clock::Utc),
@@ -118,6 +120,27 @@ pub fn virsh_define(
         notes: Vec::new(),
         needs: Vec::new(),
     })
+}
+
+/// Disks and CD-ROM drives for which IDE has no room: two channels of two drives, which are the targets `hda` to `hdd`.
+fn beyond_ide(name: &str, domain: &libvirt::Domain) -> Vec<Remark> {
+    let has_room = |target: &str| matches!(target, "hda" | "hdb" | "hdc" | "hdd");
+    let drives = domain.disks.iter().filter(|disk| {
+        let target = disk.target.as_deref().unwrap_or_default();
+        let bus = disk.bus.as_deref();
+        let is_ide = bus.map_or(target.starts_with("hd"), |bus| bus == "ide");
+        is_ide && target.starts_with("hd") && !has_room(target)
+    });
+    drives
+        .map(|disk| {
+            let target = disk.target.as_deref().unwrap_or_default();
+            let says = format!("line {}: {} {target} on bus ide", disk.line, disk.device);
+            Remark::refused(vec![
+                Witness::descriptor(name, says),
+                Witness::quirk("HQ65"),
+            ])
+        })
+        .collect()
 }
 
 fn nic_model(
@@ -233,6 +256,7 @@ pub fn virt_image(
                 .map(|_| NicRequest::default())
                 .collect(),
             uuid: None,
+            mac_seed: None,
             clock: None,
             mode: None,
         },

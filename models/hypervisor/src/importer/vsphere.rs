@@ -26,6 +26,7 @@ pub fn vsphere_deploy_ovf(
         .text(name, limits)
         .map_err(|error| refused(name, error))?;
     let envelope = ovf::parse(&text, limits).map_err(|error| unread(name, &text, &error))?;
+    typed_sections(name, &envelope)?;
     let mut remarks = Vec::new();
     let system = one_system(facts, name, &envelope)?;
     if system.hardware.is_empty() {
@@ -79,6 +80,7 @@ pub fn vsphere_deploy_ovf(
             })
             .collect(),
         uuid: None,
+        mac_seed: None,
         clock: None,
         mode: None,
     };
@@ -103,6 +105,18 @@ fn unread(name: &str, text: &[u8], error: &drylab_block::Error) -> ReadError {
         Witness::descriptor(name, error.to_string()),
         Witness::quirk("HQ25"),
     ])
+}
+
+/// The client's parser stops at a `Section` whose type is not told; other readers go on without the section.
+fn typed_sections(name: &str, envelope: &Envelope) -> Result<(), ReadError> {
+    let mut findings = envelope.findings.iter();
+    match findings.find(|finding| finding.code == ovf::UNTYPED_SECTION) {
+        Some(finding) => Err(ReadError::Refused(vec![
+            Witness::descriptor(name, finding.message.clone()),
+            Witness::quirk("HQ27"),
+        ])),
+        None => Ok(()),
+    }
 }
 
 fn one_system<'e>(
@@ -503,6 +517,7 @@ pub fn vsphere_register_vmx(
             disks,
             nics,
             uuid,
+            mac_seed: None,
             clock: None,
             mode: None,
         },

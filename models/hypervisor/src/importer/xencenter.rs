@@ -20,7 +20,7 @@ use drylab_appliance::manifest::Manifest;
 use drylab_appliance::ovf::{self, Envelope, Hardware, Item, VirtualSystem, resource};
 use drylab_block::{Limits, ReadAt};
 use drylab_catalog::{Clock, Mac, Witness};
-use drylab_image::{Format, Image, VhdSize, detect, open, open_vhd};
+use drylab_image::{Format, Image, VhdSize, detect, open, open_vhd, vhd::is_child};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -86,6 +86,7 @@ pub fn xencenter_import_ovf(
         disks: sizes,
         nics,
         uuid: None,
+        mac_seed: None,
         clock: hardware
             .other("platform")
             .and_then(|pairs| {
@@ -388,7 +389,13 @@ fn image(name: &str, file: &Arc<dyn ReadAt>) -> Result<Image, ReadError> {
         Format::Vhd => open_vhd(file.clone(), VhdSize::Current, &Limits::DEFAULT),
         _ => open(file.clone(), &Limits::DEFAULT),
     };
-    image.map_err(|error| refused(name, error))
+    image.map_err(|error| match is_child(file) {
+        true => ReadError::Refused(vec![
+            Witness::descriptor(name, error.to_string()),
+            Witness::quirk("GQ143"),
+        ]),
+        false => refused(name, error),
+    })
 }
 
 /// A disk on the default store takes its whole size.

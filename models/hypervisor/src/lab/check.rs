@@ -18,7 +18,8 @@ pub(super) fn check(lab: &LabFile) -> Result<(), String> {
     covered(lab)?;
     let subnets = subnets(lab)?;
     wired(lab)?;
-    addresses(lab, &subnets)
+    addresses(lab, &subnets)?;
+    pools(lab)
 }
 
 fn sizes(lab: &LabFile) -> Result<(), String> {
@@ -178,10 +179,15 @@ fn wired(lab: &LabFile) -> Result<(), String> {
         if !lab.switches.iter().any(|switch| switch.network == *name) {
             return Err(format!("network {name} has no switch"));
         }
-        if !lab.router.networks.contains(name) {
+    }
+    for host in &lab.hosts {
+        if lab.network_of(host).is_none() {
+            let known: Vec<&str> = lab.switches.iter().map(|switch| &*switch.name).collect();
             return Err(format!(
-                "network {name} has a gateway, and router {} is not in it",
-                lab.router.name
+                "host {}: there is no switch {}, known are {}",
+                host.name,
+                host.switch,
+                known.join(", ")
             ));
         }
     }
@@ -190,10 +196,10 @@ fn wired(lab: &LabFile) -> Result<(), String> {
 
 /// Hosts and consoles stand in their subnets, each at an address of its own.
 fn addresses(lab: &LabFile, subnets: &Subnets<'_>) -> Result<(), String> {
-    let hosts = lab
-        .hosts
-        .iter()
-        .map(|host| (format!("host {}", host.name), "lan", host.address));
+    let hosts = lab.hosts.iter().map(|host| {
+        let network = lab.network_of(host).unwrap_or_default();
+        (format!("host {}", host.name), network, host.address)
+    });
     let consoles = lab.consoles.iter().map(|console| {
         let place = format!("console {}", console.name);
         (place, console.network.as_str(), console.address)
@@ -212,6 +218,51 @@ fn addresses(lab: &LabFile, subnets: &Subnets<'_>) -> Result<(), String> {
         }
         if let Some(other) = taken.insert(address, place.clone()) {
             return Err(format!("{place}: address {address} is taken by {other}"));
+        }
+    }
+    Ok(())
+}
+
+/// Addresses of a DHCP server's pool, of which a scenario has at most so many, from the network's `pool_first` on.
+const POOL_MAX: u32 = 200;
+
+/// Nobody who has an address of his own has one that the DHCP server hands out.
+fn pools(lab: &LabFile) -> Result<(), String> {
+    let hosts = lab
+        .hosts
+        .iter()
+        .map(|host| (format!("host {}: address", host.name), host.address));
+    let consoles = lab.consoles.iter().map(|console| {
+        (
+            format!("console {}: address", console.name),
+            console.address,
+        )
+    });
+    let servers = lab.networks.iter().flat_map(|(name, network)| {
+        [
+            ("gateway", network.gateway),
+            ("dns", network.dns),
+            ("dhcp", network.dhcp),
+        ]
+        .map(|(key, address)| (format!("network {name}: {key}"), address))
+    });
+    let fixed: Vec<(String, Ipv4Addr)> = hosts.chain(consoles).chain(servers).collect();
+    for (name, network) in &lab.networks {
+        let Ok(subnet) = network.prefix.parse::<Subnet>() else {
+            continue;
+        };
+        let first = u32::from(network.pool_first);
+        let last = first
+            .saturating_add(POOL_MAX - 1)
+            .min(u32::from(subnet.broadcast()).saturating_sub(1));
+        let pool = network.pool_first..=Ipv4Addr::from(last);
+        if let Some((place, address)) = fixed.iter().find(|(_, address)| pool.contains(address)) {
+            return Err(format!(
+                "{place} {address} is one that the DHCP server of network {name} hands out ({} to {}): choose one \
+                 outside, or another pool_first",
+                pool.start(),
+                pool.end()
+            ));
         }
     }
     Ok(())

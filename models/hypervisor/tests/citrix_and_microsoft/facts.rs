@@ -17,10 +17,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 /// Read by the pipeline's steps, which decide by them.
-const OF_THE_PIPELINE: [&str; 8] = [
+const OF_THE_PIPELINE: [&str; 9] = [
     "cpu.vcpus-max",
     "import.disk",
     "import.ovf",
+    "import.xva",
     "inventory.name-clash",
     "memory.overcommit",
     "pause",

@@ -5,12 +5,15 @@ use crate::support::{
     product,
 };
 use drylab_appliance::{Package, hyperv};
-use drylab_block::{Limits, ReadAt, content_id};
+use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt, content_id, copy_data};
 use drylab_catalog::Machine;
 use drylab_hypervisor::Host;
 use drylab_hypervisor::console::mac_pools_clash;
-use drylab_hypervisor::exporter::hyperv_export;
-use drylab_hypervisor::importer::{ReadError, Reading, Verdict, hyperv_import, hyperv_new_machine};
+use drylab_hypervisor::exporter::{Exported, hyperv_export};
+use drylab_hypervisor::importer::{
+    ReadError, Reading, Verdict, hyperv_import, hyperv_new_machine, hyperv_opened,
+};
+use drylab_image::vhd::is_child;
 use drylab_image::{Target, VhdOptions, VmdkOptions, open};
 use std::sync::Arc;
 
@@ -238,4 +241,48 @@ fn a_vhd_holds_2040_gib() {
     package.disks.push("disk.vhd".to_owned());
     let reading = hyperv_new_machine(&small.facts(), &package, &operator("centos-6.3"));
     assert!(cites(&all(&reading), "HQ80"));
+}
+
+#[test]
+fn a_machine_with_snapshots_is_exported_as_a_chain_and_taken_in_with_all_of_it() {
+    let machine = machine(HYPERV, "ubuntu-12.04");
+    let before = disk(SIZE);
+    let now = SparseBytes::new(SIZE);
+    copy_data(&before, &now).expect("memory");
+    now.write_at(3 << 20, b"since the snapshot")
+        .expect("memory");
+    let disks: [Arc<dyn ReadAt>; 1] = [Arc::new(now)];
+    let snapshots = [before.clone(), before.clone()];
+    let from = Exported {
+        snapshots: &snapshots,
+        ..exported(&machine, "ubuntu-12.04", &disks)
+    };
+    let package = hyperv_export(&from, &convert).expect("an export");
+    let newest = package.disks[0].clone();
+    assert!(newest.ends_with(".avhd") && is_child(&package.files[&newest]));
+    let avhd = package.files.keys().filter(|name| name.ends_with(".avhd"));
+    assert_eq!(avhd.count(), 2);
+    let opened = hyperv_opened(&package).expect("a chain");
+    let reading = import(&host(HYPERV), &opened, "ubuntu-12.04").expect("a reading");
+    assert_eq!(make(HYPERV, &reading.request, 99).machine, machine);
+    let plan = &reading.disks[0];
+    assert_eq!(content_id(&opened.files[&plan.file]), content_id(&disks[0]));
+    // Base, first and second child: all of them stay on the host.
+    let kept: u64 = ["vhd", "avhd"]
+        .iter()
+        .flat_map(|end| {
+            package
+                .files
+                .iter()
+                .filter(move |(name, _)| name.ends_with(&format!(".{end}")))
+        })
+        .map(|(_, file)| file.len())
+        .sum();
+    assert_eq!(plan.bytes, kept);
+    // Without the base there is no disk.
+    let mut cut = package.clone();
+    cut.files.retain(|name, _| !name.ends_with("/vm.vhd"));
+    assert!(hyperv_opened(&cut).is_err());
+    let refused = import(&host(HYPERV), &cut, "ubuntu-12.04");
+    assert!(refused.is_err() && cites(&all(&refused), "GQ143"));
 }

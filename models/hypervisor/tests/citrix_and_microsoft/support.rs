@@ -14,6 +14,8 @@ pub(crate) const ESXI: &str = "esxi-5.0.0";
 pub(crate) const XEN: &str = "xenserver-6.0.2";
 pub(crate) const HYPERV: &str = "hyperv-2008r2";
 pub(crate) const GUESTS: [&str; 3] = ["centos-6.3", "ubuntu-12.04", "windows-2008r2"];
+/// The seed of a XenServer machine's addresses.
+pub(crate) const SEED: &str = "5e1f0000-0000-4000-8000-000000000000";
 /// Bytes of a test disk: no whole number of cylinders.
 pub(crate) const SIZE: u64 = (1 << 30) + 512;
 
@@ -62,6 +64,8 @@ pub(crate) fn exported<'a>(
         machine,
         guest,
         disks,
+        mac_seed: Some(SEED),
+        snapshots: &[],
     }
 }
 

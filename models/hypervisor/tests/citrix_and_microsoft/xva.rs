@@ -1,12 +1,13 @@
 //! XenServer's own export.
 
 use crate::support::{
-    GUESTS, SIZE, XEN, all, cites, disk, exported, host, machine, make, operator, product,
+    GUESTS, SEED, SIZE, XEN, all, cites, disk, exported, host, machine, make, operator, product,
 };
 use drylab_appliance::Package;
 use drylab_block::content_id;
 use drylab_catalog::Machine;
-use drylab_hypervisor::exporter::xva_export;
+use drylab_hypervisor::console::{NicRequest, Request, mac_from_seed};
+use drylab_hypervisor::exporter::{Exported, xva_export};
 use drylab_hypervisor::importer::{
     ReadError, Reading, Verdict, XvaOptions, xencenter_import_xva, xva_opened,
 };
@@ -50,10 +51,10 @@ fn an_archive_brings_machine_and_bytes_back_and_the_address_when_it_is_preserved
 
 #[test]
 fn a_preserved_seed_that_the_pool_has_is_refused() {
-    let (machine, package) = archive("centos-6.3");
+    let (_, package) = archive("centos-6.3");
     let there = |preserve| XvaOptions {
         preserve,
-        seeds: [machine.uuid.clone()].into(),
+        seeds: [SEED.to_owned()].into(),
         ..XvaOptions::default()
     };
     let reading = read(&package, "centos-6.3", &there(true));
@@ -120,4 +121,49 @@ fn an_archive_of_version_1_is_refused_by_name() {
         reading.is_err() && cites(&all(&reading), "GQ141"),
         "{reading:?}"
     );
+}
+
+#[test]
+fn an_address_follows_from_the_seed_and_the_adapters_number() {
+    // MD5 by hand: of the seed, and of the digest twice more for the second adapter; see `mac_from_seed`.
+    for (device, address) in [
+        (0, "62:32:7a:b3:eb:50"),
+        (1, "52:e1:37:ec:da:61"),
+        (6, "9a:08:79:fe:44:76"),
+    ] {
+        assert_eq!(mac_from_seed(SEED, device).to_string(), address, "{device}");
+    }
+}
+
+#[test]
+fn an_import_that_preserves_the_seed_preserves_addresses_and_another_one_changes_them() {
+    let mut asked = Request::plain("vm", "ubuntu-12.04", (1, 1024), &[SIZE]);
+    asked.nics = vec![NicRequest::default(); 3];
+    let made = make(XEN, &asked, 4);
+    let seed = made.mac_seed.as_deref().expect("a seed");
+    let of_seed = |device| mac_from_seed(seed, device);
+    let macs = |machine: &Machine| machine.nics.iter().map(|nic| nic.mac).collect::<Vec<_>>();
+    assert_eq!(macs(&made.machine), [of_seed(0), of_seed(1), of_seed(2)]);
+    let disks = [disk(SIZE)];
+    let from = Exported {
+        mac_seed: Some(seed),
+        ..exported(&made.machine, "ubuntu-12.04", &disks)
+    };
+    let package = xva_export(&from).expect("an export");
+    let kept = read(&package, "ubuntu-12.04", &preserved()).expect("a reading");
+    assert_eq!(kept.request.mac_seed.as_deref(), Some(seed));
+    let mut request = kept.request.clone();
+    // An adapter that somebody adds afterwards gets the address that it would have had at the source.
+    request.nics.push(NicRequest::default());
+    let there = make(XEN, &request, 99);
+    assert_eq!(
+        macs(&there.machine),
+        [of_seed(0), of_seed(1), of_seed(2), of_seed(3)]
+    );
+    let plain = read(&package, "ubuntu-12.04", &XvaOptions::default()).expect("a reading");
+    let anew = make(XEN, &plain.request, 99);
+    assert_ne!(anew.mac_seed.as_deref(), Some(seed));
+    for (mac, before) in macs(&anew.machine).iter().zip(macs(&made.machine)) {
+        assert_ne!(*mac, before);
+    }
 }

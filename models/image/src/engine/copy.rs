@@ -111,7 +111,7 @@ impl<F: FnMut(u64) -> Result<u64> + Send> Job for Copy<'_, F> {
 }
 
 /// Adds a write, joined to the last where it continues it in both places.
-pub(super) fn add(writes: &mut Vec<(u64, Range<usize>)>, host: u64, range: Range<usize>) {
+pub(crate) fn add(writes: &mut Vec<(u64, Range<usize>)>, host: u64, range: Range<usize>) {
     if let Some((at, last)) = writes.last_mut()
         && last.end == range.start
         && at.checked_add(u64::try_from(last.len()).unwrap_or(u64::MAX)) == Some(host)

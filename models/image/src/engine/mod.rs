@@ -19,10 +19,11 @@ mod pack;
 mod run;
 mod zero;
 
-pub(crate) use copy::{content_digest, copy, visit};
-pub(crate) use cut::{Cutter, Piece};
-pub(crate) use pack::{Packed, Packing, Unit, Writes, pack};
-pub(crate) use zero::is_zero;
+pub(crate) use copy::{add, content_digest, copy, visit};
+pub(crate) use cut::Piece;
+pub(crate) use pack::{Packed, Packing, Writes, pack};
+pub(crate) use run::{Job, run};
+pub(crate) use zero::{is_zero, runs};
 
 /// Largest piece of a disk worked on at a time, in bytes: a piece and what is made of it fit the second-level cache of
 /// one core.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What is done with each piece.
-pub(super) trait Job: Sync {
+pub(crate) trait Job: Sync {
     /// What a worker needs, made once for each.
     type Tool;
     /// What is held of a piece between the steps; used again for others.
@@ -58,7 +58,7 @@ struct Shop<'a, J: Job> {
 }
 
 /// Does `job` to every piece of `disk`; the result is what its last placing left.
-pub(super) fn run<J: Job>(
+pub(crate) fn run<J: Job>(
     disk: &dyn ReadAt,
     (cell, block): (u64, u64),
     work: &Work<'_>,

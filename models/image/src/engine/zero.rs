@@ -13,7 +13,7 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// Ranges of `bytes` that hold something, in whole pages of the lesser of 4 KiB and `unit` bytes (the last may be cut).
-pub(super) fn runs(bytes: &[u8], unit: u64, found: &mut Vec<Range<usize>>) {
+pub(crate) fn runs(bytes: &[u8], unit: u64, found: &mut Vec<Range<usize>>) {
     found.clear();
     let page = index(unit.clamp(1, PAGE));
     let mut at = 0usize;

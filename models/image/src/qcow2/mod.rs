@@ -1,32 +1,61 @@
-//! qcow2, versions 2 (compat 0.10) and 3 (compat 1.1), without backing file.
+//! qcow2, versions 2 (compat 0.10) and 3 (compat 1.1).
 //!
 //! Source: "Qcow2 Image File Format", docs/interop/qcow2.txt of QEMU. All numbers are big-endian, offsets count bytes.
 //!
 //! ```text
 //! 0    QFI\xfb │ version │ backing name │ cluster_bits │ size │ crypt │ L1 size and offset │ refcount table │ snapshots
 //! 72   v3: incompatible, compatible, autoclear bits │ refcount_order │ header_length │ compression type
-//! …    extensions (type, length, data padded to 8), from header_length on (v2: from 72)
+//! …    extensions (type, length, data padded to 8), from header_length on (v2: from 72), then the backing file's name
 //!
 //! L1 entry   63 COPIED │ 55-9 offset of an L2 table of one cluster
 //! L2 entry   63 COPIED │ 62 = 0 │ 55-9 offset of the cluster │ 0 reads as zeros (v3)
 //!            62 = 1: offset below bit x = 62 - (cluster_bits - 8), above it the number of further sectors
+//!            extended: a second word, 31-0 subclusters that are allocated, 63-32 those that read as zeros
+//!
+//! refcount table ─ refcount block of one cluster ─ references to one cluster, in 1 to 64 bits
+//! snapshot table ─ L1 tables │ bitmap directory ─ bitmap tables ─ clusters
 //! ```
 //!
-//! Compressed clusters are raw deflate with a window of 4 KiB, or zstd frames (compression type 1). What we write has
-//! header and L1 table first, then data with the L2 table of each range behind it and the refcount blocks among them as
-//! they fill, then the last refcount block and the refcount table.
+//! Compressed clusters are raw deflate, read with any window and written with one of 4 KiB, or zstd frames. What we
+//! write has header and L1 table first, then data with the L2 table of each range behind it, then the refcount blocks and
+//! the refcount table.
 //!
-//! Not read: backing files and external data files (nothing named inside an input is opened), encryption,
-//! extended L2 entries. Internal snapshots are left alone: the active state is what is read.
+//! Read: the active state or an internal snapshot; backing files and external data files through the caller's resolver.
+//! A backing file whose format is declared raw is raw whatever its bytes look like. Where no format is declared the bytes
+//! decide, and an image found so must name no further file: a guest may have written its header into a raw disk.
+//!
+//! Limits: clusters of 512 bytes to 2 MiB, L1 tables of 32 MiB, refcount tables of 8 MiB where they are written anew,
+//! 65,536 snapshots, 65,535 bitmaps, backing file names of 1,023 bytes; the last sector of compressed data may be cut.
+//!
+//! Not supported: encryption (AES and LUKS are detected and refused by name), bitmaps' contents, saved machines of
+//! snapshots; resizing an image with an external data file, bitmaps, or snapshots that would lose bytes.
 
+mod bitmap;
+mod check;
+pub(crate) mod counts;
+mod data;
+mod differ;
+mod draft;
+mod entry;
+mod extension;
 mod header;
+mod layers;
+mod mend;
 mod read;
+mod refcount;
+mod repair;
+mod resize;
 pub(crate) mod rules;
+mod snapshot;
+mod structure;
 mod write;
 
+pub(crate) use data::{Backing, Declared};
 pub(crate) use header::MAGIC;
+pub use layers::{Qcow2Backing, Qcow2DataFile, Qcow2Layers};
 pub(crate) use read::Qcow2;
 pub(crate) use write::write_qcow2;
+pub use write::write_qcow2_layers;
 
 /// Version of the format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,4 +102,14 @@ impl Default for Qcow2Options {
             level: 6,
         }
     }
+}
+
+/// Big-endian words; bytes of a last one that is cut are left out.
+fn words(bytes: &[u8]) -> Vec<u64> {
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().map(|word| u64::from_be_bytes(*word)).collect()
+}
+
+fn be_words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
 }

@@ -96,16 +96,7 @@ impl ReadAt for Raw {
 }
 
 /// Writes what of `disk` is not zeros and sets the length, which is the result.
-pub(crate) fn write_raw(disk: &dyn ReadAt, sink: &dyn WriteAt) -> Result<u64> {
-    write_raw_with(disk, sink, &Work::ALONE)
-}
-
-/// [`write_raw`] by several workers.
-pub(crate) fn write_raw_with(
-    disk: &dyn ReadAt,
-    sink: &dyn WriteAt,
-    work: &Work<'_>,
-) -> Result<u64> {
+pub(crate) fn write_raw(disk: &dyn ReadAt, sink: &dyn WriteAt, work: &Work<'_>) -> Result<u64> {
     let size = disk.len();
     sink.set_len(size)?;
     // The disk is one unit, and it stands at 0.

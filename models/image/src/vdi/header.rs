@@ -465,13 +465,3 @@ pub(super) fn uuid(stored: &[u8; 16]) -> String {
     text.push('}');
     text
 }
-
-/// A UUID as its text is read, in the order it is stored.
-pub(super) fn stored(read: &[u8; 16]) -> [u8; 16] {
-    let [a, b, c, d, e, f, g, h, rest @ ..] = *read;
-    let mut bytes = [d, c, b, a, f, e, h, g, 0, 0, 0, 0, 0, 0, 0, 0];
-    if let Some(tail) = bytes.get_mut(index(8)..) {
-        tail.copy_from_slice(&rest);
-    }
-    bytes
-}

@@ -7,8 +7,9 @@ use super::header::SIZE_AT;
 use super::read::{FREE, Fault, Vdi, free_numbers};
 use crate::edit::{Edit, Plan};
 use crate::layer::{flush, write_entries};
-use crate::math::{index, len64};
-use drylab_block::{Result, Window};
+use crate::math::index;
+use crate::uuid;
+use drylab_block::Result;
 
 /// A block that is copied: its place in the map, its number now and then.
 struct Move {
@@ -140,8 +141,7 @@ fn mend_header(image: &Vdi, map: &[u32], plan: &mut Plan) -> Result<()> {
         changes.push((SIZE_AT, &length));
     }
     // Made of the header itself, so that the same file is mended alike.
-    let id = Window::new(image.source.clone(), 0, len64(&header.bytes))?;
-    let id = drylab_block::content_id(&id)?.0.to_be_bytes();
+    let id = uuid::swapped(uuid::made_of(uuid::digest(&header.bytes), "VDI repaired"));
     for (at, known) in [
         (header.places.create, header.create),
         (header.places.modify, header.modify),

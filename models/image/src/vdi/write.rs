@@ -1,9 +1,9 @@
 //! Writing dynamic and fixed images.
 
-use super::header::stored;
 use super::{BLOCKS_MAX, MAGIC, VdiOptions};
-use crate::math::{div_up, index, len64, round_up};
-use crate::scan::for_each_unit;
+use crate::engine::{self, Work};
+use crate::math::{div_up, index, round_up};
+use crate::uuid;
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 
 /// Bytes of a header with the logical geometry, the text and the signature in front of it.
@@ -65,29 +65,16 @@ fn text(field: &mut [u8], text: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A content id with the marks of a UUID of version 8 (RFC 9562); `salt` makes another of the same content.
-fn uuid(id: u128, salt: u128) -> [u8; 16] {
-    let marks = ((id ^ salt) & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
-    marks.to_be_bytes()
-}
-
-/// Says of an id that it is that of the last modification.
-const MODIFIED: u128 = 0x6d6f_6469_6679;
-
 fn header(
-    disk: &dyn ReadAt,
+    digest: u128,
     options: &VdiOptions,
     layout: &Layout,
     (kind, allocated): (u32, u64),
 ) -> Result<Vec<u8>> {
-    let content = match (options.uuid_create, options.uuid_modify) {
-        (Some(_), Some(_)) => 0,
-        _ => drylab_block::content_id(disk)?.0,
-    };
-    let create = options.uuid_create.unwrap_or_else(|| uuid(content, 0));
-    let modify = options
-        .uuid_modify
-        .unwrap_or_else(|| uuid(content, MODIFIED));
+    let made =
+        |given: Option<[u8; 16]>, label| given.unwrap_or_else(|| uuid::made_of(digest, label));
+    let create = made(options.uuid_create, "VDI creation");
+    let modify = made(options.uuid_modify, "VDI modification");
     let word = |value: u64| u32::try_from(value).map(u32::to_le_bytes);
     let wide = |value| {
         word(value).map_err(|_| {
@@ -111,8 +98,8 @@ fn header(
     put(0x178, &options.block_bytes.to_le_bytes());
     put(0x180, &wide(layout.blocks)?);
     put(0x184, &wide(allocated)?);
-    put(0x188, &stored(&create));
-    put(0x198, &stored(&modify));
+    put(0x188, &uuid::swapped(create));
+    put(0x198, &uuid::swapped(modify));
     // The logical geometry stays "not calculated", but for its sector size.
     put(0x1d4, &512u32.to_le_bytes());
     if let Some((info, rest)) = bytes.split_at_mut_checked(0x40) {
@@ -126,33 +113,41 @@ fn header(
     Ok(bytes)
 }
 
+/// Whether the digest of the content is needed.
+fn is_unnamed(options: &VdiOptions) -> bool {
+    options.uuid_create.is_none() || options.uuid_modify.is_none()
+}
+
 /// Writes the blocks of `disk` that hold a byte other than zero; the result is the length of the file.
 pub(crate) fn write_dynamic(
     disk: &dyn ReadAt,
     options: &VdiOptions,
     sink: &dyn WriteAt,
+    work: &Work<'_>,
 ) -> Result<u64> {
     let layout = layout(disk, options)?;
     // Refuses texts that are too long before anything is written.
-    header(&Vec::<u8>::new(), options, &layout, (1, 0))?;
+    header(0, options, &layout, (1, 0))?;
     let mut map = vec![0xffu8; index(layout.blocks.saturating_mul(4))];
     let mut number = 0u32;
-    for_each_unit(disk, layout.block, |unit, bytes| {
+    let named = (layout.block, is_unnamed(options));
+    let digest = engine::copy(disk, sink, named, work, |unit| {
         let at = index(unit.saturating_mul(4));
         if let Some(entry) = map.get_mut(at..at.saturating_add(4)) {
             entry.copy_from_slice(&number.to_le_bytes());
         }
         let place = u64::from(number).saturating_mul(layout.block);
-        sink.write_at(layout.off_data.saturating_add(place), bytes)?;
         number = number.saturating_add(1);
-        Ok(())
+        Ok(layout.off_data.saturating_add(place))
     })?;
-    let head = header(disk, options, &layout, (1, u64::from(number)))?;
-    sink.write_at(0, &head)?;
-    sink.write_at(layout.off_blocks, &map)?;
     let data = u64::from(number).saturating_mul(layout.block);
     let length = layout.off_data.saturating_add(data);
     sink.set_len(length)?;
+    sink.write_at(layout.off_blocks, &map)?;
+    sink.write_at(
+        0,
+        &header(digest, options, &layout, (1, u64::from(number)))?,
+    )?;
     Ok(length)
 }
 
@@ -164,10 +159,10 @@ pub(crate) fn write_fixed(
     disk: &dyn ReadAt,
     options: &VdiOptions,
     sink: &dyn WriteAt,
+    work: &Work<'_>,
 ) -> Result<u64> {
     let layout = layout(disk, options)?;
-    let head = header(disk, options, &layout, (2, layout.blocks))?;
-    sink.write_at(0, &head)?;
+    header(0, options, &layout, (2, 0))?;
     let mut at = 0u64;
     while at < layout.blocks {
         let end = at.saturating_add(ENTRIES).min(layout.blocks);
@@ -179,14 +174,13 @@ pub(crate) fn write_fixed(
         )?;
         at = end;
     }
-    for_each_unit(disk, layout.block, |unit, bytes| {
-        let place = unit.saturating_mul(layout.block);
-        sink.write_at(layout.off_data.saturating_add(place), bytes)
-    })?;
+    let named = (u64::MAX, is_unnamed(options));
+    // The disk is one unit: every block stands where its number says.
+    let digest = engine::copy(disk, sink, named, work, |_| Ok(layout.off_data))?;
     let length = layout
         .off_data
         .saturating_add(layout.blocks.saturating_mul(layout.block));
     sink.set_len(length)?;
-    debug_assert!(len64(&head) <= layout.off_blocks);
+    sink.write_at(0, &header(digest, options, &layout, (2, layout.blocks))?)?;
     Ok(length)
 }

@@ -32,6 +32,15 @@ pub(super) struct Blocks {
     bitmaps: Recent<[u8]>,
 }
 
+/// Whether a program follows a differencing disk to its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// It does.
+    WithParent,
+    /// It takes the file for a dynamic disk.
+    Alone,
+}
+
 /// Why a block cannot be read where its entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -47,7 +56,7 @@ impl Blocks {
     pub(super) fn open(
         source: Arc<dyn ReadAt>,
         located: &Located,
-        believes: VhdSize,
+        (believes, reading): (VhdSize, Reading),
         opener: &Opener<'_>,
         findings: &mut Findings,
     ) -> Result<Self> {
@@ -68,7 +77,7 @@ impl Blocks {
         }
         let mut metadata = vec![(0, 512), (header.at, header.end()), (header.table, end)];
         let mut below = None;
-        if footer.kind == Kind::Differencing {
+        if footer.kind == Kind::Differencing && reading == Reading::WithParent {
             let room = parent::Room {
                 taken: metadata.clone(),
                 end: located.data_end,

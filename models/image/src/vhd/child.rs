@@ -8,6 +8,7 @@ use super::header::{
 };
 use super::write::{HEADER_AT, TABLE_AT, check_block, header, named, plan};
 use super::{SECTOR, VhdOptions};
+use crate::engine::{self, Work};
 use crate::layer::standing;
 use crate::math::{div, div_up, index, len64, rem, round_up};
 use crate::write::Written;
@@ -75,8 +76,14 @@ pub fn write_child(
     }
     let block = u64::from(options.block_bytes);
     check_block(block)?;
-    let content = drylab_block::content_id(disk)?;
-    let mut footer = named(plan(disk, options, Kind::Dynamic)?, options, content.0);
+    let content = engine::content_digest(disk, &Work::ALONE)?;
+    // Nothing written since the snapshot: the same content, and yet another file.
+    let above = u128::from_be_bytes(link.unique_id).rotate_left(1);
+    let mut footer = named(
+        plan(disk, options, Kind::Dynamic)?,
+        options,
+        content ^ above,
+    );
     footer.kind = Kind::Differencing;
     let entries = div_up(footer.current_size, block);
     let mut table = vec![UNUSED; index(round_up(entries, SECTOR / 4))];

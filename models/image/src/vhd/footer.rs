@@ -276,6 +276,12 @@ pub fn footer(source: &dyn ReadAt) -> Result<(Footer, Findings)> {
     Ok((located.footer, findings))
 }
 
+/// Whether a file is a differencing VHD, by the type in its footer.
+#[must_use]
+pub fn is_child(file: &dyn ReadAt) -> bool {
+    footer(file).is_ok_and(|(footer, _)| footer.kind == Kind::Differencing)
+}
+
 /// The footer that counts.
 pub(crate) struct Located {
     pub(crate) footer: Footer,

@@ -55,7 +55,7 @@ pub(crate) mod rules;
 mod write;
 
 pub use child::{ParentLink, write_child};
-pub use footer::{Footer, Kind, footer};
+pub use footer::{Footer, Kind, footer, is_child};
 pub(crate) use footer::{claims, is_cookie, mend};
 pub use geometry::Geometry;
 pub(crate) use read::Vhd;

@@ -1,6 +1,6 @@
 //! Reading fixed, dynamic and differencing disks.
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Reading};
 use super::footer::{Footer, Kind, Located, locate};
 use super::{DISK_BYTES_MAX, VhdFit, VhdSize, check, repair, resize, rules};
 use crate::container::{Container, Opener, Stored};
@@ -40,6 +40,23 @@ impl Vhd {
         believes: VhdSize,
         opener: &Opener<'_>,
     ) -> Result<Self> {
+        Self::opened(source, (believes, Reading::WithParent), opener)
+    }
+
+    /// [`open`](Self::open), as a program does that takes a differencing disk for a dynamic one.
+    pub(crate) fn open_alone(
+        source: Arc<dyn ReadAt>,
+        believes: VhdSize,
+        opener: &Opener<'_>,
+    ) -> Result<Self> {
+        Self::opened(source, (believes, Reading::Alone), opener)
+    }
+
+    fn opened(
+        source: Arc<dyn ReadAt>,
+        (believes, reading): (VhdSize, Reading),
+        opener: &Opener<'_>,
+    ) -> Result<Self> {
         let mut findings = Findings::default();
         let located = locate(&*source, &mut findings)?;
         let size = believes.bytes(&located.footer);
@@ -60,7 +77,7 @@ impl Vhd {
             Body::Fixed(fixed)
         } else {
             let file = source.clone();
-            let blocks = Blocks::open(file, &located, believes, opener, &mut findings)?;
+            let blocks = Blocks::open(file, &located, (believes, reading), opener, &mut findings)?;
             details.push(("blockSize".to_owned(), blocks.header.block.to_string()));
             details.push((
                 "maxTableEntries".to_owned(),

@@ -5,8 +5,9 @@ use super::footer::{Footer, Kind, VERSION, seal};
 use super::header::{HEADER_CHECKSUM_AT, HEADER_SIZE, bitmap_bytes};
 use super::{DISK_BYTES_MAX, SECTOR, VhdOptions};
 use crate::engine::{self, Work};
+use crate::front::Front;
 use crate::math::{div, div_up, index, len64, rem, round_up};
-use crate::scan::Front;
+use crate::uuid;
 use crate::write::Written;
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 
@@ -44,12 +45,11 @@ pub(super) fn plan(disk: &dyn ReadAt, options: &VhdOptions, kind: Kind) -> Resul
     })
 }
 
-/// The footer with the id that the digest of the content makes, unless one is given: the digest with the marks of a UUID
-/// of version 8 (RFC 9562), "made as its maker likes".
+/// The footer with the id that the digest of the content makes, unless one is given.
 pub(super) fn named(footer: Footer, options: &VhdOptions, digest: u128) -> Footer {
-    let marks = (digest & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
+    let unique_id = || uuid::made_of(digest, "VHD");
     Footer {
-        unique_id: options.unique_id.unwrap_or(marks.to_be_bytes()),
+        unique_id: options.unique_id.unwrap_or_else(unique_id),
         ..footer
     }
 }

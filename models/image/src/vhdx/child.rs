@@ -5,6 +5,7 @@ use super::guid::Guid;
 use super::locator::{Locator, PATHS};
 use super::write::{PIECE, Writer};
 use super::{VhdxOptions, rules};
+use crate::engine::{self, Work};
 use crate::image::Info;
 use crate::math::{div, div_up, index, rem};
 use crate::write::Written;
@@ -87,8 +88,10 @@ pub fn write_vhdx_child(
         ..options.clone()
     };
     sink.set_len(0)?;
-    let mut writer = Writer::new(disk.len(), true, &options, sink)?;
-    writer.mix.add(0, &parent.linkage.0);
+    // The content may be that of another child, which has another file.
+    let digest = engine::content_digest(disk, &Work::ALONE)?;
+    let digest = digest ^ u128::from_le_bytes(parent.linkage.0).rotate_left(1);
+    let writer = Writer::new(disk.len(), true, &options, sink)?;
     let mut child = Child {
         writer,
         bitmap: None,
@@ -105,7 +108,7 @@ pub fn write_vhdx_child(
     child.end_block()?;
     child.end_chunk()?;
     Ok(Written {
-        file_bytes: child.writer.finish(false, Some(locator))?,
+        file_bytes: child.writer.finish(false, digest, Some(locator))?,
     })
 }
 
@@ -164,7 +167,6 @@ impl Child<'_> {
         });
         if ours.iter().any(|byte| *byte != 0) {
             block.data = true;
-            self.writer.mix.add(offset, ours);
         }
         let within = rem(offset, geometry.block_bytes);
         let sectors = ours.chunks(index(geometry.sector));

@@ -11,6 +11,7 @@
 use super::header::{HEADER_BYTES, HEADERS_AT, MAGIC, SECTION, seal};
 use super::region::{TABLE_BYTES, TABLES_AT};
 use super::{Guid, VhdxOptions, VhdxParent, write_dynamic, write_fixed, write_vhdx_child};
+use crate::engine::Work;
 use crate::math::{index, len64};
 use drylab_block::{ReadAt, Result, SparseBytes, WriteAt, le_u16, le_u32, slice_at};
 
@@ -48,10 +49,10 @@ pub(crate) fn scripted(data: &[u8]) -> Result<(SparseBytes, SparseBytes)> {
     }
     let options = VhdxOptions::default();
     let (file, below) = (SparseBytes::default(), SparseBytes::default());
-    write_dynamic(&base, &options, &below)?;
+    write_dynamic(&base, &options, &below, &Work::ALONE)?;
     let kind = data.first().copied().unwrap_or(0) % 4;
     match kind {
-        1 => drop(write_fixed(&disk, &options, &file)?),
+        1 => drop(write_fixed(&disk, &options, &file, &Work::ALONE)?),
         2 => {
             let parent = VhdxParent {
                 linkage: linkage(&below)?,
@@ -60,7 +61,7 @@ pub(crate) fn scripted(data: &[u8]) -> Result<(SparseBytes, SparseBytes)> {
             };
             write_vhdx_child(&disk, &base, &parent, &options, &file)?;
         }
-        _ => drop(write_dynamic(&disk, &options, &file)?),
+        _ => drop(write_dynamic(&disk, &options, &file, &Work::ALONE)?),
     }
     if kind == 3 {
         let [_, second] = HEADERS_AT;

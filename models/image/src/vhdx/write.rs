@@ -5,16 +5,16 @@
 //! ```
 
 use super::bat::{FULLY_PRESENT, Geometry};
-use super::guid::{Guid, Mix};
+use super::guid::Guid;
 use super::header::{CREATOR_BYTES, HEADERS_AT, Header, MAGIC, SECTION};
 use super::metadata as items;
 use super::region::{self, TABLES_AT};
 use super::{DISK_BYTES_MAX, VhdxOptions};
+use crate::engine::{self, Work};
 use crate::math::{div, index, rem, round_up};
-use crate::scan::for_each_unit;
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 
-/// Bytes that are looked at for zeros at a time.
+/// Bytes of the BAT that are written, and of a child that are compared, at a time.
 pub(super) const PIECE: u64 = 64 << 10;
 /// Bytes of the log, of the metadata region, and the least of a BAT.
 const REGION_BYTES: u64 = 1 << 20;
@@ -32,8 +32,6 @@ pub(super) struct Writer<'a> {
     table_bytes: u64,
     /// First byte behind the blocks so far.
     pub(super) end: u64,
-    /// Identifies the bytes of the disk.
-    pub(super) mix: Mix,
     page: u64,
     entries: Vec<u8>,
 }
@@ -92,15 +90,12 @@ impl<'a> Writer<'a> {
             entries => entries,
         };
         let table_bytes = round_up(entries.saturating_mul(8), REGION_BYTES);
-        let mut mix = Mix::default();
-        mix.add(geometry.disk_bytes, b"size");
         Ok(Self {
             sink,
             geometry,
             options,
             table_bytes,
             end: TABLE_AT.saturating_add(table_bytes),
-            mix,
             page: 0,
             entries: Vec::new(),
         })
@@ -136,11 +131,29 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes everything but the blocks; the result is the length of the file. `locator` is that of a child.
-    pub(super) fn finish(mut self, fixed: bool, locator: Option<Vec<u8>>) -> Result<u64> {
+    /// Whether the digest of the content is needed.
+    pub(super) fn is_unnamed(&self) -> bool {
+        let options = self.options;
+        let all = [
+            options.disk_id,
+            options.file_write_guid,
+            options.data_write_guid,
+        ];
+        all.contains(&None)
+    }
+
+    /// Writes everything but the blocks; the result is the length of the file. `digest` is that of the content,
+    /// `locator` that of a child.
+    pub(super) fn finish(
+        mut self,
+        fixed: bool,
+        digest: u128,
+        locator: Option<Vec<u8>>,
+    ) -> Result<u64> {
         self.put_page()?;
         let options = self.options;
-        let made = |given: Option<Guid>, label| given.unwrap_or_else(|| self.mix.guid(label));
+        let made =
+            |given: Option<Guid>, label| given.unwrap_or_else(|| Guid::made_of(digest, label));
         let mut flags = u32::from(fixed);
         if locator.is_some() {
             flags |= 2;
@@ -168,7 +181,7 @@ impl<'a> Writer<'a> {
             (
                 items::VIRTUAL_DISK_ID,
                 disk,
-                made(options.disk_id, "disk").0.to_vec(),
+                made(options.disk_id, "VHDX disk").0.to_vec(),
             ),
         ];
         list.extend(locator.map(|bytes| (items::PARENT_LOCATOR, items::IS_REQUIRED, bytes)));
@@ -185,8 +198,8 @@ impl<'a> Writer<'a> {
         for (sequence_number, place) in (1..).zip(HEADERS_AT) {
             let header = Header {
                 sequence_number,
-                file_write_guid: made(options.file_write_guid, "file"),
-                data_write_guid: made(options.data_write_guid, "data"),
+                file_write_guid: made(options.file_write_guid, "VHDX file"),
+                data_write_guid: made(options.data_write_guid, "VHDX data"),
                 log_guid: Guid::ZERO,
                 log_version: 0,
                 version: 1,
@@ -220,27 +233,17 @@ pub(crate) fn write_dynamic(
     disk: &dyn ReadAt,
     options: &VhdxOptions,
     sink: &dyn WriteAt,
+    work: &Work<'_>,
 ) -> Result<u64> {
     let mut writer = Writer::new(disk.len(), false, options, sink)?;
     let geometry = writer.geometry;
-    let mut last: Option<(u64, u64)> = None;
-    for_each_unit(disk, PIECE, |unit, bytes| {
-        let offset = unit.saturating_mul(PIECE);
-        let block = div(offset, geometry.block_bytes);
-        writer.mix.add(offset, bytes);
-        let place = match last {
-            Some((known, place)) if known == block => place,
-            _ => {
-                let place = writer.place(geometry.block_bytes);
-                writer.set(geometry.block_entry(block), place | FULLY_PRESENT)?;
-                place
-            }
-        };
-        last = Some((block, place));
-        let within = rem(offset, geometry.block_bytes);
-        sink.write_at(place.saturating_add(within), bytes)
+    let named = (geometry.block_bytes, writer.is_unnamed());
+    let digest = engine::copy(disk, sink, named, work, |block| {
+        let place = writer.place(geometry.block_bytes);
+        writer.set(geometry.block_entry(block), place | FULLY_PRESENT)?;
+        Ok(place)
     })?;
-    writer.finish(false, None)
+    writer.finish(false, digest, None)
 }
 
 /// Writes a place for every block, and the data of `disk`, leaving out zeros; the result is the length of the file.
@@ -248,6 +251,7 @@ pub(crate) fn write_fixed(
     disk: &dyn ReadAt,
     options: &VhdxOptions,
     sink: &dyn WriteAt,
+    work: &Work<'_>,
 ) -> Result<u64> {
     let mut writer = Writer::new(disk.len(), false, options, sink)?;
     let geometry = writer.geometry;
@@ -256,10 +260,8 @@ pub(crate) fn write_fixed(
         let place = writer.place(geometry.block_bytes);
         writer.set(geometry.block_entry(block), place | FULLY_PRESENT)?;
     }
-    for_each_unit(disk, PIECE, |unit, bytes| {
-        let offset = unit.saturating_mul(PIECE);
-        writer.mix.add(offset, bytes);
-        sink.write_at(first.saturating_add(offset), bytes)
-    })?;
-    writer.finish(true, None)
+    // The disk is one unit: the blocks stand one behind the other.
+    let named = (u64::MAX, writer.is_unnamed());
+    let digest = engine::copy(disk, sink, named, work, |_| Ok(first))?;
+    writer.finish(true, digest, None)
 }

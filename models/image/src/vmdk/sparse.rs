@@ -1,6 +1,6 @@
 //! Writing monolithicSparse: both directories and all tables in front, as VMware's hosted products do.
 
-use super::header::{FLAG_REDUNDANT, Header, Plan, SECTOR, capacity_of};
+use super::header::{FLAG_REDUNDANT, FLAG_ZEROED_GRAINS, Header, Plan, SECTOR, capacity_of};
 use super::{VmdkOptions, descriptor};
 use crate::engine::{self, Work};
 use crate::math::{div, div_up, index, rem, round_up};
@@ -11,7 +11,7 @@ const DESCRIPTOR: u64 = 20;
 /// Sectors of a grain table of 512 entries.
 const TABLE: u64 = 4;
 /// Largest disk whose directories we write: 64 TiB.
-const CAPACITY_MAX: u64 = 1 << 37;
+pub(super) const CAPACITY_MAX: u64 = 1 << 37;
 
 /// The extent in the descriptor: the file itself.
 pub(crate) const SOLE: descriptor::Sole = descriptor::Sole {
@@ -80,6 +80,20 @@ impl Places {
             .saturating_add(table.saturating_mul(TABLE))
     }
 
+    /// A table without grains: of holes, or of grains that are zeros.
+    fn blank(&self, number: u64, zeroed: bool) -> Vec<u8> {
+        let mut table = Vec::new();
+        if zeroed {
+            let first = number.saturating_mul(u64::from(Header::TABLE_ENTRIES));
+            let left = div_up(self.capacity, Header::GRAIN).saturating_sub(first);
+            for _ in 0..left.min(u64::from(Header::TABLE_ENTRIES)) {
+                table.extend_from_slice(&1u32.to_le_bytes());
+            }
+        }
+        table.resize(index(TABLE.saturating_mul(SECTOR)), 0);
+        table
+    }
+
     fn directory_bytes(&self, directory_sector: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         for table in 0..self.tables {
@@ -103,9 +117,14 @@ pub(crate) fn write_sparse(
     work: &Work<'_>,
 ) -> Result<u64> {
     let places = Places::of(disk.len())?;
+    let (version, flags) = if options.zeroed_grains {
+        (2, FLAG_REDUNDANT | FLAG_ZEROED_GRAINS)
+    } else {
+        (1, FLAG_REDUNDANT)
+    };
     let header = Header::new(&Plan {
-        version: 1,
-        flags: FLAG_REDUNDANT,
+        version,
+        flags,
         capacity: places.capacity,
         descriptor_size: DESCRIPTOR,
         rgd_offset: places.rgd,
@@ -114,8 +133,15 @@ pub(crate) fn write_sparse(
     });
     let mut next = places.overhead;
     let mut table: Option<Table> = None;
-    let named = options.content_id.is_none();
+    if options.zeroed_grains {
+        // Before the tables of grains with data, which take their places.
+        for number in 0..places.tables {
+            let entries = places.blank(number, true);
+            flush(&places, Some(Table { number, entries }), sink)?;
+        }
+    }
     let unit = Header::GRAIN.saturating_mul(SECTOR);
+    let named = options.is_unnamed();
     let digest = engine::copy(disk, sink, (unit, named), work, |grain| {
         let number = div(grain, u64::from(Header::TABLE_ENTRIES));
         if table.as_ref().is_none_or(|open| open.number != number) {
@@ -123,7 +149,7 @@ pub(crate) fn write_sparse(
         }
         let open = table.get_or_insert_with(|| Table {
             number,
-            entries: vec![0; index(TABLE.saturating_mul(SECTOR))],
+            entries: places.blank(number, options.zeroed_grains),
         });
         let at = index(rem(grain, u64::from(Header::TABLE_ENTRIES)).saturating_mul(4));
         if let Some(entry) = open.entries.get_mut(at..at.saturating_add(4)) {

@@ -9,8 +9,8 @@ use super::sparse::{address, check_capacity};
 use super::{VmdkOptions, descriptor};
 use crate::codec::Packer;
 use crate::engine::{self, Packed, Packing, Work};
+use crate::front::Front;
 use crate::math::{div, div_up, index, len64, rem, round_up};
-use crate::scan::Front;
 use drylab_block::{Error, ReadAt, Result};
 
 /// Sectors kept for the descriptor.
@@ -164,11 +164,7 @@ pub(crate) fn write_stream(
         overhead: OVERHEAD,
     });
     // The descriptor goes out first, so the content is read once more for its id. That is cheap beside packing it.
-    let digest = match options.content_id {
-        Some(_) => 0,
-        None => engine::content_digest(disk, work)?,
-    };
-    let text = descriptor::compose(&SOLE, capacity, options.cid_of(digest), options)?;
+    let text = descriptor::compose(&SOLE, capacity, options.cid(disk, work)?, options)?;
     let mut stream = Stream {
         out: Front::new(put),
         directory: vec![0; index(header.tables().max(1))],

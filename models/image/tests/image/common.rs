@@ -3,7 +3,9 @@
 #[path = "../../../../properties/skip.rs"]
 pub(crate) mod skipping;
 
-use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
+use drylab_block::{
+    Extent, ExtentKind, Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt,
+};
 use drylab_image::vhd::{Creator, VhdFit};
 use drylab_image::{
     Adapter, Image, Qcow2Options, Qcow2Version, Target, VdiOptions, VhdOptions, VhdxOptions,
@@ -295,6 +297,26 @@ impl ReadAt for OnDisk {
             .read_exact_at(buffer, offset)
             .map_err(drylab_block::Error::io)
     }
+    /// Data or hole, as the file system tells.
+    fn extent_at(&self, offset: u64) -> Extent {
+        use rustix::fs::{SeekFrom, seek};
+        let data = match seek(&self.0, SeekFrom::Data(offset)) {
+            Ok(at) => at,
+            Err(rustix::io::Errno::NXIO) => self.len(),
+            Err(_) => offset,
+        };
+        let (end, kind) = if data > offset {
+            (data, ExtentKind::Hole)
+        } else {
+            let hole = seek(&self.0, SeekFrom::Hole(offset));
+            (hole.unwrap_or(self.len()), ExtentKind::Data)
+        };
+        Extent {
+            offset,
+            length: end - offset,
+            kind,
+        }
+    }
 }
 
 impl WriteAt for OnDisk {
@@ -319,6 +341,17 @@ impl Resolver for Folder {
         }
         Ok(Arc::new(OnDisk::open(&path)))
     }
+}
+
+/// A file of this machine that may be changed.
+pub(crate) fn changeable(path: &Path) -> OnDisk {
+    OnDisk(
+        std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap(),
+    )
 }
 
 /// Whether qemu-img is there.

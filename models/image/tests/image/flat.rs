@@ -7,7 +7,7 @@ use drylab_block::{
     Error, ExtentKind, Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes,
 };
 use drylab_image::{
-    FlatKind, Format, Image, Target, VmdkOptions, fuzz, open, open_with, write_flat,
+    FlatKind, Format, Image, Target, VmdkOptions, Work, fuzz, open, open_with, write_flat,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ fn kinds() -> impl Strategy<Value = FlatKind> {
 
 fn made(disk: &SparseBytes, kind: FlatKind) -> (String, Files) {
     let extent = SparseBytes::default();
-    let (descriptor, written) = write_flat(disk, &options(), kind, &extent).unwrap();
+    let (descriptor, written) = write_flat(disk, &options(), kind, &extent, &Work::ALONE).unwrap();
     assert_eq!(written.file_bytes, extent.len());
     (
         descriptor,
@@ -265,8 +265,9 @@ fn what_a_descriptor_must_not_say_is_refused_with_the_value() {
     );
     refuses("monolithicFlat", "", &["no extent"]);
     refuses("monolithicFlat", "NOACCESS 8 FLAT \"a\" 0", &["NOACCESS"]);
-    refuses("monolithicFlat", "RW 8 SPARSE \"a\"", &["SPARSE"]);
-    refuses("vmfs", "RW 8 VMFSSPARSE \"a\"", &["VMFSSPARSE"]);
+    refuses("monolithicFlat", "RW 8 SPARSE \"a\"", &["KDMV"]);
+    refuses("vmfs", "RW 8 VMFSSPARSE \"a\"", &["COWD"]);
+    refuses("vmfs", "RW 8 VMFSRDM \"a\"", &["VMFSRDM"]);
     refuses("vmfs", "RW eight VMFS \"a\"", &["starts as an extent"]);
     refuses("fullDevice", "RW 8 FLAT \"a\" 0", &["fullDevice"]);
     refuses("vmfs", &format!("RW {} ZERO", u64::MAX), &["past the"]);
@@ -278,7 +279,7 @@ fn what_a_descriptor_must_not_say_is_refused_with_the_value() {
     let many = "RW 1 ZERO\n".repeat(5000);
     refuses("twoGbMaxExtentFlat", &many, &["5000 extents", "4096"]);
     let snapshot =
-        descriptor("vmfs", "RW 8 VMFS \"a\"").replace("parentCID=ffffffff", "parentCID=1234abcd");
+        descriptor("vmfs", "RW 8 ZERO").replace("parentCID=ffffffff", "parentCID=1234abcd");
     let error = open_text(&snapshot, &Files::default())
         .unwrap_err()
         .to_string();
@@ -320,8 +321,14 @@ fn flat_disks_go_to_and_from_qemu_img_byte_for_byte() {
             let plain = std::fs::read(&raw).unwrap();
             // Ours to theirs.
             let (ours, extent) = (path("ours.vmdk"), path("disk-flat.vmdk"));
-            let (descriptor, _) =
-                write_flat(&disk, &options(), kind, &OnDisk::create(&extent)).unwrap();
+            let (descriptor, _) = write_flat(
+                &disk,
+                &options(),
+                kind,
+                &OnDisk::create(&extent),
+                &Work::ALONE,
+            )
+            .unwrap();
             std::fs::write(&ours, descriptor).unwrap();
             prop_assert!(std::fs::read(&extent).unwrap() == plain);
             qemu_img(&[

@@ -1,10 +1,18 @@
 //! Tests of disk images: against generated disks, damaged files, foreign files and qemu-img.
 
 mod common;
+mod damage_table;
 mod damaged;
 mod engine;
 mod flat;
 mod foreign;
+mod qcow2;
+mod qcow2_check;
+mod qcow2_layers;
+mod qcow2_repair;
+mod qcow2_resize;
+mod qcow2_rules;
+mod qed;
 mod qemu;
 mod roundtrip;
 mod stream;
@@ -14,6 +22,7 @@ mod vdi_damaged;
 mod vdi_resize;
 mod vhd;
 mod vhd_chain;
+mod vhd_child;
 mod vhd_damaged;
 mod vhd_repair;
 mod vhd_resize;
@@ -26,3 +35,8 @@ mod vhdx_log;
 mod vhdx_qemu;
 mod vhdx_resize;
 mod vhdx_tools;
+mod vmdk_chain;
+mod vmdk_damage;
+mod vmdk_esx;
+mod vmdk_sizes;
+mod vmdk_stream;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Files by name.
 #[derive(Default)]
-struct Beside(BTreeMap<String, Arc<dyn ReadAt>>);
+pub(crate) struct Beside(pub(crate) BTreeMap<String, Arc<dyn ReadAt>>);
 
 impl Resolver for Beside {
     fn resolve(&self, reference: &Reference) -> Result<Arc<dyn ReadAt>> {

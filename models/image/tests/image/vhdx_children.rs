@@ -406,9 +406,10 @@ fn a_locator_with_damage_is_said_and_the_parent_found_where_its_name_is_left() {
 
 #[test]
 fn hyper_vs_own_child_shows_what_its_parent_and_its_bitmaps_say() {
-    let Some(folder) = crate::vhdx_qemu::foreign("disk/dfvfs__set") else {
+    let Some((folder, _)) = crate::foreign::unpacking::foreign() else {
         return;
     };
+    let folder = folder.join("disk/dfvfs__set");
     let image = open_beside(&folder, "ntfs-differential.vhdx").unwrap();
     assert!(image.check().unwrap().is_empty());
     let parent = OnDisk::open(&folder.join("ntfs-parent.vhdx"));

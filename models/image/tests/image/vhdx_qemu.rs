@@ -1,8 +1,6 @@
 //! VHDX of others: qemu-img reads ours and we read its, and foreign files are what qemu-img says.
 
-use crate::common::{
-    OnDisk, Plan, assert_same, have_qemu_img, opened, qemu_img, skipping, try_qemu_img,
-};
+use crate::common::{OnDisk, Plan, assert_same, have_qemu_img, opened, qemu_img, try_qemu_img};
 use crate::vhdx_tools::{
     MIB, bytes, check, codes, copy, dynamic, entry, in_headers, open, passes_qemu, piece, repaired,
     set_entry, u64_at,
@@ -15,26 +13,10 @@ use std::sync::Arc;
 
 const GIB: u64 = 1 << 30;
 
-/// A folder of the foreign files, or `None` after saying why.
-pub(crate) fn foreign(folder: &str) -> Option<PathBuf> {
+/// A foreign disk, unpacked where it came packed; `None` after saying why.
+pub(crate) fn unpacked(name: &str) -> Option<PathBuf> {
     let (all, _) = crate::foreign::unpacking::foreign()?;
-    Some(all.join(folder))
-}
-
-/// A file that came packed, unpacked into a temporary place; `None`, said, without the program for it.
-pub(crate) fn unpacked(path: &Path) -> Option<tempfile::TempPath> {
-    let tool = match path.extension().and_then(|end| end.to_str()) {
-        Some("bz2") => "bzip2",
-        _ => "gzip",
-    };
-    let Ok(output) = Command::new(tool).arg("-dc").arg(path).output() else {
-        skipping::skip(&format!("{tool} is not here to unpack {path:?}"));
-        return None;
-    };
-    assert!(output.status.success(), "{path:?}");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), output.stdout).unwrap();
-    Some(file.into_temp_path())
+    crate::foreign::packed::plain(&all, &format!("disk/{name}"))
 }
 
 fn text(path: &Path) -> &str {
@@ -233,22 +215,18 @@ fn damage_that_qemu_img_does_not_see_or_cannot_read_is_seen_and_read_by_us() {
 
 #[test]
 fn foreign_files_have_the_size_and_bytes_that_qemu_img_finds() {
-    let Some(folder) = foreign("disk") else {
-        return;
-    };
     if !have_qemu_img() {
         return;
     }
-    let set = folder.join("dissect.hypervisor__set");
-    for (path, kind) in [
-        (set.join("dynamic.vhdx.gz"), "dynamic"),
-        (set.join("fixed.vhdx.gz"), "fixed"),
+    for (name, kind) in [
+        ("dissect.hypervisor__set/dynamic.vhdx.gz", "dynamic"),
+        ("dissect.hypervisor__set/fixed.vhdx.gz", "fixed"),
         (
-            folder.join("qemu__qemu-iotests_sample_images_test-disk2vhd.vhdx.bz2"),
+            "qemu__qemu-iotests_sample_images_test-disk2vhd.vhdx.bz2",
             "dynamic",
         ),
     ] {
-        let Some(path) = unpacked(&path) else { return };
+        let Some(path) = unpacked(name) else { return };
         let image = drylab_image::open(Arc::new(OnDisk::open(&path)), &Limits::DEFAULT).unwrap();
         assert_eq!(image.subformat(), kind);
         assert!(image.check().unwrap().is_empty());

@@ -2,8 +2,8 @@
 
 use super::file::{Case, Half};
 use crate::{each, wilson_ppm};
-use drylab_catalog::Score;
-use drylab_pipeline::{Check, Overall, RunReport};
+use drylab_catalog::{Place, Score};
+use drylab_pipeline::{Check, Found, Overall, RunReport};
 use drylab_scenario::{Scenario, Token};
 
 /// What a run came to.
@@ -13,7 +13,7 @@ pub struct Prediction {
     pub overall: Overall,
     /// Cause and check of the first check with that score, in the order they were made; empty for SUCCESS.
     pub cause: Option<(String, &'static str)>,
-    /// What the run saw there: the value after.
+    /// The check, what it saw, and the link of its chain that names the cause.
     pub seen: String,
     /// Replays it.
     pub token: Token,
@@ -58,10 +58,21 @@ impl Prediction {
         Self {
             overall: worst,
             cause: first.map(|check| (check.cause_id(), check.found.id)),
-            seen: first.map_or_else(String::new, |check| check.found.after.clone()),
+            seen: first.map_or_else(String::new, seen),
             token: Token::of(&report.scenario),
         }
     }
+}
+
+/// What a check saw, and the link of its chain that names the cause, or the last one.
+fn seen(check: &Check) -> String {
+    let Found {
+        id, after, witness, ..
+    } = &check.found;
+    let cause = Place::Quirk(check.cause_id());
+    let named = witness.iter().find(|link| link.place == cause);
+    let why = named.or(witness.last()).map(ToString::to_string);
+    format!("{id} {after}: {}", why.unwrap_or_default())
 }
 
 impl Answer {

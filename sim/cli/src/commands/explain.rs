@@ -3,6 +3,7 @@
 use crate::args::ExplainArgs;
 use crate::exit::{Exit, Stop};
 use crate::{nearest, terminal};
+use drylab_campaign::Unknowns;
 use drylab_catalog::{Mark, quirks};
 use drylab_pipeline::{Level, Library, Route, Rule};
 use std::collections::BTreeMap;
@@ -25,11 +26,15 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Exit, Stop> {
 /// Everything that has an id.
 struct Shelves {
     library: Library,
+    unknowns: Unknowns,
 }
 
 impl Shelves {
     fn new(library: Library) -> Self {
-        Self { library }
+        Self {
+            library,
+            unknowns: Unknowns::of_the_report(),
+        }
     }
 
     /// All ids, for suggestions.
@@ -45,6 +50,8 @@ impl Shelves {
         ids.extend(library.policy.relaxations.keys().cloned());
         ids.extend(library.routes.iter().map(|route| route.id.clone()));
         ids.extend(library.products.keys().map(ToString::to_string));
+        ids.extend(self.unknowns.questions().map(|(id, _)| id.to_owned()));
+        ids.extend(self.unknowns.mechanisms().map(|(id, _)| id.to_owned()));
         ids
     }
 
@@ -56,6 +63,8 @@ impl Shelves {
             .or_else(|| self.library.route(id).map(route))
             .or_else(|| self.relaxation(id))
             .or_else(|| self.product(id))
+            .or_else(|| self.unknown(id))
+            .or_else(|| self.mechanism(id))
     }
 
     fn check(&self, id: &str) -> Option<String> {
@@ -93,6 +102,39 @@ impl Shelves {
         let mut text = format!("{id}  fact of {}\n", product.name);
         line(&mut text, "value", &fact.value.to_string());
         evidence(&mut text, fact.mark, &fact.source);
+        if let Some(reason) = self.unknowns.reason(id) {
+            self.answers(&mut text, id);
+            line(&mut text, "weights", reason);
+        }
+        Some(text)
+    }
+
+    /// A question that the report leaves open, which `matrix --plausible` draws an answer to.
+    fn unknown(&self, id: &str) -> Option<String> {
+        let (_, unknown) = self.unknowns.questions().find(|(known, _)| *known == id)?;
+        let mut text = format!("{id}  unknown of the report's lab\n");
+        line(&mut text, "asks", &unknown.asks);
+        self.answers(&mut text, id);
+        line(&mut text, "weights", &unknown.reason);
+        Some(text)
+    }
+
+    /// The plausible answers, the default lab's first, each with its share of the labs that are drawn.
+    fn answers(&self, text: &mut String, id: &str) {
+        let weights = self.unknowns.weights(id);
+        let all: u32 = weights.iter().sum();
+        for (index, weight) in weights.iter().enumerate() {
+            let name = if index == 0 { "default lab" } else { "or" };
+            let answer = self.unknowns.answer(id, index);
+            line(text, name, &format!("{answer}, {weight} of {all} labs"));
+        }
+    }
+
+    fn mechanism(&self, id: &str) -> Option<String> {
+        let (_, row) = self.unknowns.mechanisms().find(|(known, _)| *known == id)?;
+        let mut text = format!("{id}  mechanism that matrix --plausible switches off\n");
+        line(&mut text, "off", &row.states);
+        line(&mut text, "changes", &row.effects.len().to_string());
         Some(text)
     }
 

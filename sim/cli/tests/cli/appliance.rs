@@ -4,6 +4,7 @@ use crate::support::{golden, json, run, text, write_raw};
 use drylab_appliance::manifest::{Algorithm, Manifest};
 use drylab_appliance::ova::write_ova;
 use drylab_appliance::ovf::{Attach, Description, Disk, ScsiController, write};
+use drylab_appliance::xva;
 use drylab_block::{ReadAt, SparseBytes};
 use drylab_image::{Target, VmdkOptions};
 use serde_json::Value;
@@ -233,5 +234,94 @@ fn a_flat_vmdk_is_opened_from_its_descriptors_folder_and_from_nowhere_else() {
         let ran = name_extent(name);
         assert_eq!((ran.code, ran.out.as_str()), (3, ""), "{name}");
         assert!(ran.err.contains(why), "{name}: {}", ran.err);
+    }
+}
+
+/// An Ubuntu as XenServer exports it.
+fn archived() -> SparseBytes {
+    let guest = golden("ubuntu-12.04", "xenserver-6.0.2");
+    let records = xva::Machine {
+        name: "ubuntu".to_owned(),
+        memory_static_max: 1 << 30,
+        memory_dynamic_max: 1 << 30,
+        vcpus_max: 1,
+        vcpus_at_startup: 1,
+        pv_bootloader: "pygrub".to_owned(),
+        drives: vec![xva::Drive {
+            userdevice: "0".to_owned(),
+            bootable: true,
+            disk: Some(xva::VirtualDisk {
+                name: "disk".to_owned(),
+                size: guest.len(),
+                ..xva::VirtualDisk::default()
+            }),
+            ..xva::Drive::default()
+        }],
+        ..xva::Machine::default()
+    };
+    let appliance = records.appliance();
+    let drives = appliance.machine().expect("a machine").drives;
+    let id = drives[0].disk.as_ref().expect("a disk").id.clone();
+    let sink = SparseBytes::default();
+    xva::write(&appliance, &[(&id, guest.as_ref())], &sink).expect("it is written");
+    sink
+}
+
+#[test]
+fn an_xva_is_told_by_its_first_member_and_read_whatever_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let raw = folder.path().join("disk.raw");
+    write_raw(golden("ubuntu-12.04", "xenserver-6.0.2").as_ref(), &raw);
+    let plain = json(&["check", "--format", "json", text(&raw)]);
+    for name in ["ubuntu.xva", "ubuntu", "ubuntu.ova"] {
+        let path = folder.path().join(name);
+        write_raw(&archived(), &path);
+        let document = json(&["check", "--format", "json", text(&path)]);
+        let found = |document: &Value, target: &str, id: &str| {
+            let targets = document["targets"].as_array().expect("a list").iter();
+            let mut one = targets.filter(|one| one["target"] == target);
+            let findings = one.next().expect("a target")["findings"].clone();
+            let findings = findings.as_array().expect("a list").clone();
+            let hit = findings.into_iter().find(|finding| finding["id"] == id);
+            hit.unwrap_or_else(|| panic!("{id} of {target}"))["score"].clone()
+        };
+        for target in ["esxi-5.0.0", "kvm-centos-6.3", "hyperv-2008r2"] {
+            assert_eq!(found(&document, target, "import.consistency"), "FAILURE");
+            let boots = found(&document, target, "guest.boots");
+            assert_eq!(boots, found(&plain, target, "guest.boots"), "{target}");
+        }
+        let taken = found(&document, "xenserver-6.0.2", "import.consistency");
+        assert_eq!(taken, "SUCCESS", "{name}");
+        let inside = run(&["inspect", text(&path)]);
+        assert!(
+            inside.code == 0 && inside.out.contains("Ubuntu"),
+            "{}",
+            inside.err
+        );
+    }
+}
+
+#[test]
+fn an_xva_that_is_not_read_is_called_one_and_what_to_do_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old: &[u8] = b"<appliance version=\"0.1\"><vm name=\"vm\"/></appliance>";
+    let cut: &[u8] = b"<value><struct/></value>";
+    for (records, says) in [
+        (old, "import it into a XenServer and export it again"),
+        (cut, "this is an XVA of XenServer"),
+    ] {
+        let sink = SparseBytes::default();
+        write_ova(&[("ova.xml".to_owned(), &records)], &sink).expect("a tar");
+        let path = folder.path().join(format!("{}.xva", records.len()));
+        write_raw(&sink, &path);
+        for command in ["check", "inspect"] {
+            let ran = run(&[command, text(&path)]);
+            assert_eq!(ran.code, 3);
+            assert!(
+                ran.err.contains(says) && !ran.err.contains(".ovf"),
+                "{}",
+                ran.err
+            );
+        }
     }
 }

@@ -287,3 +287,30 @@ fn texts_that_are_no_scenario_are_refused_with_their_place() {
         );
     }
 }
+
+#[test]
+fn a_lab_file_with_a_wrong_type_is_refused_with_key_value_and_what_is_expected() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lab.toml");
+    let report = drylab_pipeline::LabFile::REPORT;
+    for (from, to, fragments) in [
+        (
+            "memory_mib = 65536",
+            "memory_mib = \"64 GB\"",
+            &[
+                "line 23: memory_mib",
+                "\"64 GB\"",
+                "a whole number",
+                "memory_mib = 65536",
+            ][..],
+        ),
+        ("format = 1", "format = 9", &["format 9", "only 1"]),
+    ] {
+        fs::write(&path, report.replacen(from, to, 1)).expect("it is written");
+        let ran = crate::support::run(&["matrix", "--lab", text(&path)]);
+        assert_eq!(ran.code, 3, "{}", ran.err);
+        for fragment in fragments {
+            assert!(ran.err.contains(fragment), "{fragment}: {}", ran.err);
+        }
+    }
+}

@@ -172,3 +172,18 @@ fn the_text_has_a_table_for_each_guest_and_names_route_cause_belief_and_token() 
         assert!(text.contains(word), "{word}: {text}");
     }
 }
+
+#[test]
+fn findings_that_cannot_be_said_of_one_guest_are_named_and_not_printed_as_rows() {
+    let quick = ["matrix", "--plausible", "2", "--seed", "3"];
+    let all = data(&quick);
+    assert!(!all.contains("cannot be said") && all.contains("| windows-most-forgiving |"));
+    let one = data(&[&quick[..], &["--guest", "centos-6.3"]].concat());
+    assert!(!one.contains("cannot be said"), "{one}");
+    assert!(
+        one.contains("Not said of these guests and products"),
+        "{one}"
+    );
+    assert!(!one.contains("| windows-most-forgiving |") && one.contains("windows-most-forgiving"));
+    assert!(one.contains("| centos-6.3 | esxi-5.0.0 |"), "{one}");
+}

@@ -149,3 +149,28 @@ fn files_folders_and_ids_that_the_readme_names_are_there() {
         assert!(line.trim_end().ends_with('|'), "{line}");
     }
 }
+
+/// Shares such as `48.5 %` in a text.
+fn shares(text: &str) -> std::collections::BTreeSet<&str> {
+    let numbers = text
+        .split_inclusive(" %")
+        .filter_map(|part| part.strip_suffix(" %"));
+    let last_word = |part: &str| part.rfind([' ', '\n', '(', '|']).map_or(0, |at| at + 1);
+    let words = numbers.filter_map(|part| part.get(last_word(part)..));
+    words.filter(|word| word.contains('.')).collect()
+}
+
+#[test]
+fn the_explanations_of_the_thousand_labs_quote_shares_that_stand_in_the_table() {
+    let folder = root().join("corpora/matrix");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a committed file");
+    let (table, explained) = (read("plausible-1000.md"), read("README.md"));
+    for finding in drylab_campaign::findings() {
+        let row = format!("| {} | {} |", finding.id, finding.states);
+        assert!(table.contains(&row), "the table has no row {row}");
+    }
+    let (known, quoted) = (shares(&table), shares(&explained));
+    assert!(quoted.len() > 5, "only {quoted:?} are quoted");
+    let unknown: Vec<_> = quoted.difference(&known).collect();
+    assert!(unknown.is_empty(), "not in the table: {unknown:?}");
+}

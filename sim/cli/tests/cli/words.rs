@@ -86,6 +86,12 @@ fn checks_facts_routes_relaxations_and_products_are_explained_and_unknown_ids_ge
         ("address-by-name", "relaxation"),
         ("kvm-centos-6.3", "product"),
         ("gq01", "quirk of CentOS 6.3"),
+        ("centos-hwaddr", "unknown of the report's lab"),
+        ("centos-hwaddr", "of 10 labs"),
+        (
+            "esxi-5.0.0/memory.reserved-kib",
+            "or:          4096, 2 of 10 labs",
+        ),
     ] {
         let text = data(&["explain", id]);
         assert!(text.contains(says), "{text}");

@@ -10,6 +10,7 @@ use crate::policy::Measure;
 use drylab_appliance::Package;
 use drylab_block::{ContentId, ReadAt};
 use drylab_catalog::Witness;
+use drylab_converter::os_fixup;
 use drylab_filesystem::FileOverlay;
 use drylab_guest::inspect::GuestDisk;
 use drylab_hypervisor::Need;
@@ -64,13 +65,8 @@ impl SimLab<'_> {
                     let stands = missing(ID, step, after, why);
                     return (Completion::Done(vec![stands]), 60_000_000);
                 }
-                if let Err(free) = self.staging.put(STAGED, done.stored) {
-                    let says = format!("{} bytes to stage, {free} free", done.stored);
-                    let why = vec![
-                        Witness::lab("share for staging", says),
-                        Witness::quirk("DQ411"),
-                    ];
-                    let full = missing(ID, step, "the share is full", why);
+                if let Err(why) = self.staging.put(done.stored) {
+                    let full = missing(ID, step, "no share has room", why);
                     return (Completion::Done(vec![full]), 1_000_000);
                 }
                 let found = if last {
@@ -144,11 +140,12 @@ impl SimLab<'_> {
             .map(|edit| format!("{edit:?}"))
             .collect();
         let key = format!(
-            "{}|{}|{}|{:?}|{}|{:?}",
+            "{}|{}|{}|{:?}|{:?}|{}|{:?}",
             self.scenario.guest,
             self.scenario.source,
             self.route.id,
             self.scenario.source_vm,
+            self.scenario.import,
             edits.join("|"),
             self.scenario.descriptor_edits
         );
@@ -201,9 +198,16 @@ impl SimLab<'_> {
                         host,
                         &moving.package,
                         &self.operator(),
+                        self.scenario.import,
                     )
                 })
                 .map_err(Unread::Importer),
+        };
+        let fixed = match &reading {
+            Ok(reading) if self.scenario.import.fixup && imports::fixes_up(self.import) => {
+                self.fix_up(reading, &mut moving)
+            }
+            _ => None,
         };
         let mut facts_used = BTreeSet::new();
         // The machine that is exported was made of what the source's own view has read.
@@ -218,12 +222,44 @@ impl SimLab<'_> {
         Crossing {
             hops,
             reading,
+            fixed,
             package: moving.package,
             files: moving.files,
             content: moving.content,
             notes: moving.notes,
             edits: moving.edits,
             facts_used,
+        }
+    }
+
+    /// Lets Operating System Fixup boot once on the imported disk. `None` where it finds nothing to do.
+    fn fix_up(&self, reading: &Reading, moving: &mut Moving) -> Option<GuestDisk> {
+        let plan = reading.disks.first()?;
+        let file = moving.package.file(&plan.file).ok()?;
+        let bytes = self
+            .library
+            .open(file, plan.declared_format.as_deref())
+            .ok()?;
+        let disk = GuestDisk {
+            bytes,
+            files: moving.files.clone(),
+        };
+        match os_fixup::fix_up(&disk) {
+            Ok(fixed) => {
+                moving.content = self.library.content(&fixed.disk.bytes).ok();
+                moving.files = fixed.disk.files.clone();
+                moving.edits.extend(fixed.edits);
+                moving.notes.extend(fixed.notes);
+                Some(fixed.disk)
+            }
+            Err(error) => {
+                // Its machine is switched off again, whatever it has done.
+                moving
+                    .notes
+                    .push(Witness::disk(error.message, "left as it is"));
+                moving.notes.extend(error.witness);
+                None
+            }
         }
     }
 
@@ -238,15 +274,15 @@ impl SimLab<'_> {
     }
 }
 
-/// The package on the share: a hop replaces what the one before left.
-pub(super) const STAGED: &str = "package";
-
 /// The boot disk as the target's guest will see it.
 pub(super) fn arrived(
     library: &Library,
     crossing: &Crossing,
     reading: &Reading,
 ) -> drylab_block::Result<GuestDisk> {
+    if let Some(fixed) = &crossing.fixed {
+        return Ok(fixed.clone());
+    }
     let plan = reading
         .disks
         .first()

@@ -14,7 +14,7 @@ use drylab_converter::{
     virt_convert_0_600, virt_v2v_0_8, virt_v2v_2,
 };
 use drylab_hypervisor::exporter::{self, ExportError, Exported};
-use drylab_hypervisor::{Facts, datastore, transfer_vm};
+use drylab_hypervisor::{Facts, Missing, datastore, transfer_vm};
 use std::sync::Arc;
 
 impl From<ToolError> for Stopped {
@@ -108,11 +108,16 @@ impl SimLab<'_> {
             .as_ref()
             .map_err(|fact| Stopped::Unknown(fact.clone()))?;
         let disks = [self.source_disk.disk.bytes.clone()];
+        let taken = usize::try_from(self.scenario.source_vm.snapshots).unwrap_or(0);
+        let snapshots = vec![self.source_disk.unedited.clone(); taken];
         let from = Exported {
             machine: &made.machine,
             guest: self.scenario.guest.as_str(),
             disks: &disks,
+            mac_seed: made.mac_seed.as_deref(),
+            snapshots: &snapshots,
         };
+        self.snapshots(hop, facts, moving)?;
         let library: &Library = self.library;
         let convert =
             |disk: &Arc<dyn ReadAt>, target: &drylab_image::Target| library.convert(disk, target);
@@ -139,13 +144,40 @@ impl SimLab<'_> {
         Ok(())
     }
 
+    /// What snapshots of the source machine mean to an export of it, beside what the exporter itself writes.
+    fn snapshots(&self, hop: Hop, facts: &Facts<'_>, moving: &mut Moving) -> Result<(), Stopped> {
+        let taken = self.scenario.source_vm.snapshots;
+        if taken == 0 {
+            return Ok(());
+        }
+        let says = format!("{taken} snapshots, so that its disk is a chain");
+        let place = Witness::lab(format!("{} datastore", self.source.name), says);
+        match hop {
+            Hop::XencenterExportOvf | Hop::XvaExport => {
+                moving.notes.extend([place, Witness::quirk("DQ442")]);
+                Ok(())
+            }
+            Hop::HypervExport => {
+                moving.notes.extend([place, Witness::quirk("DQ443")]);
+                Ok(())
+            }
+            _ => {
+                let product = &facts.product().id;
+                Err(Stopped::Unknown(Missing {
+                    fact: format!("{product}/what {hop:?} makes of a machine with snapshots"),
+                }))
+            }
+        }
+    }
+
     fn virt_v2v(&self, target: &Facts<'_>, moving: &mut Moving) -> Result<(), Stopped> {
         let virtio_win = target.flag("virtio-win").map_err(Stopped::Unknown)?;
         let options = virt_v2v_0_8::Options {
             bridge: network(target)?,
             virtio_win: virtio_win.value,
         };
-        let converted = virt_v2v_0_8::convert(&moving.package, &options).map_err(|mut error| {
+        let converted = virt_v2v_0_8::convert_with(&moving.package, &moving.files, &options);
+        let converted = converted.map_err(|mut error| {
             error.witness.push(virtio_win.witness.clone());
             Stopped::from(error)
         })?;
@@ -159,7 +191,7 @@ impl SimLab<'_> {
             bridge: network(target)?,
             virtio_win: virtio_win.value,
         };
-        let converted = virt_v2v_2::convert(&moving.package, &options)?;
+        let converted = virt_v2v_2::convert_with(&moving.package, &moving.files, &options)?;
         self.take_over(converted, moving);
         Ok(())
     }
@@ -179,7 +211,7 @@ impl SimLab<'_> {
             machine: &made.machine,
             disks: &disks,
             power,
-            has_snapshots: false,
+            has_snapshots: self.scenario.source_vm.snapshots > 0,
         })?)
     }
 

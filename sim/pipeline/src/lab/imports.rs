@@ -5,13 +5,16 @@ use drylab_appliance::Package;
 use drylab_catalog::Witness;
 use drylab_hypervisor::importer::{self, Operator, OvfOptions, ReadError, Reading, XvaOptions};
 use drylab_hypervisor::{Facts, Host};
+use drylab_scenario::{Import, Scenario};
 
-/// Makes the disks inside an archive files of the package, where the import is of one.
+/// Makes the disks inside an archive, or on a chain of VHDs, files of the package, where the import is of one.
 pub(super) fn opened(import: Hop, package: &mut Package) -> Result<(), ReadError> {
-    if import != Hop::XencenterImportXva {
-        return Ok(());
-    }
-    *package = importer::xva_opened(package).map_err(|error| {
+    let opened = match import {
+        Hop::XencenterImportXva => importer::xva_opened(package),
+        Hop::HypervImport | Hop::HypervNewMachine => importer::hyperv_opened(package),
+        _ => return Ok(()),
+    };
+    *package = opened.map_err(|error| {
         let place = Witness::descriptor(package.descriptor.clone(), error.to_string());
         ReadError::Refused(vec![place])
     })?;
@@ -25,6 +28,7 @@ pub(super) fn read(
     host: &Host,
     package: &Package,
     operator: &Operator,
+    choices: Import,
 ) -> Result<Reading, ReadError> {
     match import {
         Hop::VsphereDeployOvf => importer::vsphere_deploy_ovf(facts, package, operator),
@@ -34,11 +38,18 @@ pub(super) fn read(
         Hop::VirtManagerImport => importer::virt_manager_import(facts, package, operator),
         Hop::VirtImage => importer::virt_image(facts, package, operator),
         Hop::XencenterImportOvf => {
-            importer::xencenter_import_ovf(facts, package, operator, OvfOptions::default())
+            let options = OvfOptions {
+                fixup: choices.fixup,
+                ..OvfOptions::default()
+            };
+            importer::xencenter_import_ovf(facts, package, operator, options)
         }
         Hop::XencenterImportDisk => importer::xencenter_import_disk(facts, package, operator),
         Hop::XencenterImportXva => {
-            let options = XvaOptions::default();
+            let options = XvaOptions {
+                preserve: choices.preserve,
+                ..XvaOptions::default()
+            };
             importer::xencenter_import_xva(facts, package, operator, &options)
         }
         Hop::HypervImport => importer::hyperv_import(facts, host, package, operator),
@@ -48,4 +59,31 @@ pub(super) fn read(
             format!("{other:?} imports nothing"),
         )])),
     }
+}
+
+/// Why a route's import does not offer what the scenario chooses in it; `None` when it does.
+pub(super) fn not_offered(import: Hop, scenario: &Scenario) -> Option<String> {
+    let choices = [
+        (
+            "import.fixup",
+            scenario.import.fixup,
+            fixes_up(import),
+            "XenCenter's import of OVF packages and disk images",
+        ),
+        (
+            "import.preserve",
+            scenario.import.preserve,
+            import == Hop::XencenterImportXva,
+            "XenServer's import of XVA files",
+        ),
+    ];
+    let wrong = choices
+        .into_iter()
+        .find(|(_, chosen, offered, _)| *chosen && !offered);
+    wrong.map(|(key, _, _, by)| format!("{key} is a choice of {by}, and the route ends otherwise"))
+}
+
+/// Whether Operating System Fixup can be chosen.
+pub(super) fn fixes_up(import: Hop) -> bool {
+    matches!(import, Hop::XencenterImportOvf | Hop::XencenterImportDisk)
 }

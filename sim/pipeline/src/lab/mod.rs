@@ -25,11 +25,11 @@ use crate::machine::{Command, Completion};
 use crate::policy::Measure;
 use crate::route::{Hop, Route};
 use crate::run::{BackEnd, LabState, RunReport, drive};
-use books::Site;
+use books::{Shares, Site};
 use drylab_catalog::{Mark, Place, Witness};
 use drylab_guest::inspect::GuestDisk;
 use drylab_hypervisor::console::Made;
-use drylab_hypervisor::{Datastore, Facts, Missing};
+use drylab_hypervisor::{Facts, Missing};
 use drylab_kernel::{Kind, Streams, Trace};
 use drylab_network::Lan;
 use drylab_scenario::{Fault, FaultKind, FaultPlace, Scenario, Step};
@@ -81,6 +81,9 @@ pub fn run(library: &Library, scenario: &Scenario, trace: Trace) -> Result<RunRe
     let (hops, import) = route
         .split()
         .ok_or_else(|| cannot(format!("route {} is empty", route.id)))?;
+    if let Some(why) = imports::not_offered(import, scenario) {
+        return Err(cannot(why));
+    }
     let mut lab = SimLab::new(
         library,
         scenario,
@@ -111,8 +114,8 @@ struct SimLab<'a> {
     lan: Lan,
     source: Site<'a>,
     target: Site<'a>,
-    /// The share exports and conversions are staged on: the first of the lab file.
-    staging: Datastore,
+    /// The shares exports and conversions are staged on.
+    staging: Shares,
     source_disk: SourceDisk,
     source_vm: Result<Made, Missing>,
     source_boots: Boots,
@@ -189,7 +192,7 @@ impl<'a> SimLab<'a> {
             lan,
             source,
             target,
-            staging: Datastore::new(library.lab.shares.first().map_or(0, |share| share.bytes)),
+            staging: Shares::new(&library.lab),
             source_disk,
             source_vm,
             source_boots: Boots::default(),

@@ -2,7 +2,7 @@
 
 use crate::facts::{Fact, GuestFacts, Seen};
 use crate::library::Library;
-use drylab_catalog::{Clock, Machine, Mark, Nic, Place, Witness};
+use drylab_catalog::{Clock, Machine, Mark, Place, Witness};
 use drylab_guest::Tree;
 use drylab_guest::boot::BootReport;
 use drylab_guest::inspect::{Guest, System};
@@ -47,6 +47,8 @@ pub(super) struct Setting<'a> {
     pub(super) component: &'static str,
     /// How sure the lab file is of the network the machine is on.
     pub(super) lab_mark: Mark,
+    /// Why the machine is in another subnet than its product's bridge; empty where it is not.
+    pub(super) elsewhere: &'a [Witness],
 }
 
 /// Boots the guest and takes its facts; returns them with the microseconds it took.
@@ -78,7 +80,7 @@ pub(super) fn observe(
     if !report.reached {
         return (not_booted(&report), BOOT_US);
     }
-    let net = bring_up(setting, &report.nics, boots, lan, now + BOOT_US);
+    let net = bring_up(setting, &report, boots, lan, now + BOOT_US);
     for packet in &net.packets {
         record_packet(trace, packet);
     }
@@ -91,6 +93,11 @@ pub(super) fn observe(
     {
         witness.mark = witness.mark.min(setting.lab_mark);
     }
+    for chain in net.witnesses.values_mut() {
+        if chain.iter().any(|link| matches!(link.place, Place::Lab(_))) {
+            chain.extend_from_slice(setting.elsewhere);
+        }
+    }
     let facts = facts(setting, machine, &report, &net);
     boots.files = Some(net.files.clone());
     boots.windows.clone_from(&net.windows);
@@ -101,11 +108,12 @@ pub(super) fn observe(
 
 fn bring_up(
     setting: &Setting<'_>,
-    nics: &[Nic],
+    report: &BootReport,
     boots: &Boots,
     lan: &mut Lan,
     at: u64,
 ) -> NetReport {
+    let nics = &report.nics;
     let decisions = NetDecisions {
         seed: setting.seed,
         host: setting.host.to_owned(),
@@ -127,6 +135,7 @@ fn bring_up(
                 kernel,
                 addr_assign_type: Some(0),
                 events: Events::Together,
+                early: report.early.clone(),
             };
             bring_up_linux(tree, nics, &boot, lan, at, &decisions)
         }
@@ -194,7 +203,7 @@ fn facts(
     } else {
         address_why.extend(setting.extra.iter().cloned());
     }
-    GuestFacts {
+    let known = GuestFacts {
         booted: booted(report),
         cpu_model: seen(machine.cpu.brand.clone(), why("cpu")),
         cpu_khz: seen(khz.unwrap_or(machine.cpu.khz), why("clock-rate")),
@@ -218,6 +227,25 @@ fn facts(
             why("disks"),
         ),
         clock_ahead_s: seen(clock(setting, machine), clock_why(setting, report)),
+    };
+    match net.unassessed.first() {
+        Some(why) => without_network(known, &why.to_string()),
+        None => known,
+    }
+}
+
+/// The same facts where it is not known whether an adapter has a driver.
+fn without_network(known: GuestFacts, why: &str) -> GuestFacts {
+    let unknown = || why.to_owned();
+    GuestFacts {
+        interface: Err(unknown()),
+        mac: Err(unknown()),
+        address: Err(unknown()),
+        routes: Err(unknown()),
+        dns: Err(unknown()),
+        gateway: Err(unknown()),
+        firewall: Err(unknown()),
+        ..known
     }
 }
 

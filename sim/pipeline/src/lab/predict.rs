@@ -13,6 +13,7 @@ use crate::library::Library;
 use crate::policy::{Measure, Relaxed};
 use crate::route::Hop;
 use drylab_appliance::Package;
+use drylab_appliance::xva::is_xva;
 use drylab_block::ReadAt;
 use drylab_catalog::{Mark, Place, ProductId, Witness};
 use drylab_guest::inspect::{Family, Guest, GuestDisk};
@@ -20,7 +21,7 @@ use drylab_hypervisor::console::{Draws, Made, Request, create};
 use drylab_hypervisor::importer::{Operator, ReadError, Reading, Verdict};
 use drylab_hypervisor::{Facts, Host, Product};
 use drylab_kernel::{Streams, Trace};
-use drylab_scenario::{Scenario, Step};
+use drylab_scenario::{Import, Scenario, Step};
 use std::sync::Arc;
 
 /// What is to be expected of one target.
@@ -173,7 +174,8 @@ fn boot_once(
         tsc_ppm: 0,
         zone_s: ZONE_S,
         component: "target",
-        lab_mark: wires::mark(library, "lan"),
+        lab_mark: wires::mark(library, wires::segment_of(library, &site.host)),
+        elsewhere: &[],
     };
     let (facts, _) = observe(
         &setting,
@@ -276,10 +278,11 @@ type Read = Option<(Result<Reading, ReadError>, Option<Witness>)>;
 
 /// Lets the target's importer read a package; `None` when it has none for this kind.
 fn read(facts: &Facts<'_>, host: &Host, package: &Package, guest: &Guest) -> Read {
-    let key = if package.descriptor.is_empty() {
-        "import.disk"
-    } else {
-        "import.ovf"
+    let descriptor = package.files.get(&package.descriptor);
+    let key = match descriptor {
+        None => "import.disk",
+        Some(file) if is_xva(file).unwrap_or(false) => "import.xva",
+        Some(_) => "import.ovf",
     };
     let operator = Operator {
         name: "preflight".to_owned(),
@@ -288,7 +291,14 @@ fn read(facts: &Facts<'_>, host: &Host, package: &Package, guest: &Guest) -> Rea
         memory_mib: 2048,
     };
     let known = facts.text(key).ok()?;
-    let reading = imports::read(hop_named(known.value)?, facts, host, package, &operator);
+    let reading = imports::read(
+        hop_named(known.value)?,
+        facts,
+        host,
+        package,
+        &operator,
+        Import::default(),
+    );
     Some((reading, known.quirk))
 }
 

@@ -98,6 +98,11 @@ impl SimLab<'_> {
         if let Some(crash) = self.tool_crash(ID, FaultPlace::Target, step, now, trace) {
             return (crash, 1_000_000);
         }
+        let cut_off = self.library.lab.console_cut_off(&self.target.host);
+        if let Some(why) = cut_off.filter(|_| self.import.is_by_console()) {
+            let stands = missing(ID, step, super::source::CUT_OFF, why);
+            return (Completion::Done(vec![stands]), 60_000_000);
+        }
         let Some(crossing) = self.crossing.clone() else {
             return (Completion::Done(Vec::new()), 0);
         };

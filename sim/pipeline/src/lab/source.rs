@@ -87,7 +87,11 @@ impl SimLab<'_> {
             tsc_ppm: tsc(&self.streams.stream("source.tsc", 0).bounded(101)),
             zone_s: ZONE_S,
             component: "source",
-            lab_mark: wires::mark(self.library, "lan"),
+            lab_mark: wires::mark(
+                self.library,
+                wires::segment_of(self.library, &self.source.host),
+            ),
+            elsewhere: &[],
         };
         if self
             .fault(FaultKind::LinkDown, FaultPlace::Source, step, now, trace)
@@ -127,6 +131,10 @@ impl SimLab<'_> {
         const ID: &str = "source.shutdown";
         if let Some(crash) = self.tool_crash(ID, FaultPlace::Source, Step::Shutdown, now, trace) {
             return (crash, 1_000_000);
+        }
+        if let Some(why) = self.library.lab.console_cut_off(&self.source.host) {
+            let stands = missing(ID, Step::Shutdown, CUT_OFF, why);
+            return (Completion::Done(vec![stands]), 60_000_000);
         }
         if let Some(net) = self.source_boots.running.take() {
             net.power_off(&mut self.lan);
@@ -168,6 +176,9 @@ impl SimLab<'_> {
     }
 }
 
+/// What is said of a console that stands in another network without a way.
+pub(super) const CUT_OFF: &str = "the console does not reach the host";
+
 /// Local time of the lab is an hour ahead of UTC: the report's lab stood in Germany, in winter.
 pub(super) const ZONE_S: i64 = 3600;
 
@@ -182,7 +193,8 @@ fn has_tools(facts: &Facts<'_>, guest: &Guest) -> Result<bool, Missing> {
         System::Linux(linux) => {
             let module = facts.text("tools.linux-module")?.value;
             let tree = &linux.modules;
-            tree.depends.contains_key(module) || tree.builtin.line(module).is_some()
+            let file = tree.files.get(module);
+            file.is_some_and(|file| file.missing.is_none()) || tree.builtin.line(module).is_some()
         }
         System::Windows(windows) => {
             let service = facts.text("tools.windows-service")?.value;

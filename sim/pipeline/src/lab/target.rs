@@ -16,7 +16,7 @@ use drylab_hypervisor::console::{Draws, Made, Request, create};
 use drylab_hypervisor::importer::Reading;
 
 use drylab_kernel::{Kind, Trace};
-use drylab_scenario::{FaultKind, FaultPlace, Step};
+use drylab_scenario::{FaultKind, FaultPlace, Step, TargetNetwork};
 use std::sync::Arc;
 
 impl SimLab<'_> {
@@ -235,7 +235,7 @@ impl SimLab<'_> {
                 );
             }
         };
-        let extra = self.mac_why();
+        let (extra, elsewhere) = (self.mac_why(), self.elsewhere());
         let instance = u32::from(power == Power::Again);
         let setting = Setting {
             library: self.library,
@@ -247,7 +247,11 @@ impl SimLab<'_> {
             tsc_ppm: tsc(&self.streams.stream("target.tsc", instance).bounded(101)),
             zone_s: ZONE_S,
             component: "target",
-            lab_mark: wires::mark(self.library, wires::target_segment(self.scenario)),
+            lab_mark: wires::mark(
+                self.library,
+                wires::target_segment(self.library, self.scenario, &self.target.host),
+            ),
+            elsewhere: &elsewhere,
         };
         let (facts, took) = observe(&setting, &mut vm.boots, &mut self.lan, now, trace);
         let machine = &vm.made.machine;
@@ -260,12 +264,32 @@ impl SimLab<'_> {
         (Completion::Facts(Box::new(facts), Vec::new()), took)
     }
 
+    /// Why the target's network is another subnet, where it is the product's own one.
+    fn elsewhere(&self) -> Vec<Witness> {
+        match self.scenario.lab.target_network {
+            TargetNetwork::SameSegment => Vec::new(),
+            TargetNetwork::OtherSubnet => {
+                let own = self.target.facts.text("network.default");
+                own.map(|known| known.chain()).unwrap_or_default()
+            }
+        }
+    }
+
     /// Why the adapter has the address it has.
     fn mac_why(&self) -> Vec<Witness> {
-        match self.crossing.as_ref().map(|crossing| &crossing.reading) {
-            Some(Ok(reading)) => reading.mac.clone(),
-            _ => Vec::new(),
+        let scenario = self.scenario;
+        let asked = [
+            ("source_vm.mac", scenario.source_vm.mac),
+            ("target_vm.mac", scenario.target_vm.mac),
+        ];
+        let asked = asked
+            .into_iter()
+            .filter_map(|(key, mac)| Some(Witness::asked(key, format!("a person types {}", mac?))));
+        let mut why: Vec<Witness> = asked.collect();
+        if let Some(Ok(reading)) = self.crossing.as_ref().map(|crossing| &crossing.reading) {
+            why.extend(reading.mac.iter().cloned());
         }
+        why
     }
 
     pub(super) fn pause_target(&self) -> Completion {
@@ -305,7 +329,7 @@ impl SimLab<'_> {
             );
         }
         self.give_space_back(now, trace);
-        self.staging.remove(super::crossing::STAGED);
+        self.staging.clear();
         self.source_runs_again(now, trace);
         (Completion::Done(Vec::new()), 60_000_000)
     }

@@ -5,7 +5,7 @@ use super::books::Site;
 use crate::library::{Library, SourceDisk};
 use drylab_catalog::{Mac, Mark};
 use drylab_guest::inspect::{Family, Guest};
-use drylab_hypervisor::Network as NetworkFacts;
+use drylab_hypervisor::{self as hypervisor, Network as NetworkFacts};
 use drylab_kernel::{Stream, Streams};
 use drylab_network::dhcp::{ClientKey, Message, Packet, Pick, Server, ServerConfig, Unknown};
 use drylab_network::{Host, Lan, Network, Subnet};
@@ -47,23 +47,31 @@ pub(super) fn build(
     let mut lan = Lan::default();
     let mut noise = streams.stream("lab.network", 0);
     for (name, facts) in &library.lab.networks {
-        segment(&mut lan, name, facts, scenario, held, &mut noise);
+        let router = &library.lab.router;
+        let router = Some(router.name.as_str()).filter(|_| router.networks.contains(name));
+        segment(&mut lan, (name, facts), router, scenario, held, &mut noise);
     }
-    plug(&mut lan, sites.0, "lan", scenario, &mut noise);
-    plug(
-        &mut lan,
-        sites.1,
-        target_segment(scenario),
-        scenario,
-        &mut noise,
-    );
+    let home = segment_of(library, &sites.0.host);
+    plug(&mut lan, sites.0, home, scenario, &mut noise);
+    let there = target_segment(library, scenario, &sites.1.host);
+    plug(&mut lan, sites.1, there, scenario, &mut noise);
     lan
 }
 
+/// The segment a host's virtual network is bridged to: that of the host's switch.
+pub(super) fn segment_of<'l>(library: &'l Library, host: &hypervisor::Host) -> &'l str {
+    // A lab file whose hosts name no switch is refused.
+    library.lab.network_of(host).unwrap_or("lan")
+}
+
 /// The segment the target's virtual network leads to.
-pub(super) fn target_segment(scenario: &Scenario) -> &'static str {
+pub(super) fn target_segment<'l>(
+    library: &'l Library,
+    scenario: &Scenario,
+    host: &hypervisor::Host,
+) -> &'l str {
     match scenario.lab.target_network {
-        TargetNetwork::SameSegment => "lan",
+        TargetNetwork::SameSegment => segment_of(library, host),
         TargetNetwork::OtherSubnet => "other",
     }
 }
@@ -90,8 +98,8 @@ fn plug(lan: &mut Lan, site: &Site<'_>, segment: &str, scenario: &Scenario, nois
 
 fn segment(
     lan: &mut Lan,
-    name: &str,
-    facts: &NetworkFacts,
+    (name, facts): (&str, &NetworkFacts),
+    router: Option<&str>,
     scenario: &Scenario,
     held: Option<&Held>,
     noise: &mut Stream,
@@ -101,9 +109,11 @@ fn segment(
     };
     let bits = subnet.prefix();
     let gateway = format!("{name}-gateway");
-    lan.add_host(
-        Host::new(&gateway, facts.gateway_mac, name, facts.gateway, bits).on_router("router"),
-    );
+    let leads_on = Host::new(&gateway, facts.gateway_mac, name, facts.gateway, bits);
+    lan.add_host(match router {
+        Some(router) => leads_on.on_router(router),
+        None => leads_on,
+    });
     let server_host = if facts.dns == facts.gateway {
         gateway
     } else {

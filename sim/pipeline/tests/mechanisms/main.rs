@@ -1,9 +1,11 @@
 //! No outcome is looked up: one mechanism is changed at a time, in the guest's own bytes or in the lab, and the cells
 //! follow.
 
+mod choices;
 mod esxi_kvm;
 mod lab;
 mod versions;
+mod virtio_win;
 mod xen_hyperv;
 
 use drylab_catalog::Score;
@@ -92,6 +94,7 @@ fn scores(scenario: &Scenario, id: &str, expected: Score) -> RunReport {
 fn remove_rule() -> Edit {
     Edit::Remove {
         path: RULES.to_owned(),
+        if_present: false,
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::{
     CENTOS, ESXI, UBUNTU, WINDOWS, after, chain, check, cites, edited, keeping_mac, library,
-    remove_hwaddr, remove_rule, replace, report, scenario, scores, start,
+    remove_hwaddr, remove_rule, replace, scenario, scores, start,
 };
 use drylab_block::ReadAt;
 use drylab_catalog::Score;
 use drylab_catalog::device::device;
-use drylab_scenario::{Edit, Scenario};
+use drylab_scenario::{DescriptorEdit, Edit, Scenario};
 
 const MODULES: &str = "/lib/modules/2.6.32-279.el6.x86_64";
 const MENU: &str = "/boot/grub/grub.conf";
@@ -27,33 +27,149 @@ fn synthetic(mut scenario: Scenario) -> Scenario {
     scenario
 }
 
-/// What Microsoft's package of integration components adds to a CentOS 6.3: modules, and the lines that name them.
+/// What Microsoft's package of integration components adds to a CentOS 6.3: the modules of the bus, of the services, of
+/// disks and of the adapter in a folder of their own, and the lines that depmod then writes.
 fn integration_components() -> Vec<Edit> {
     let append = |name: &str, text: String| Edit::Append {
         path: format!("{MODULES}/{name}"),
         text,
     };
     let write = |name: &str| Edit::Write {
-        path: format!("{MODULES}/extra/microsoft-hyper-v/{name}.ko"),
+        path: format!("{MODULES}/{LIS}/{name}.ko"),
         text: format!("module {name}\n"),
     };
-    let adapter = device("hyperv-nic").expect("a device of the catalogue");
-    let extra = "extra/microsoft-hyper-v";
+    let id = |name: &str| device(name).expect("a device of the catalogue").modalias();
+    let needs = |name: &str| format!("{LIS}/{name}.ko: {LIS}/hv_vmbus.ko\n");
+    let modules = ["hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc"];
+    let mut edits: Vec<Edit> = modules.iter().map(|name| write(name)).collect();
+    let dep = [format!("{LIS}/hv_vmbus.ko:\n")];
+    let others = modules.iter().skip(1).map(|name| needs(name));
+    edits.push(append(
+        "modules.dep",
+        dep.into_iter().chain(others).collect(),
+    ));
+    let aliases = format!(
+        "alias acpi*:VMBus:* hv_vmbus\nalias acpi*:VMBUS:* hv_vmbus\nalias {} hv_storvsc\nalias {} hv_netvsc\n",
+        id("hyperv-scsi"),
+        id("hyperv-nic")
+    );
+    edits.push(append("modules.alias", aliases));
+    edits
+}
+
+const LIS: &str = "extra/microsoft-hyper-v";
+
+/// One part of the integration components that is taken away, and what the report says then.
+fn losses() -> Vec<(Edit, String)> {
+    let gone = |name: &str| {
+        let path = format!("{MODULES}/{LIS}/{name}.ko");
+        let edit = Edit::Remove {
+            path: path.clone(),
+            if_present: false,
+        };
+        (edit, format!("{path}: is not there"))
+    };
+    let line = |file: &str, containing: &str, says: &str| {
+        let edit = Edit::RemoveLines {
+            path: format!("{MODULES}/{file}"),
+            containing: containing.to_owned(),
+        };
+        (edit, says.to_owned())
+    };
     vec![
-        write("hv_vmbus"),
-        write("hv_netvsc"),
-        append(
+        gone("hv_netvsc"),
+        gone("hv_vmbus"),
+        line(
             "modules.dep",
-            format!("{extra}/hv_vmbus.ko:\n{extra}/hv_netvsc.ko: {extra}/hv_vmbus.ko\n"),
+            &format!("{LIS}/hv_netvsc.ko:"),
+            "has no line for hv_netvsc",
         ),
-        append(
-            "modules.alias",
-            format!(
-                "alias acpi*:VMBUS:* hv_vmbus\nalias {} hv_netvsc\n",
-                adapter.modalias()
-            ),
+        line(
+            "modules.dep",
+            &format!("{LIS}/hv_vmbus.ko:"),
+            "has no line for hv_vmbus",
         ),
+        line("modules.alias", "hv_vmbus", "no module takes acpi:VMBUS:"),
+        line("modules.alias", "hv_netvsc", "no module takes vmbus:"),
     ]
+}
+
+#[test]
+fn the_synthetic_adapter_is_lost_with_any_one_part_of_its_drivers() {
+    let whole = Scenario {
+        edits: integration_components(),
+        ..synthetic(keeping_mac(scenario(CENTOS, TO_HYPERV[1])))
+    };
+    scores(&whole, "guest.ip-address", Score::Success);
+    for (loss, says) in losses() {
+        let mut short = whole.clone();
+        short.edits.push(loss);
+        let lost = scores(&short, "guest.ip-address", Score::Failure);
+        let why = chain(&lost, "guest.ip-address");
+        assert!(why.contains(&says), "{says}: {why}");
+    }
+}
+
+#[test]
+fn an_alias_line_without_a_module_is_no_driver() {
+    let alone = Scenario {
+        edits: vec![Edit::Append {
+            path: format!("{MODULES}/modules.alias"),
+            text: "alias vmbus:635161f83edfc546913ff2d2f965ed0e hv_netvsc\n".to_owned(),
+        }],
+        ..synthetic(keeping_mac(scenario(CENTOS, TO_HYPERV[1])))
+    };
+    scores(&alone, "guest.ip-address", Score::Failure);
+    // Nor is the legacy adapter driven by a line for a module that is gone.
+    let gone = Edit::Remove {
+        path: format!("{MODULES}/kernel/drivers/net/tulip/tulip.ko"),
+        if_present: false,
+    };
+    let legacy = Scenario {
+        edits: vec![gone],
+        ..keeping_mac(scenario(CENTOS, TO_HYPERV[1]))
+    };
+    let lost = scores(&legacy, "guest.ip-address", Score::Failure);
+    assert!(cites(&lost, "guest.ip-address", "DQ310"));
+}
+
+#[test]
+fn an_adapter_whose_module_the_root_lost_keeps_the_driver_that_the_initramfs_loaded() {
+    let mut plain = keeping_mac(scenario(UBUNTU, "esx-xenconvert-vhd"));
+    plain.target_vm.nic_model = Some("dec21140".to_owned());
+    scores(&plain, "guest.ip-address", Score::Success);
+    let folder = "/lib/modules/3.2.0-23-generic/kernel/drivers/net/ethernet";
+    plain.edits = vec![Edit::Remove {
+        path: format!("{folder}/dec/tulip/tulip.ko"),
+        if_present: false,
+    }];
+    scores(&plain, "guest.ip-address", Score::Success);
+    plain.edits.push(Edit::RemoveModule {
+        module: "tulip".to_owned(),
+    });
+    let lost = scores(&plain, "guest.ip-address", Score::Failure);
+    assert!(cites(&lost, "guest.ip-address", "DQ310"));
+}
+
+#[test]
+fn removing_what_is_not_there_is_refused_unless_the_edit_allows_it() {
+    let remove = |if_present: bool| {
+        let edit = Edit::Remove {
+            path: "/etc/udev/rules.d/70-persistant-net.rules".to_owned(),
+            if_present,
+        };
+        edited(CENTOS, TO_HYPERV[1], &[edit])
+    };
+    let typo = library().source_disk(&remove(false));
+    let says = typo
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default();
+    assert!(
+        says.contains("has no file /etc/udev/rules.d/70-persistant-net.rules to remove"),
+        "{says}"
+    );
+    assert!(library().source_disk(&remove(true)).is_ok());
 }
 
 #[test]
@@ -194,21 +310,34 @@ fn a_paravirtual_source_boots_on_a_bios_exactly_when_its_boot_loader_was_install
     );
 }
 
+/// The package of XenCenter without the elements that only XenCenter reads, as another tool would have written it.
+fn of_another_tool(edits: &[Edit]) -> Scenario {
+    let mut plain = edited(CENTOS, "xen-native-ovf", edits);
+    plain.descriptor_edits = vec![DescriptorEdit {
+        from: "VirtualSystemOtherConfigurationData".to_owned(),
+        to: "Unknown".to_owned(),
+    }];
+    plain
+}
+
 #[test]
 fn a_paravirtual_source_shown_a_whole_machine_on_xenserver_needs_its_boot_loader_too() {
-    // The package that went through ESXi's form says nothing of paravirtualisation: the import makes an HVM machine.
-    let bare: Vec<Edit> = vec![Edit::Bytes {
-        offset: 0,
-        hex: "00".repeat(440),
-    }];
-    let lost = edited(CENTOS, "esx-ovf-xencenter", &bare);
+    // pygrub reads the menu: neither at home nor after a move that keeps the machine's kind it needs boot code.
+    for loader in [Vec::new(), boot_loader()] {
+        let kept = edited(CENTOS, "xen-native-ovf", &loader);
+        scores(&kept, "guest.boots", Score::Success);
+    }
+    // What said that the machine is paravirtual is gone: the import makes one with a BIOS.
+    let bare = scores(&of_another_tool(&[]), "guest.boots", Score::Failure);
     assert!(
-        check(&report(&lost), "source.sanity")
-            .is_some_and(|found| found.score == Some(Score::Failure)),
-        "a BIOS at the source needs it as well"
+        cites(&bare, "guest.boots", "GQ40"),
+        "{}",
+        chain(&bare, "guest.boots")
     );
+    let source = check(&bare, "source.sanity").expect("it is looked at");
+    assert_eq!(source.score, Some(Score::Success), "at home it boots");
     scores(
-        &scenario(CENTOS, "esx-ovf-xencenter"),
+        &of_another_tool(&boot_loader()),
         "guest.boots",
         Score::Success,
     );

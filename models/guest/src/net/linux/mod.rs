@@ -24,6 +24,7 @@ pub mod shell;
 pub mod udev;
 
 use drylab_catalog::{Mac, PciAddress, Witness};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 pub use plan::plan;
@@ -82,6 +83,8 @@ pub struct LinuxBootNet {
     pub addr_assign_type: Option<u8>,
     /// How the daemon handles the adapters' events.
     pub events: Events,
+    /// Drivers that the initramfs had loaded already, by the adapter's modalias.
+    pub early: BTreeMap<String, bind::Bound>,
 }
 
 /// How "add" events are handled.

@@ -65,7 +65,7 @@ fn name_interfaces(
 ) {
     let mut taken = Vec::new();
     for (nic, index) in nics.iter().zip(0_u32..) {
-        let bound = bind::driver(tree, &boot.kernel, nic);
+        let bound = bind::driver(tree, boot, nic);
         match bound.driver {
             Some(driver) => taken.push((index, nic, driver, bound.witnesses)),
             None => {
@@ -137,9 +137,7 @@ fn synthetic_is_unknown(tree: &Tree, boot: &LinuxBootNet) -> bool {
         driver: None,
         link: false,
     };
-    bind::driver(tree, &boot.kernel, &synthetic)
-        .driver
-        .is_none()
+    bind::driver(tree, boot, &synthetic).driver.is_none()
 }
 
 /// Why an interface has its name: the rules that acted, in their order.

@@ -6,8 +6,8 @@ use crate::exporter::TIME_OFFSET;
 use crate::facts::Facts;
 use crate::importer::{Operator, ReadError, Reading, Remark, limits, refused};
 use drylab_appliance::Package;
-use drylab_appliance::xva::{Drive, Machine, Xva};
-use drylab_block::{Limits, Result as BlockResult};
+use drylab_appliance::xva::{Machine, Xva, is_version_1};
+use drylab_block::{Limits, ReadAt, Result as BlockResult};
 use drylab_catalog::Witness;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub fn xencenter_import_xva(
     let name = &package.descriptor;
     let file = package.file(name).map_err(|error| refused(name, error))?;
     let archive =
-        Xva::open(file.clone(), &Limits::DEFAULT).map_err(|error| opens_not(name, &error))?;
+        Xva::open(file.clone(), &Limits::DEFAULT).map_err(|error| opens_not(name, file, &error))?;
     let machine = archive
         .appliance
         .machine()
@@ -81,7 +81,8 @@ pub fn xencenter_import_xva(
     });
     let nics = nics.collect();
     let (mut plans, mut sizes) = (Vec::new(), Vec::new());
-    for disk in in_boot_order(&machine)
+    for disk in machine
+        .boot_order()
         .iter()
         .filter_map(|drive| drive.disk.as_ref())
     {
@@ -104,6 +105,7 @@ pub fn xencenter_import_xva(
         disks: sizes,
         nics,
         uuid: None,
+        mac_seed: machine.mac_seed().filter(|_| keeps).map(str::to_owned),
         clock: machine.platform(TIME_OFFSET).map(clock),
         mode: Some(mode),
     };
@@ -129,10 +131,9 @@ pub fn xencenter_import_xva(
 }
 
 /// What keeps an archive from being opened; that of an older version has a quirk of its own.
-fn opens_not(name: &str, error: &drylab_block::Error) -> ReadError {
+fn opens_not(name: &str, file: &Arc<dyn ReadAt>, error: &drylab_block::Error) -> ReadError {
     let place = Witness::descriptor(name, error.to_string());
-    let is_version_1 = error.to_string().contains("version 1");
-    let quirk = is_version_1.then(|| Witness::quirk("GQ141"));
+    let quirk = is_version_1(file, &Limits::DEFAULT).then(|| Witness::quirk("GQ141"));
     ReadError::Refused(std::iter::once(place).chain(quirk).collect())
 }
 
@@ -169,14 +170,4 @@ fn clashes(
         });
     }
     Ok(remarks)
-}
-
-/// Disk drives: by device number for a BIOS, the bootable one first for pygrub.
-fn in_boot_order(machine: &Machine) -> Vec<&Drive> {
-    let mut drives: Vec<&Drive> = machine.drives.iter().filter(|drive| !drive.is_cd).collect();
-    drives.sort_by_key(|drive| drive.userdevice.parse::<u32>().unwrap_or(u32::MAX));
-    if !machine.is_hvm() {
-        drives.sort_by_key(|drive| !drive.bootable);
-    }
-    drives
 }

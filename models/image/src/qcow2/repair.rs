@@ -1,0 +1,352 @@
+//! Repair: what would have to be written so that a check finds nothing that can be mended.
+//!
+//! The order keeps the guest's bytes readable at every step: copies of what must move go behind the end of the file;
+//! then refcounts rise to what will be needed, or new tables take the place of the old by one write of the header; then
+//! L2 and L1 entries change; then refcounts fall; last the dirty and corrupt bits are cleared.
+
+use super::bitmap::Bitmaps;
+use super::check::overlap;
+use super::counts::class;
+use super::entry::{COPIED, Cluster, Entry, OFFSET, ZERO};
+use super::header::{BITMAPS, CORRUPT, DIRTY, RAW_EXTERNAL};
+use super::mend::Mender;
+use super::read::Qcow2;
+use super::rules;
+use super::structure::{L2, Structure};
+use crate::container::Container;
+use crate::edit::Plan;
+use crate::finding::{Finding, Findings, Repair};
+use crate::math::{div, rem};
+use drylab_block::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What stands where something else has a claim, and where it goes.
+#[derive(Default)]
+struct Moves {
+    /// Clusters that guest data must leave.
+    guest: BTreeSet<u64>,
+    /// Clusters that L2 tables must leave.
+    tables: BTreeSet<u64>,
+    /// Old cluster of guest data, and new offset.
+    data: BTreeMap<u64, u64>,
+    /// Old offset and length of packed bytes, and new offset.
+    packed: BTreeMap<(u64, u64), u64>,
+    /// Old offset of an L2 table, and new one.
+    l2: BTreeMap<u64, u64>,
+    /// New refcount tables are needed.
+    rebuild: bool,
+}
+
+/// The plan; empty when there is nothing to mend.
+pub(super) fn repair(image: &Qcow2) -> Result<Plan> {
+    let mut found = image.noticed().clone();
+    let own = image.structure(&image.limits, false, &mut found)?;
+    super::check::check(&own, &mut found)?;
+    let damaged = own.damaged;
+    drop(own);
+    let here = |finding: &&Finding| finding.file.is_empty();
+    let ours = || found.list().iter().filter(here);
+    if ours().all(|finding| finding.rule.repair == Repair::No) {
+        return Ok(Plan::default());
+    }
+    let refuse = |why: &str| Err(Error::unsupported(format_args!("qcow2 repair: {why}")));
+    if image.snapshots.damaged {
+        return refuse(
+            "the snapshot table is damaged, and what its snapshots hold would be taken for free",
+        );
+    }
+    if damaged {
+        return refuse(
+            "an L1 table passes the end of the file, and what it holds would be taken for free",
+        );
+    }
+    let twice = |finding: &Finding| finding.rule.code == rules::OVERLAP_TABLES.code;
+    if ours().any(twice) {
+        return refuse("two tables claim one cluster, and none can be moved");
+    }
+    let none = Bitmaps::default();
+    let mut structure = image.structure(&image.limits, true, &mut Findings::default())?;
+    let stale = image.header.extensions.bitmaps.is_some() && !image.header.bitmaps_consistent();
+    let drop_bitmaps = image.bitmaps.damaged || stale;
+    if drop_bitmaps {
+        structure.bitmaps = &none;
+    }
+    let mut mender = Mender::new(&structure, image.limits.table_bytes_max)?;
+    let mut moves = Moves::default();
+    moves.find(&mender)?;
+    prepare(&mut mender, image, drop_bitmaps)?;
+    moves.place(&mut mender)?;
+    mender.flush();
+    moves.switch(&mut mender)?;
+    mender.flush();
+    mender.raise(moves.rebuild)?;
+    moves.entries(&mut mender)?;
+    mender.flush();
+    mender.lower()?;
+    mender.lengthen()?;
+    finish(&mut mender, image)?;
+    let lossy = ours().filter(|finding| finding.rule.repair == Repair::Lossy);
+    let codes: BTreeSet<&str> = lossy.map(|finding| finding.rule.code).collect();
+    let mut plan = mender.plan;
+    for code in codes {
+        plan.note(format!(
+            "{code}: what cannot be read is given up, or one of two claims is kept"
+        ));
+    }
+    Ok(plan)
+}
+
+/// Features of the header that a writer must clear first.
+fn prepare(mender: &mut Mender<'_>, image: &Qcow2, drop_bitmaps: bool) -> Result<()> {
+    let keep = if drop_bitmaps {
+        RAW_EXTERNAL
+    } else {
+        RAW_EXTERNAL | BITMAPS
+    };
+    mender.clear_unknown(keep)?;
+    if let Some(place) = image.header.extensions.bitmaps.filter(|_| drop_bitmaps) {
+        // Nothing may be found by this pointer once its clusters are free.
+        mender.write(place.at, &[0; 24])?;
+        mender.flush();
+        mender
+            .plan
+            .note("dirty bitmaps that cannot be used are dropped");
+    }
+    Ok(())
+}
+
+/// The last step: what said that the file is in disorder.
+fn finish(mender: &mut Mender<'_>, image: &Qcow2) -> Result<()> {
+    let header = &image.header;
+    if header.version >= 3 && header.incompatible & (DIRTY | CORRUPT) != 0 {
+        mender.flush();
+        let bits = header.incompatible & !(DIRTY | CORRUPT);
+        mender.write(72, &bits.to_be_bytes())?;
+    }
+    Ok(())
+}
+
+impl Moves {
+    /// Finds what must move.
+    fn find(&mut self, mender: &Mender<'_>) -> Result<()> {
+        for (cluster, slot) in mender.counts.referenced() {
+            let Some(rule) = overlap(slot) else {
+                continue;
+            };
+            if rule.code == rules::OVERLAP_TABLES.code {
+                return Err(Error::unsupported(format_args!(
+                    "qcow2 repair: cluster {cluster} is claimed by {}, and none can be moved",
+                    class::names(slot.classes)
+                )));
+            }
+            let claims = slot.classes & !(class::ONE | class::TWICE);
+            let tables = claims & !class::GUEST;
+            if claims & class::GUEST != 0 {
+                self.guest.insert(cluster);
+            }
+            let refcounts = tables & class::REFCOUNTS;
+            if refcounts != 0 && (tables.count_ones() > 1 || slot.classes & class::TWICE != 0) {
+                self.rebuild = true;
+            }
+            if tables & class::L2 != 0 && tables & !class::L2 & !class::REFCOUNTS != 0 {
+                self.tables.insert(cluster);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives places to what moves, and copies guest data there.
+    fn place(&mut self, mender: &mut Mender<'_>) -> Result<()> {
+        if self.guest.is_empty() && self.tables.is_empty() {
+            return Ok(());
+        }
+        let structure = mender.structure;
+        let cluster = structure.header.cluster_bytes();
+        for table in &structure.tables {
+            let by = u64::from(table.references);
+            if self.tables.contains(&div(table.offset, cluster)) {
+                mender.give_up(table.offset, cluster, by);
+                let new = mender.fresh(1, by, class::L2);
+                self.l2.insert(table.offset, new);
+            }
+            for (number, entry) in (0u64..).zip(structure.l2(table)?.unwrap_or_default()) {
+                if entry == Entry::default() {
+                    continue;
+                }
+                let mended = structure.judged(table, number, entry).mended;
+                self.place_one(mender, structure.header.cluster(mended), by)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn place_one(&mut self, mender: &mut Mender<'_>, found: Cluster, by: u64) -> Result<()> {
+        let Some((_, offset, length)) = mender.structure.region(found) else {
+            return Ok(());
+        };
+        let range = mender.structure.touched(offset, length);
+        if !range.clone().any(|cluster| self.guest.contains(&cluster)) {
+            return Ok(());
+        }
+        mender.give_up(offset, length, by);
+        let bytes = mender.structure.header.cluster_bytes();
+        match found {
+            Cluster::Standard(offset) => {
+                let number = div(offset, bytes);
+                if let Some(new) = self.data.get(&number) {
+                    let new = div(*new, bytes);
+                    mender.counts.add(new, by, class::DATA);
+                } else {
+                    let new = mender.fresh(1, by, class::DATA);
+                    mender.copy(offset, new, bytes)?;
+                    self.data.insert(number, new);
+                }
+            }
+            Cluster::Packed(offset, length) => {
+                if let Some(new) = self.packed.get(&(offset, length)) {
+                    for cluster in mender.structure.touched(*new, length) {
+                        mender.counts.add(cluster, by, class::PACKED);
+                    }
+                } else {
+                    let clusters = range.end.saturating_sub(range.start);
+                    let new = mender.fresh(clusters, by, class::PACKED);
+                    let new = new.saturating_add(rem(offset, bytes));
+                    mender.copy(offset, new, length)?;
+                    self.packed.insert((offset, length), new);
+                }
+            }
+            // A place that is only reserved is given up.
+            Cluster::Absent | Cluster::Zero(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Plans entries that point to copies, before anything else is written: the copied bytes may be a table's.
+    fn switch(&self, mender: &mut Mender<'_>) -> Result<()> {
+        if self.data.is_empty() && self.packed.is_empty() {
+            return Ok(());
+        }
+        let structure = mender.structure;
+        let cluster = structure.header.cluster_bytes();
+        // Tables that are themselves taken for guest data change last.
+        let late = |table: &&L2| self.guest.contains(&div(table.offset, cluster));
+        let (last, first): (Vec<&L2>, Vec<&L2>) = structure.tables.iter().partition(late);
+        for table in first.into_iter().chain(last) {
+            let Some(old) = structure.l2(table)? else {
+                continue;
+            };
+            let new: Vec<u64> = old
+                .into_iter()
+                .map(|entry| self.moved(mender, entry))
+                .flat_map(|entry| [entry.word, entry.bitmap])
+                .collect();
+            mender.write_changed(table.offset, &table_bytes(structure, &new))?;
+        }
+        Ok(())
+    }
+
+    /// An entry that points to the copies.
+    fn moved(&self, mender: &Mender<'_>, entry: Entry) -> Entry {
+        let header = mender.structure.header;
+        let mut new = entry;
+        let bytes = header.cluster_bytes();
+        match header.cluster(new) {
+            Cluster::Standard(offset) if !header.data_file() => {
+                if let Some(moved) = self.data.get(&div(offset, bytes)) {
+                    new.word = (new.word & !OFFSET) | moved;
+                }
+            }
+            Cluster::Zero(Some(offset))
+                if !header.data_file() && self.guest.contains(&div(offset, bytes)) =>
+            {
+                new.word &= ZERO;
+            }
+            Cluster::Packed(offset, length) => {
+                if let Some(moved) = self.packed.get(&(offset, length)) {
+                    new.word = header.packed_at(new.word, *moved);
+                }
+            }
+            _ => {}
+        }
+        new
+    }
+
+    /// The entry as it will be.
+    fn entry(&self, mender: &Mender<'_>, table: &L2, number: u64, entry: Entry) -> Entry {
+        let header = mender.structure.header;
+        let mended = mender.structure.judged(table, number, entry).mended;
+        let new = self.moved(mender, mended);
+        if table.number().is_none() {
+            return new;
+        }
+        match header.cluster(new) {
+            Cluster::Standard(_) | Cluster::Zero(Some(_)) if header.data_file() => {
+                new.with_copied(true)
+            }
+            Cluster::Standard(offset) | Cluster::Zero(Some(offset)) => {
+                new.with_copied(mender.references(offset) == 1)
+            }
+            Cluster::Packed(_, _) => new,
+            Cluster::Absent | Cluster::Zero(None) => new.with_copied(false),
+        }
+    }
+
+    /// Plans the changes of L2 tables, then of L1 tables.
+    fn entries(&self, mender: &mut Mender<'_>) -> Result<()> {
+        let structure = mender.structure;
+        for table in &structure.tables {
+            let Some(old) = structure.l2(table)? else {
+                continue;
+            };
+            let entries = (0u64..).zip(old);
+            let new: Vec<u64> = entries
+                .flat_map(|(number, entry)| {
+                    let new = if entry == Entry::default() {
+                        entry
+                    } else {
+                        self.entry(mender, table, number, entry)
+                    };
+                    [new.word, new.bitmap]
+                })
+                .collect();
+            let bytes = table_bytes(structure, &new);
+            match self.l2.get(&table.offset) {
+                Some(moved) => mender.write(*moved, &bytes)?,
+                None => mender.write_changed(table.offset, &bytes)?,
+            }
+        }
+        mender.flush();
+        for l1 in &structure.l1s {
+            let words = structure.l1_words(l1)?;
+            let word = |word: u64| {
+                let reserved = word & !(OFFSET | COPIED);
+                let kept = structure.judge_l1(word).0;
+                if kept == 0 {
+                    return 0;
+                }
+                let offset = self.l2.get(&(kept & OFFSET)).copied();
+                let offset = offset.unwrap_or(kept & OFFSET);
+                let copied = if l1.active {
+                    mender.references(offset) == 1
+                } else {
+                    word & COPIED != 0
+                };
+                // Bits that are not known are cleared in any table.
+                let bit = if copied { COPIED } else { 0 };
+                (word & !(OFFSET | COPIED | reserved)) | offset | bit
+            };
+            let words: Vec<u64> = words.into_iter().map(word).collect();
+            mender.write_changed(l1.offset, &super::be_words(&words))?;
+        }
+        Ok(())
+    }
+}
+
+/// An L2 table as bytes; `words` has the bitmap of each entry, which only extended entries store.
+fn table_bytes(structure: &Structure<'_>, words: &[u64]) -> Vec<u8> {
+    if structure.header.extended() {
+        return super::be_words(words);
+    }
+    let words: Vec<u64> = words.iter().step_by(2).copied().collect();
+    super::be_words(&words)
+}

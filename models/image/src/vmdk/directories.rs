@@ -1,0 +1,197 @@
+//! The two grain directories of a hosted sparse extent: which of them counts, and what their tables take up.
+
+use super::claims::Spans;
+use super::header::SECTOR;
+use super::hosted::Hosted;
+use super::rules;
+use crate::math::{index, len64};
+use drylab_block::{Error, Result};
+use std::ops::Range;
+
+/// Directories of more tables than this are not searched for grains that lie in tables when single grains are read; a
+/// check does it. It is the number of tables of 64 TiB.
+const TABLES_WATCHED: u64 = 1 << 21;
+
+impl Hosted {
+    /// Gives up a directory most of whose entries lead nowhere while the other's lead to tables: it is not where the header
+    /// says, and what stands there is not to be changed. Of a directory that is kept, single entries are noted.
+    pub(super) fn judge_directories(&mut self) -> Result<()> {
+        let count = len64(&self.gd).max(len64(&self.rgd));
+        let (mut active, mut bad_gd, mut bad_rgd, mut lost) = (0u64, 0u64, 0u64, 0u64);
+        for number in 0..count {
+            let (first, second) = self.entries(number);
+            if first == 0 && second == 0 {
+                continue;
+            }
+            active = active.saturating_add(1);
+            match (self.is_table(first, number), self.is_second(second, number)) {
+                (true, true) => {}
+                (true, false) => bad_rgd = bad_rgd.saturating_add(1),
+                (false, true) => bad_gd = bad_gd.saturating_add(1),
+                (false, false) => lost = lost.saturating_add(1),
+            }
+        }
+        if active > 0 && lost == active {
+            let (first, second) = self.entries(0);
+            return Err(Error::corrupt(format_args!(
+                "none of the {active} entries of the grain directory leads to a grain table (entry 0: sector {first}, in the redundant directory {second})"
+            )));
+        }
+        let most = |bad: u64| bad > 0 && bad.saturating_mul(2) >= active;
+        let words = |bad: u64| format!("a directory {bad} of whose {active} entries lead nowhere");
+        let expected = "the sector of a directory that leads to tables";
+        if !self.rgd.is_empty() && most(bad_gd) {
+            self.gd = Vec::new();
+            let path = "header, gdOffset";
+            self.findings
+                .add(&rules::GD_RANGE, (56, 8), path, words(bad_gd), expected);
+        } else if !self.rgd.is_empty() && most(bad_rgd) {
+            self.rgd = Vec::new();
+            let path = "header, rgdOffset";
+            self.findings
+                .add(&rules::RGD_RANGE, (48, 8), path, words(bad_rgd), expected);
+        }
+        self.note_directories();
+        Ok(())
+    }
+
+    /// Entries of one directory that lead nowhere while the other's lead to a table, and those that both lack.
+    fn note_directories(&mut self) {
+        let mut findings = std::mem::take(&mut self.findings);
+        for number in 0..len64(&self.gd).max(len64(&self.rgd)) {
+            let (first, second) = self.entries(number);
+            let good = (self.is_table(first, number), self.is_second(second, number));
+            for (redundant, entry, is_good, other) in [
+                (false, first, good.0, good.1),
+                (true, second, good.1, good.0),
+            ] {
+                let kept = if redundant { &self.rgd } else { &self.gd };
+                if kept.is_empty() || is_good || (entry == 0 && !other) {
+                    continue;
+                }
+                let (name, start) = if redundant {
+                    ("redundant grain directory", self.header.rgd_offset)
+                } else {
+                    ("grain directory", self.header.gd_offset)
+                };
+                let at = start.saturating_mul(SECTOR);
+                let at = at.saturating_add(number.saturating_mul(4));
+                let path = format!("{name}, entry {number}");
+                let found = format!("sector {entry}");
+                let (rule, expected) = if other {
+                    let expected =
+                        "the sector of a table of the disk; the other directory's is used";
+                    (&rules::GT_RANGE, expected)
+                } else {
+                    (&rules::GT_LOST, "the sector of a table of the disk")
+                };
+                findings.add(rule, (at, 4), path, found, expected);
+            }
+        }
+        self.findings = findings;
+    }
+
+    /// Entry `number` of both directories; 0 of one that is not there.
+    pub(super) fn entries(&self, number: u64) -> (u32, u32) {
+        let entry = |directory: &[u32]| directory.get(index(number)).copied().unwrap_or(0);
+        (entry(&self.gd), entry(&self.rgd))
+    }
+
+    /// Whether a grain table can be at that sector: inside the file, and not in header, descriptor or grain directory.
+    pub(super) fn is_table(&self, sector: u32, number: u64) -> bool {
+        let sector = u64::from(sector);
+        let bytes = self.header.entries_of(number).saturating_mul(4);
+        let end = sector.saturating_add(crate::math::div_up(bytes, SECTOR));
+        sector != 0
+            && self.holds(sector.saturating_mul(SECTOR), bytes)
+            && !self
+                .fixed()
+                .iter()
+                .any(|span| span.start < end && sector < span.end)
+    }
+
+    /// Whether a redundant grain table can be there: as [`is_table`](Self::is_table), nor in its own directory.
+    pub(super) fn is_second(&self, sector: u32, number: u64) -> bool {
+        let own = self.rgd_span();
+        let bytes = self.header.entries_of(number).saturating_mul(4);
+        let end = u64::from(sector).saturating_add(crate::math::div_up(bytes, SECTOR));
+        self.is_table(sector, number) && !(own.start < end && u64::from(sector) < own.end)
+    }
+
+    /// Sectors of header, descriptor and grain directory: of the redundant one when it is the only one.
+    pub(super) fn fixed(&self) -> [Range<u64>; 3] {
+        let span = |start: u64, sectors: u64| start..start.saturating_add(sectors);
+        let directory = if self.gd.is_empty() {
+            self.rgd_span()
+        } else {
+            span(self.header.gd_offset, self.header.directory_sectors())
+        };
+        [0..1, self.descriptor_span(), directory]
+    }
+
+    /// Sectors of the descriptor: an area that reaches over a directory ends there.
+    fn descriptor_span(&self) -> Range<u64> {
+        let start = self.front.descriptor_offset;
+        let end = start.saturating_add(self.front.descriptor_size);
+        let directories = [self.header.gd_offset, self.header.rgd_offset];
+        let behind = directories.into_iter().filter(|sector| *sector > start);
+        start..behind.fold(end, u64::min)
+    }
+
+    /// Sectors of the redundant grain directory.
+    pub(super) fn rgd_span(&self) -> Range<u64> {
+        let start = self.header.rgd_offset;
+        let sectors = if self.rgd.is_empty() {
+            0
+        } else {
+            self.header.directory_sectors()
+        };
+        start..start.saturating_add(sectors)
+    }
+
+    /// The sector of grain table `number`: of the primary one where that can be, else of the redundant one; 0 without any.
+    pub(super) fn table_sector(&self, number: u64) -> u32 {
+        let (primary, second) = self.entries(number);
+        if !self.is_table(primary, number) && self.is_second(second, number) {
+            second
+        } else {
+            primary
+        }
+    }
+
+    pub(super) fn spans(&self) -> &Spans {
+        self.spans.get_or_init(|| {
+            let mut ranges = self.fixed().to_vec();
+            let count = len64(&self.gd).max(len64(&self.rgd));
+            if count <= TABLES_WATCHED {
+                ranges.extend((0..count).filter_map(|number| {
+                    let sector = self.table_sector(number);
+                    self.is_table(sector, number)
+                        .then(|| self.table_span(sector, number))
+                }));
+            }
+            Spans::of(ranges)
+        })
+    }
+
+    /// Sectors of the redundant directory and of its tables, without those that are in use.
+    pub(super) fn second_spans(&self) -> Spans {
+        if self.gd.is_empty() {
+            return Spans::default();
+        }
+        let mut ranges = vec![self.rgd_span()];
+        for (number, sector) in (0u64..).zip(self.rgd.iter().copied()) {
+            if self.is_second(sector, number) && sector != self.table_sector(number) {
+                ranges.push(self.table_span(sector, number));
+            }
+        }
+        Spans::of(ranges)
+    }
+
+    /// Sectors of a grain table.
+    pub(super) fn table_span(&self, sector: u32, number: u64) -> Range<u64> {
+        let bytes = self.header.entries_of(number).saturating_mul(4);
+        let start = u64::from(sector);
+        start..start.saturating_add(crate::math::div_up(bytes, SECTOR))
+    }
+}

@@ -1,0 +1,537 @@
+//! Mending a hosted sparse extent and its descriptor.
+//!
+//! Order, so that a crash anywhere leaves a disk that reads as before or as after:
+//!
+//! 1. Entries that lead nowhere are cleared and directories led to good tables. The file does not grow before that, or an
+//!    entry behind its end would come to lie inside.
+//! 2. Copies are written behind the end: grains that two entries share, tables and directories that were lost.
+//! 3. Entries are led to the copies.
+//! 4. Header fields, the mark of an unclean end last.
+
+use super::check::{Fault, Survey, What};
+use super::disk::{Body, Vmdk};
+use super::header::{FLAG_ZEROED_GRAINS, GD_AT_END, Header, SECTOR};
+use super::hosted::{Hosted, Layout};
+use super::sparse::address;
+use crate::codec::Packer;
+use crate::edit::{Edit, Plan};
+use crate::map::Units;
+use crate::math::{div, index, len64, round_up};
+use drylab_block::{Error, ReadAt, Result, read_vec};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Entries mended by one plan.
+const FAULTS_MAX: usize = 1 << 16;
+/// Bytes of a header that are fields.
+const FIELDS: usize = 79;
+/// Entries of a directory in a sector, the unit in which directories are written.
+const DIRECTORY_STEP: usize = 128;
+
+impl Vmdk {
+    /// Plans the repair of the opened file and of the extents beside it.
+    pub(super) fn plan_repair(&self) -> Result<Plan> {
+        let mut plan = Plan::default();
+        let mut done = BTreeSet::new();
+        if matches!(self.parts.first(), Some(part) if part.key.is_empty() && matches!(part.body, Body::Esx(_)))
+        {
+            return Err(Error::unsupported(
+                "sparse extents of ESX are not repaired; convert the disk",
+            ));
+        }
+        for part in &self.parts {
+            match &part.body {
+                Body::Hosted(hosted) if part.key.is_empty() => plan.append(hosted.plan_repair()?),
+                Body::Hosted(hosted) if done.insert(part.key.as_str()) => {
+                    plan.first(&part.key, hosted.plan_repair()?);
+                }
+                Body::Esx(_) => plan.note(format!("{:?} is of ESX and not repaired", part.key)),
+                Body::Hosted(_) | Body::Zero | Body::Flat(..) => {}
+            }
+        }
+        let mut text = self.text.clone();
+        for part in &self.parts {
+            let line = self.descriptor.extents.get(part.line);
+            let sectors = div(part.length, SECTOR);
+            if line.is_some_and(|line| line.sectors != sectors) {
+                text = text.with(text.sectors(part.line), sectors);
+            }
+        }
+        if text != self.text {
+            if !plan.edits().is_empty() {
+                plan.push(Edit::Flush);
+            }
+            self.text.change(&text, &*self.file, &mut plan)?;
+        }
+        Ok(plan)
+    }
+}
+
+/// What is to be mended, collected from a survey.
+#[derive(Default)]
+struct Todo {
+    /// Entries to clear, by table.
+    clear: BTreeMap<u64, Vec<u64>>,
+    /// Tables whose copies differ.
+    differ: BTreeSet<u64>,
+    /// Table and entry of grains to copy.
+    copy: Vec<(u64, u64, u32)>,
+}
+
+/// A repair being planned.
+pub(super) struct Mend<'a> {
+    pub(super) disk: &'a Hosted,
+    pub(super) plan: Plan,
+    /// Whether the next step waits for those before it.
+    pub(super) barrier: bool,
+    /// Bytes of the file as far as it is planned, and those of them that a step writes.
+    pub(super) end: u64,
+    written: u64,
+    /// Tables as they are planned to be.
+    tables: BTreeMap<u64, Vec<u32>>,
+    gd: Vec<u32>,
+    rgd: Vec<u32>,
+    /// Whether the redundant directory and its tables are where nothing else is.
+    second: bool,
+    header: Header,
+    pub(super) front: Header,
+}
+
+impl Hosted {
+    /// Plans the repair of this file.
+    pub(super) fn plan_repair(&self) -> Result<Plan> {
+        let mut mend = Mend {
+            disk: self,
+            plan: Plan::default(),
+            barrier: false,
+            end: self.source.len(),
+            written: self.source.len(),
+            tables: BTreeMap::new(),
+            gd: self.gd.clone(),
+            rgd: self.rgd.clone(),
+            second: !self.rgd.is_empty(),
+            header: self.header.clone(),
+            front: self.front.clone(),
+        };
+        if self.layout == Layout::Markers {
+            mend.make_footer()?;
+        } else {
+            mend.mend()?;
+        }
+        mend.headers();
+        Ok(mend.plan)
+    }
+
+    fn collect(&self, plan: &mut Plan) -> Result<(Todo, Survey)> {
+        let (mut todo, mut count) = (Todo::default(), 0usize);
+        let survey = self.survey(&mut |fault| {
+            count = count.saturating_add(1);
+            if count > FAULTS_MAX {
+                return Ok(());
+            }
+            match fault {
+                Fault::TablesDiffer { table, .. } => {
+                    todo.differ.insert(table);
+                }
+                Fault::Grain {
+                    table,
+                    entry,
+                    value,
+                    what: What::Alias | What::Overlap,
+                } => todo.copy.push((table, entry, value)),
+                Fault::Grain {
+                    table,
+                    entry,
+                    what: What::Range | What::Metadata | What::Marker(_),
+                    ..
+                } => todo.clear.entry(table).or_default().push(entry),
+                Fault::Grain { .. } | Fault::TableOverlap { .. } => {}
+            }
+            Ok(())
+        })?;
+        if count > FAULTS_MAX {
+            plan.note(format!(
+                "the first {FAULTS_MAX} of {count} faults are mended; plan again for the rest"
+            ));
+        }
+        if !survey.shared.is_empty() {
+            plan.note(format!(
+                "{} grain tables share their sectors with others and are left as they are",
+                survey.shared.len()
+            ));
+        }
+        todo.clear.retain(|table, _| !survey.shared.contains(table));
+        todo.copy
+            .retain(|(table, ..)| !survey.shared.contains(table));
+        Ok((todo, survey))
+    }
+}
+
+impl Mend<'_> {
+    /// Adds a step.
+    pub(super) fn push(&mut self, edit: Edit) {
+        if std::mem::take(&mut self.barrier) && !self.plan.edits().is_empty() {
+            self.plan.push(Edit::Flush);
+        }
+        self.plan.push(edit);
+    }
+
+    pub(super) fn write(&mut self, offset: u64, old: Vec<u8>, new: Vec<u8>) {
+        if old != new {
+            self.push(Edit::Write { offset, old, new });
+        }
+    }
+
+    fn mend(&mut self) -> Result<()> {
+        let (mut todo, survey) = self.disk.collect(&mut self.plan)?;
+        if survey.second_hit {
+            self.second = false;
+            todo.differ.clear();
+        }
+        self.clear(&todo)?;
+        let shared = self.lead_directories();
+        if !self.disk.header.has_markers() {
+            self.barrier = true;
+            let moved = self.copy_grains(&todo)?;
+            self.own_tables(&shared)?;
+            self.write_moved(&moved)?;
+        }
+        if self.disk.layout == Layout::Front
+            && let Some(first) = survey.first
+            && first < self.header.overhead
+        {
+            self.header.overhead = first;
+        }
+        if self.disk.header.has_markers() {
+            self.end_stream(&survey)?;
+        }
+        Ok(())
+    }
+
+    /// Table `number` as it is planned to be.
+    fn table(&mut self, number: u64) -> Result<&mut Vec<u32>> {
+        if let std::collections::btree_map::Entry::Vacant(place) = self.tables.entry(number) {
+            place.insert(self.disk.effective_table(number)?.unwrap_or_default());
+        }
+        Ok(self.tables.entry(number).or_default())
+    }
+
+    /// Sectors of the copies of a table that can be written.
+    fn copies(&self, number: u64) -> BTreeSet<u32> {
+        let (first, second) = self.disk.entries(number);
+        let mut copies = BTreeSet::from([self.disk.table_sector(number)]);
+        if self.disk.is_table(first, number) {
+            copies.insert(first);
+        }
+        if self.second && self.disk.is_second(second, number) {
+            copies.insert(second);
+        }
+        copies.remove(&0);
+        copies
+    }
+
+    /// Clears entries that lead nowhere and writes the table over a copy that differs.
+    fn clear(&mut self, todo: &Todo) -> Result<()> {
+        let numbers: BTreeSet<u64> = todo.clear.keys().chain(&todo.differ).copied().collect();
+        for number in numbers {
+            let entries = todo.clear.get(&number);
+            let table = self.table(number)?;
+            for entry in entries.into_iter().flatten() {
+                if let Some(entry) = table.get_mut(index(*entry)) {
+                    *entry = 0;
+                }
+            }
+            if let Some(entries) = entries {
+                let count = entries.len();
+                let what = format!(
+                    "grain table {number}: {count} entries that lead to no grain are cleared"
+                );
+                self.plan.note(what);
+            }
+            self.write_table(number)?;
+        }
+        Ok(())
+    }
+
+    fn write_table(&mut self, number: u64) -> Result<()> {
+        let bytes = word_bytes(self.table(number)?);
+        for sector in self.copies(number) {
+            let place = u64::from(sector).saturating_mul(SECTOR);
+            let length = len64(&bytes);
+            let limits = &self.disk.limits;
+            let old = read_vec(&*self.disk.source, "grain table", place, length, limits)?;
+            self.write(place, old, bytes.clone());
+        }
+        Ok(())
+    }
+
+    /// Leads entries without a table to the other directory's, and clears those that neither has. The result is what is
+    /// shared then: whether all of the primary, all of the redundant, and single tables.
+    fn lead_directories(&mut self) -> Shared {
+        let mut shared = Shared::default();
+        let tables = self.disk.header.tables();
+        let front = self.disk.layout == Layout::Front && tables > 0;
+        if front && self.gd.is_empty() {
+            self.write_offsets(self.header.rgd_offset, self.header.rgd_offset);
+            self.gd = vec![0; self.rgd.len()];
+            shared.gd = true;
+        } else if front && !self.second && self.header.has_redundant() {
+            self.write_offsets(self.header.gd_offset, self.header.gd_offset);
+            self.rgd = vec![0; self.gd.len()];
+            shared.rgd = true;
+        }
+        let mut lost = 0u64;
+        for number in 0..tables {
+            let (first, second) = self.disk.entries(number);
+            let good_first = self.disk.is_table(first, number);
+            let good_second = self.disk.is_second(second, number);
+            let gd = match (good_first, good_second) {
+                (true, _) => first,
+                (false, true) => second,
+                (false, false) => 0,
+            };
+            let rgd = if good_second && !shared.rgd {
+                second
+            } else {
+                gd
+            };
+            if !good_first && !good_second && (first != 0 || second != 0) {
+                lost = lost.saturating_add(1);
+            }
+            if gd != 0
+                && !self.rgd.is_empty()
+                && !shared.gd
+                && !shared.rgd
+                && good_first != good_second
+            {
+                shared.tables.insert((number, good_first));
+            }
+            set(&mut self.gd, index(number), gd);
+            set(&mut self.rgd, index(number), rgd);
+        }
+        if lost > 0 {
+            let what = format!("{lost} grain tables are nowhere: their entries are cleared");
+            self.plan.note(what);
+        }
+        let (gd, rgd) = (self.disk.gd.clone(), self.disk.rgd.clone());
+        // A directory that is given up is not written: what stands there is another's.
+        self.write_directory(self.disk.header.gd_offset, &gd, &self.gd.clone());
+        if !shared.rgd {
+            self.write_directory(self.disk.header.rgd_offset, &rgd, &self.rgd.clone());
+        }
+        shared
+    }
+
+    /// Plans the change of a directory, sector by sector.
+    fn write_directory(&mut self, sector: u64, old: &[u32], new: &[u32]) {
+        let mut offset = sector.saturating_mul(SECTOR);
+        for (old, new) in old.chunks(DIRECTORY_STEP).zip(new.chunks(DIRECTORY_STEP)) {
+            self.write(offset, word_bytes(old), word_bytes(new));
+            offset = offset.saturating_add(SECTOR);
+        }
+    }
+
+    /// Plans another place of the directories in the header that counts.
+    fn write_offsets(&mut self, gd: u64, rgd: u64) {
+        let old = self.header.to_bytes();
+        self.header.gd_offset = gd;
+        self.header.rgd_offset = rgd;
+        let offset = self.disk.header_place();
+        let new = self.header.to_bytes();
+        if offset == 0 {
+            self.front = self.header.clone();
+        }
+        self.write_header(offset, &old, &new);
+    }
+
+    /// Plans the change of the fields of a header; the bytes behind them stay what they are.
+    fn write_header(&mut self, offset: u64, old: &[u8], new: &[u8]) {
+        let fields = |bytes: &[u8]| bytes.get(..FIELDS).unwrap_or_default().to_vec();
+        self.write(offset, fields(old), fields(new));
+    }
+
+    /// Keeps `length` bytes behind the end of the file; the result is their place and sector.
+    fn reserve(&mut self, length: u64, alignment: u64) -> Result<(u64, u32)> {
+        let place = round_up(self.end, alignment);
+        let sector = address(div(place, SECTOR))?;
+        self.end = round_up(place.saturating_add(length), SECTOR);
+        Ok((place, sector))
+    }
+
+    /// Puts bytes behind the end of the file; the result is their sector.
+    fn append(&mut self, mut new: Vec<u8>, alignment: u64) -> Result<u32> {
+        new.resize(index(round_up(len64(&new), SECTOR)), 0);
+        let (offset, sector) = self.reserve(len64(&new), alignment)?;
+        self.written = offset.saturating_add(len64(&new));
+        self.write(offset, Vec::new(), new);
+        Ok(sector)
+    }
+
+    /// Copies `length` bytes behind the end of the file, into `whole` bytes; the result is their sector.
+    fn append_copy(&mut self, from: u64, length: u64, whole: u64, alignment: u64) -> Result<u32> {
+        let (to, sector) = self.reserve(whole.max(length), alignment)?;
+        self.written = to.saturating_add(length);
+        self.push(Edit::Copy { from, to, length });
+        Ok(sector)
+    }
+
+    /// Gives the file the length that was reserved.
+    fn fill(&mut self) {
+        let (old, new) = (self.written, self.end);
+        if old < new {
+            self.push(Edit::Length { old, new });
+            self.written = new;
+        }
+    }
+
+    /// Copies grains that another entry has, too.
+    fn copy_grains(&mut self, todo: &Todo) -> Result<BTreeMap<u64, Vec<u32>>> {
+        let mut before: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        let mut packer = Packer::zlib(6)?;
+        for (number, entry, value) in &todo.copy {
+            let unit = number
+                .saturating_mul(self.disk.units_per_table())
+                .saturating_add(*entry);
+            let sector = if self.disk.header.compressed() {
+                let Ok(bytes) = self.disk.unpack_grain(unit, *value) else {
+                    continue;
+                };
+                let mut packed = Vec::new();
+                packer.pack_or_store(&bytes, &mut packed)?;
+                self.append(packed, SECTOR)?
+            } else {
+                let from = u64::from(*value).saturating_mul(SECTOR);
+                let grain = self.disk.unit_bytes();
+                let inside = self.disk.source.len().saturating_sub(from).min(grain);
+                self.append_copy(from, inside, grain, grain)?
+            };
+            let table = self.table(*number)?;
+            let old = table.clone();
+            set(table, index(*entry), sector);
+            before.entry(*number).or_insert(old);
+        }
+        if !before.is_empty() {
+            let count = todo.copy.len();
+            let what = format!(
+                "{count} grains that shared their sectors get copies of their own; which of two had them first stands nowhere"
+            );
+            self.plan.note(what);
+        }
+        Ok(before)
+    }
+
+    /// Gives tables and directories that are shared since step 1 copies of their own.
+    fn own_tables(&mut self, shared: &Shared) -> Result<()> {
+        let (gd, rgd) = (self.gd.clone(), self.rgd.clone());
+        let mut numbers: Vec<(u64, bool)> = shared.tables.iter().copied().collect();
+        if shared.gd || shared.rgd {
+            let all = (0u64..).zip(if shared.gd { &rgd } else { &gd });
+            numbers = all
+                .filter(|(_, sector)| **sector != 0)
+                .map(|(number, _)| (number, shared.rgd))
+                .collect();
+        }
+        for (number, redundant) in numbers {
+            if !self.disk.is_table(self.disk.table_sector(number), number) {
+                continue;
+            }
+            let whole = self.disk.header.table_sectors().saturating_mul(SECTOR);
+            let sector = if let Some(table) = self.tables.get(&number) {
+                let mut bytes = word_bytes(table);
+                bytes.resize(index(whole), 0);
+                self.append(bytes, SECTOR)?
+            } else {
+                let from = u64::from(self.disk.table_sector(number)).saturating_mul(SECTOR);
+                let length = self.disk.header.entries_of(number).saturating_mul(4);
+                self.append_copy(from, length, whole, SECTOR)?
+            };
+            let directory = if redundant {
+                &mut self.rgd
+            } else {
+                &mut self.gd
+            };
+            set(directory, index(number), sector);
+        }
+        if shared.gd || shared.rgd {
+            let directory = if shared.gd { &self.gd } else { &self.rgd };
+            let bytes = word_bytes(directory);
+            let sector = u64::from(self.append(bytes, SECTOR)?);
+            self.fill();
+            self.barrier = true;
+            let (gd, rgd) = if shared.gd {
+                (sector, self.header.rgd_offset)
+            } else {
+                (self.header.gd_offset, sector)
+            };
+            self.write_offsets(gd, rgd);
+            return Ok(());
+        }
+        self.fill();
+        self.barrier = true;
+        self.write_directory(self.header.gd_offset, &gd, &self.gd.clone());
+        self.write_directory(self.header.rgd_offset, &rgd, &self.rgd.clone());
+        Ok(())
+    }
+
+    /// Leads entries to the copies of their grains.
+    fn write_moved(&mut self, before: &BTreeMap<u64, Vec<u32>>) -> Result<()> {
+        for (number, old) in before {
+            let new = word_bytes(self.table(*number)?);
+            let old = word_bytes(old);
+            for sector in self.copies(*number) {
+                let offset = u64::from(sector).saturating_mul(SECTOR);
+                // Up to the first step the copies were made equal.
+                self.write(offset, old.clone(), new.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Header fields: what the footer says, the version, the end of the metadata; the mark of an unclean end last.
+    fn headers(&mut self) {
+        let zeroed = |header: &mut Header| {
+            if header.flags & FLAG_ZEROED_GRAINS != 0 {
+                header.version = header.version.max(2);
+            }
+            header.unclean = 0;
+        };
+        self.barrier = true;
+        let front = match self.disk.layout {
+            Layout::Footer(place) => {
+                zeroed(&mut self.header);
+                let (old, new) = (self.disk.header.to_bytes(), self.header.to_bytes());
+                self.write_header(place, &old, &new);
+                let mut front = self.header.clone();
+                front.gd_offset = GD_AT_END;
+                front.rgd_offset = self.front.rgd_offset;
+                front
+            }
+            Layout::Front => self.header.clone(),
+            Layout::Markers => self.front.clone(),
+        };
+        let old = self.front.to_bytes();
+        let mut front = front;
+        zeroed(&mut front);
+        self.write_header(0, &old, &front.to_bytes());
+    }
+}
+
+/// What two directories have in common after the first step.
+#[derive(Default)]
+struct Shared {
+    /// The whole primary directory is the redundant one.
+    gd: bool,
+    /// The whole redundant directory is the primary one.
+    rgd: bool,
+    /// Tables that both name: whether the redundant entry is the one to lead elsewhere.
+    tables: BTreeSet<(u64, bool)>,
+}
+
+pub(super) fn set(words: &mut [u32], at: usize, value: u32) {
+    if let Some(word) = words.get_mut(at) {
+        *word = value;
+    }
+}
+
+pub(super) fn word_bytes(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
