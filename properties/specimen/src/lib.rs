@@ -11,7 +11,7 @@ mod specimen;
 mod vdi;
 mod vhd;
 mod vhdx;
-mod vmdk { pub(crate) const SUBFORMATS: &[&str] = &["dynamic"]; pub(crate) fn draw(c: &mut impl crate::Choices, _: &'static str) -> crate::Specimen { crate::raw::draw(c) } }
+mod vmdk;
 mod qcow2;
 pub use choices::{Choices, Stream};
 pub use damage::{Corruption, Kind};

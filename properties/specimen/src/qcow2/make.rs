@@ -137,7 +137,10 @@ pub(super) fn file(
         things: BTreeMap::new(),
     };
     room.row(0, 1, Thing::Header);
-    room.row(l1_at, l1_clusters, Thing::L1);
+    // A disk without bytes has no L1 table; its cluster is free.
+    if l1_size > 0 {
+        room.row(l1_at, l1_clusters, Thing::L1);
+    }
     let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
     let mut entries: BTreeMap<u64, u64> = BTreeMap::new();
     let mut at = pile_at * cluster;
@@ -186,7 +189,7 @@ pub(super) fn file(
         plan: plan.clone(),
         l1: l1.clone(),
         l1_size,
-        l1_room: l1_clusters * cluster / 8,
+        l1_room: if l1_size > 0 { l1_clusters * cluster / 8 } else { 0 },
         entries: BTreeMap::new(),
         things: BTreeMap::new(),
         end: 0,
