@@ -2,7 +2,7 @@
 
 use crate::choices::{Choices, index, len};
 use crate::expect::Expected;
-use crate::field::{Class, Endian, Field};
+use crate::field::{Class, Endian, Field, Seal};
 use crate::specimen::{File, Specimen};
 use std::collections::BTreeMap;
 
@@ -148,17 +148,22 @@ pub struct Corruption {
 }
 
 impl Specimen {
-    /// Draws one damage. All families of fields are as likely, however many entries they have. `None` when the choices
-    /// led to no change, which is rare; for a specimen without fields always.
+    /// Draws one damage: every third to an entry of a table, else all families of fields are as likely. `None` when the
+    /// choices led to no change, which is rare; for a specimen without fields always.
     #[must_use]
     pub fn corrupt(&self, choices: &mut impl Choices) -> Option<Corruption> {
         let mut families: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (number, field) in self.fields.iter().enumerate() {
             families.entry(field.family()).or_default().push(number);
         }
+        let families: Vec<Vec<usize>> = families.into_values().collect();
+        let is_table = |members: &&Vec<usize>| self.fields[members[0]].class == Class::Entry;
+        let tables: Vec<&Vec<usize>> = families.iter().filter(is_table).collect();
         for _ in 0..8 {
-            let family = choices.below(u64::try_from(families.len()).ok()?);
-            let members = families.values().nth(index(family))?;
+            let table = choices.one_in(3) && !tables.is_empty();
+            let count = if table { len(&tables) } else { len(&families) };
+            let pick = index(choices.below(count));
+            let members = if table { tables.get(pick).copied() } else { families.get(pick) }?;
             let field = choices.pick(members);
             let kind = choices.pick(Kind::of(self.fields[field].class));
             let reseal = choices.one_in(2);
@@ -186,8 +191,8 @@ impl Specimen {
         if new_bytes == old_bytes {
             return None;
         }
-        let mut edits = vec![(place.file, place.offset, new_bytes.clone())];
-        let resealed = self.reseal(place, &mut edits, reseal);
+        let edits = vec![(place.file, place.offset, new_bytes.clone())];
+        let resealed = self.seals_over(place).next().map(|_| reseal);
         let change = Change {
             old,
             old_bytes: old_bytes.clone(),
@@ -253,11 +258,11 @@ impl Specimen {
             return None;
         }
         let there = &self.fields[other];
-        let mut edits = vec![
+        let edits = vec![
             (place.file, place.offset, new.clone()),
             (there.file, there.offset, old.clone()),
         ];
-        let resealed = self.reseal(place, &mut edits, reseal);
+        let resealed = self.seals_over(place).next().map(|_| reseal);
         if resealed == Some(false) {
             return None;
         }
@@ -273,31 +278,32 @@ impl Specimen {
         })
     }
 
-    /// Sets the checksums over a field right, if that is wanted and there are any.
-    fn reseal(&self, place: &Field, edits: &mut Vec<(usize, u64, Vec<u8>)>, wanted: bool) -> Option<bool> {
-        let over = |seal: &&crate::field::Seal| seal.covers(place.file, place.offset);
-        let seals: Vec<_> = self.seals.iter().filter(over).collect();
-        if seals.is_empty() {
-            return None;
-        }
-        for seal in seals.iter().filter(|_| wanted) {
-            let file = &self.with(edits)[seal.file];
-            let part = |(start, length): &(u64, u64)| {
-                let mut bytes = vec![0; index(*length)];
-                let read = file.bytes.read_at(*start, &mut bytes);
-                read.expect("checksums cover what is in the file");
-                bytes
-            };
-            let bytes = seal.ranges.iter().flat_map(part).collect();
-            edits.push((seal.file, seal.at, seal.of(bytes).to_vec()));
-        }
-        Some(wanted)
+    /// Checksums over a field.
+    fn seals_over(&self, place: &Field) -> impl Iterator<Item = &Seal> {
+        let (file, offset) = (place.file, place.offset);
+        self.seals.iter().filter(move |seal| seal.covers(file, offset))
     }
 
-    /// The files with some damages, in their order: a later one stands over an earlier one at the same place.
+    /// The files with some damages, in their order: a later one stands over an earlier one at the same place. Checksums
+    /// are set right last, so that one that is to be right is right.
     #[must_use]
     pub fn damaged(&self, corruptions: &[Corruption]) -> Vec<File> {
         let edits = corruptions.iter().flat_map(|one| one.edits.iter().cloned());
-        self.with(&edits.collect::<Vec<_>>())
+        let mut edits: Vec<_> = edits.collect();
+        let right = |one: &&Corruption| one.resealed == Some(true);
+        for one in corruptions.iter().filter(right) {
+            for seal in self.seals_over(&self.fields[one.field]) {
+                let file = &self.with(&edits)[seal.file];
+                let part = |(start, length): &(u64, u64)| {
+                    let mut bytes = vec![0; index(*length)];
+                    let read = file.bytes.read_at(*start, &mut bytes);
+                    read.expect("checksums cover what is in the file");
+                    bytes
+                };
+                let bytes = seal.ranges.iter().flat_map(part).collect();
+                edits.push((seal.file, seal.at, seal.of(bytes).to_vec()));
+            }
+        }
+        self.with(&edits)
     }
 }

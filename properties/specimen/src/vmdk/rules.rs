@@ -316,7 +316,8 @@ impl Layout {
         if !zero {
             let (start, end) = (new, new + self.plan.grain);
             if new < self.metadata_end {
-                codes.push("VMDK-GRAIN-IN-METADATA");
+                // What pads the tables is nobody's, but overHead is behind it.
+                codes.extend(["VMDK-GRAIN-IN-METADATA", "VMDK-OVERHEAD"]);
             }
             let mut others = (0u64..).zip(&self.entries).filter(|(other, entry)| *other != grain && **entry > 1);
             if self.is_stream() {

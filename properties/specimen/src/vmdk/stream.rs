@@ -27,7 +27,7 @@ fn marker(maker: &mut Maker<Role>, at: u64, (name, kind): (&str, u64), sectors: 
     let role = Role::Stream(Stream::Marker);
     maker.put(byte, &[0; 512]);
     maker.set_len(byte + SECTOR);
-    let name = |field: &str| format!("marker[{at}:{name}].{field}").replace(":", "");
+    let name = |field: &str| format!("marker[{name} at {at}].{field}");
     maker.number(name("val"), (byte, 8), sectors, Class::Count, role);
     maker.number(name("size"), (byte + 8, 4), 0, Class::Size, role);
     if kind > 0 {
