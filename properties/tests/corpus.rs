@@ -56,26 +56,11 @@ const TARGETS: [(&str, Reader); 53] = [
     ("vmdk_split", drylab_image::fuzz::vmdk_split),
     ("vmx", drylab_appliance::fuzz::vmx),
     ("xva", drylab_appliance::fuzz::xva),
-    (
-        "qcow2_structure",
-        drylab_specimen::fuzz::qcow2_structure,
-    ),
-    (
-        "vdi_structure",
-        drylab_specimen::fuzz::vdi_structure,
-    ),
-    (
-        "vhd_structure",
-        drylab_specimen::fuzz::vhd_structure,
-    ),
-    (
-        "vhdx_structure",
-        drylab_specimen::fuzz::vhdx_structure,
-    ),
-    (
-        "vmdk_structure",
-        drylab_specimen::fuzz::vmdk_structure,
-    ),
+    ("qcow2_structure", drylab_specimen::fuzz::qcow2_structure),
+    ("vdi_structure", drylab_specimen::fuzz::vdi_structure),
+    ("vhd_structure", drylab_specimen::fuzz::vhd_structure),
+    ("vhdx_structure", drylab_specimen::fuzz::vhdx_structure),
+    ("vmdk_structure", drylab_specimen::fuzz::vmdk_structure),
 ];
 
 /// Inputs that broke a reader or cost it too much before it was mended: target, file of its corpus, what went wrong.

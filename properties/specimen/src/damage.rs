@@ -76,9 +76,14 @@ impl Kind {
     pub fn of(class: Class) -> &'static [Self] {
         match class {
             Class::Magic => &[Self::Zero, Self::Ones, Self::Bit],
-            Class::Version | Class::State => {
-                &[Self::Zero, Self::Ones, Self::Up, Self::Down, Self::Sign, Self::Bit]
-            }
+            Class::Version | Class::State => &[
+                Self::Zero,
+                Self::Ones,
+                Self::Up,
+                Self::Down,
+                Self::Sign,
+                Self::Bit,
+            ],
             Class::Flags => &[Self::Zero, Self::Ones, Self::Sign, Self::Bit],
             Class::Count | Class::Size => &[
                 Self::Zero,
@@ -163,7 +168,11 @@ impl Specimen {
             let table = choices.one_in(3) && !tables.is_empty();
             let count = if table { len(&tables) } else { len(&families) };
             let pick = index(choices.below(count));
-            let members = if table { tables.get(pick).copied() } else { families.get(pick) }?;
+            let members = if table {
+                tables.get(pick).copied()
+            } else {
+                families.get(pick)
+            }?;
             let field = choices.pick(members);
             let kind = choices.pick(Kind::of(self.fields[field].class));
             let reseal = choices.one_in(2);
@@ -281,7 +290,9 @@ impl Specimen {
     /// Checksums over a field.
     fn seals_over(&self, place: &Field) -> impl Iterator<Item = &Seal> {
         let (file, offset) = (place.file, place.offset);
-        self.seals.iter().filter(move |seal| seal.covers(file, offset))
+        self.seals
+            .iter()
+            .filter(move |seal| seal.covers(file, offset))
     }
 
     /// The files with some damages, in their order: a later one stands over an earlier one at the same place. Checksums

@@ -105,6 +105,11 @@ impl Expected {
         let quiet = self.quiet.then_some("nothing");
         let codes = self.codes.iter().copied();
         let any = self.any.then_some("anything");
-        refused.into_iter().chain(codes).chain(any).chain(quiet).collect()
+        refused
+            .into_iter()
+            .chain(codes)
+            .chain(any)
+            .chain(quiet)
+            .collect()
     }
 }

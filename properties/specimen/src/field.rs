@@ -145,7 +145,9 @@ impl Seal {
         bytes[own..own + 4].fill(0);
         match self.sum {
             Sum::Bytes => {
-                let sum = bytes.iter().fold(0u32, |sum, b| sum.wrapping_add(u32::from(*b)));
+                let sum = bytes
+                    .iter()
+                    .fold(0u32, |sum, b| sum.wrapping_add(u32::from(*b)));
                 (!sum).to_be_bytes()
             }
             Sum::Crc32c => crc32c::crc32c(&bytes).to_le_bytes(),

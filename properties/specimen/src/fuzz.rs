@@ -47,14 +47,20 @@ fn structure(format: Format, readers: &[Reader], data: &[u8]) {
     let mut choices = Unstructured::new(data);
     let count = choices.below(4);
     let specimen = Specimen::draw(&mut choices, format, None);
-    let damages: Vec<_> = (0..count).filter_map(|_| specimen.corrupt(&mut choices)).collect();
+    let damages: Vec<_> = (0..count)
+        .filter_map(|_| specimen.corrupt(&mut choices))
+        .collect();
     let answer = match damages.as_slice() {
         _ if !judge::is_checked(format) => Ok(()),
         [] => judge::sound(&specimen),
         [one] => judge::judge(&specimen, one).map(drop),
         _ => Ok(()),
     };
-    assert_eq!(answer, Ok(()), "the reader and the rules of the format disagree");
+    assert_eq!(
+        answer,
+        Ok(()),
+        "the reader and the rules of the format disagree"
+    );
     let files = specimen.damaged(&damages);
     drop(judge::look(&files, &*specimen.disk));
     if let Some(bytes) = files.first().and_then(small) {

@@ -83,8 +83,11 @@ fn equal(one: &dyn ReadAt, other: &dyn ReadAt) -> std::result::Result<(), String
             while extent.kind.has_bytes() && at < end && left > 0 {
                 let take = crate::choices::index(PIECE.min(end - at));
                 let (mut here, mut there) = (vec![0; take], vec![0; take]);
-                one.read_at(at, &mut here).map_err(|error| error.to_string())?;
-                other.read_at(at, &mut there).map_err(|error| error.to_string())?;
+                one.read_at(at, &mut here)
+                    .map_err(|error| error.to_string())?;
+                other
+                    .read_at(at, &mut there)
+                    .map_err(|error| error.to_string())?;
                 if let Some(first) = here.iter().zip(&there).position(|(a, b)| a != b) {
                     let place = at + crate::choices::len(&here[..first]);
                     return Err(format!("another byte at {place}"));
@@ -176,7 +179,8 @@ pub fn judge(specimen: &Specimen, damage: &Corruption) -> std::result::Result<An
     };
     let field = &specimen.fields[damage.field];
     let family = field.family();
-    let open = |(kind, name, _): &(&str, &str, &str)| *kind == specimen.subformat && *name == family;
+    let open =
+        |(kind, name, _): &(&str, &str, &str)| *kind == specimen.subformat && *name == family;
     let wrong = wrong.filter(|_| !OPEN.iter().any(open));
     wrong.map_or(Ok(answer), |why| {
         Err(format!(

@@ -12,7 +12,9 @@ fn specimen(format: Format, subformat: &str, seed: u64) -> Specimen {
 fn damages(made: &Specimen, seed: u64, count: u32) -> Vec<Corruption> {
     let mut stream = Streams::new(seed).stream("damage", 0);
     let mut stream = Stream(|| stream.word());
-    (0..count).filter_map(|_| made.corrupt(&mut stream)).collect()
+    (0..count)
+        .filter_map(|_| made.corrupt(&mut stream))
+        .collect()
 }
 
 /// The first few wrong answers of each family of fields, so that a list stays readable.
@@ -30,7 +32,10 @@ fn report(wrong: &[(String, String)]) -> String {
 fn is_checked(format: Format) -> bool {
     let checked = judge::is_checked(format);
     if !checked {
-        println!("skipped: the reader of {} has no whole check yet", format.name());
+        println!(
+            "skipped: the reader of {} has no whole check yet",
+            format.name()
+        );
     }
     checked
 }
@@ -45,13 +50,19 @@ fn hold(format: Format, seeds: u64, each: u32) {
         for seed in 0..seeds {
             let made = specimen(format, subformat, seed);
             if let Err(why) = judge::sound(&made) {
-                wrong.push(((*subformat).to_owned(), format!("seed {seed}: {why} {made:?}")));
+                wrong.push((
+                    (*subformat).to_owned(),
+                    format!("seed {seed}: {why} {made:?}"),
+                ));
                 continue;
             }
             for damage in damages(&made, seed, each) {
                 if let Err(why) = judge::judge(&made, &damage) {
                     let family = made.fields[damage.field].family();
-                    wrong.push((format!("{subformat} {family}"), format!("seed {seed}: {why}")));
+                    wrong.push((
+                        format!("{subformat} {family}"),
+                        format!("seed {seed}: {why}"),
+                    ));
                 }
             }
         }
@@ -109,7 +120,9 @@ fn the_same_words_make_the_same_files_and_damages() {
         let mut all = Vec::new();
         some(|made, found| {
             let files = made.damaged(found);
-            let ids = files.iter().map(|file| drylab_block::content_id(&file.bytes).unwrap());
+            let ids = files
+                .iter()
+                .map(|file| drylab_block::content_id(&file.bytes).unwrap());
             all.push((ids.collect::<Vec<_>>(), found.to_vec()));
         });
         if first.is_empty() {
@@ -126,8 +139,14 @@ fn every_code_that_is_expected_is_a_rule_of_the_format() {
     let mut strange = BTreeSet::new();
     some(|made, found| {
         if judge::is_checked(made.format) {
-            let codes = found.iter().flat_map(|damage| damage.expected.codes.iter().copied());
-            strange.extend(codes.chain(made.known.iter().copied()).filter(|code| !rules.contains(code)));
+            let codes = found
+                .iter()
+                .flat_map(|damage| damage.expected.codes.iter().copied());
+            strange.extend(
+                codes
+                    .chain(made.known.iter().copied())
+                    .filter(|code| !rules.contains(code)),
+            );
         }
     });
     assert!(strange.is_empty(), "{strange:?}");
@@ -141,14 +160,27 @@ fn an_answer_that_no_rule_allows_is_noticed() {
             // Refusals taken for findings, findings for nothing, nothing for refusals.
             let mut other = damage.clone();
             let expected = &mut other.expected;
-            let strict = !expected.any && [expected.refused, expected.quiet, !expected.codes.is_empty()].iter().filter(|x| **x).count() == 1;
+            let strict = !expected.any
+                && [expected.refused, expected.quiet, !expected.codes.is_empty()]
+                    .iter()
+                    .filter(|x| **x)
+                    .count()
+                    == 1;
             if !strict {
                 continue;
             }
             (expected.quiet, expected.refused) = (!expected.codes.is_empty(), expected.quiet);
-            expected.codes = if expected.quiet || expected.refused { Vec::new() } else { vec!["NO-CODE"] };
+            expected.codes = if expected.quiet || expected.refused {
+                Vec::new()
+            } else {
+                vec!["NO-CODE"]
+            };
             // What a sound image has may hide behind what it is known for.
-            let known = damage.expected.codes.iter().any(|code| made.known.contains(code));
+            let known = damage
+                .expected
+                .codes
+                .iter()
+                .any(|code| made.known.contains(code));
             let family = made.fields[damage.field].family();
             let open = judge::OPEN.iter().any(|(_, open, _)| *open == family);
             if !known && !open {
@@ -167,7 +199,10 @@ fn damages_change_what_they_say_and_nothing_else_but_checksums() {
             let field = &made.fields[damage.field];
             let files = made.damaged(std::slice::from_ref(damage));
             let mut bytes = vec![0; field.width];
-            files[field.file].bytes.read_at(field.offset, &mut bytes).unwrap();
+            files[field.file]
+                .bytes
+                .read_at(field.offset, &mut bytes)
+                .unwrap();
             assert_eq!(bytes, damage.new, "{}", field.name);
             assert_ne!(damage.old, damage.new, "{}", field.name);
             assert!(Kind::of(field.class).contains(&damage.kind));

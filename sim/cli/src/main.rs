@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod corpus_args;
 mod exit;
 mod image_args;
 mod input;

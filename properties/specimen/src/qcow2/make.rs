@@ -26,7 +26,8 @@ fn packed(plan: &Plan, bytes: &[u8]) -> Option<Vec<u8>> {
     let packed = if plan.zstd {
         zstd::bulk::compress(bytes, 1).expect("memory is compressed")
     } else {
-        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut encoder =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).expect("memory is compressed");
         encoder.finish().expect("memory is compressed")
     };
@@ -56,7 +57,11 @@ impl Room {
 }
 
 /// Draws what stands on the disk.
-fn clusters(choices: &mut impl Choices, plan: &Plan, disk: &SparseBytes) -> (Vec<Cluster>, Vec<Unit>) {
+fn clusters(
+    choices: &mut impl Choices,
+    plan: &Plan,
+    disk: &SparseBytes,
+) -> (Vec<Cluster>, Vec<Unit>) {
     let cluster = plan.cluster();
     let zeros = plan.version == 3;
     let what = units(choices, plan.clusters(), zeros);
@@ -107,7 +112,11 @@ pub(super) fn file(
     disk.set_len(plan.size).expect("memory has any length");
     let mut maker = Maker::new(0, Endian::Big);
     // An L1 table may have more entries than the disk needs.
-    let spare = if choices.one_in(3) { choices.below(5) } else { 0 };
+    let spare = if choices.one_in(3) {
+        choices.below(5)
+    } else {
+        0
+    };
     let l1_size = plan.tables() + spare;
     let l1_clusters = (l1_size * 8).div_ceil(cluster).max(1);
     let used: Vec<u64> = (0..plan.tables())
@@ -117,8 +126,15 @@ pub(super) fn file(
             own.clone().any(|unit| *unit != Unit::Absent)
         })
         .collect();
-    let plain = stored.iter().filter(|cluster| cluster.packed.is_none()).count();
-    let pile: u64 = stored.iter().filter_map(|c| c.packed.as_ref()).map(|p| len(p) + 600).sum();
+    let plain = stored
+        .iter()
+        .filter(|cluster| cluster.packed.is_none())
+        .count();
+    let pile: u64 = stored
+        .iter()
+        .filter_map(|c| c.packed.as_ref())
+        .map(|p| len(p) + 600)
+        .sum();
     let pile = pile.div_ceil(cluster) + u64::from(pile > 0);
     let scattered = len(&used) + u64::try_from(plain).expect("few clusters");
     let gaps = choices.below(4);
@@ -158,7 +174,13 @@ pub(super) fn file(
         at += choices.pick(&[0u64, 3, 512]);
         maker.put(at, packed);
         let name = format!("packed[{}].data", item.number);
-        maker.note(name, (at, packed.len().min(8)), Endian::Bytes, Class::Data, Role::Data);
+        maker.note(
+            name,
+            (at, packed.len().min(8)),
+            Endian::Bytes,
+            Class::Data,
+            Role::Data,
+        );
         let end = at + len(packed);
         let sectors = (end - 1) / 512 - at / 512;
         let shift = 62 - (plan.cluster_bits - 8);
@@ -178,18 +200,31 @@ pub(super) fn file(
         l1[index(table)] = host * cluster | COPIED;
         tables.insert(table, host * cluster);
     }
-    let end = maker.end().max((first + scattered + gaps) * cluster).next_multiple_of(cluster);
+    let end = maker
+        .end()
+        .max((first + scattered + gaps) * cluster)
+        .next_multiple_of(cluster);
     maker.set_len(end);
     for (number, entry) in (0u64..).zip(&l1) {
         let place = (l1_at * cluster + 8 * number, 8);
-        maker.number(format!("l1[{number}]"), place, *entry, Class::Entry, Role::L1(number));
+        maker.number(
+            format!("l1[{number}]"),
+            place,
+            *entry,
+            Class::Entry,
+            Role::L1(number),
+        );
     }
     let mut layout = Layout {
         roles: Vec::new(),
         plan: plan.clone(),
         l1: l1.clone(),
         l1_size,
-        l1_room: if l1_size > 0 { l1_clusters * cluster / 8 } else { 0 },
+        l1_room: if l1_size > 0 {
+            l1_clusters * cluster / 8
+        } else {
+            0
+        },
         entries: BTreeMap::new(),
         things: BTreeMap::new(),
         end: 0,
@@ -198,7 +233,13 @@ pub(super) fn file(
         table_fields(&mut maker, &mut layout, (*table, *place), (&entries, &what));
     }
     let table_at = refcounts(&mut maker, plan, &mut room, &mut counts);
-    header(choices, &mut maker, plan, (l1_size, l1_at * cluster), table_at);
+    header(
+        choices,
+        &mut maker,
+        plan,
+        (l1_size, l1_at * cluster),
+        table_at,
+    );
     layout.things = room.things;
     layout.end = maker.end();
     (maker, layout, disk)
@@ -214,7 +255,10 @@ fn table_fields(
     let plan = layout.plan.clone();
     for number in 0..plan.entries() {
         let cluster = table * plan.entries() + number;
-        let unit = usize::try_from(cluster).ok().and_then(|at| what.get(at)).copied();
+        let unit = usize::try_from(cluster)
+            .ok()
+            .and_then(|at| what.get(at))
+            .copied();
         let Some(unit) = unit else { break };
         let entry = entries.get(&cluster).copied().unwrap_or(0);
         let zero = unit == Unit::Zero;
@@ -233,7 +277,13 @@ fn table_fields(
                 _ => 0,
             };
             let role = Role::Bitmap(cluster);
-            maker.number(format!("{name}.bitmap"), (place + 8, 8), bitmap, Class::Flags, role);
+            maker.number(
+                format!("{name}.bitmap"),
+                (place + 8, 8),
+                bitmap,
+                Class::Flags,
+                role,
+            );
         }
     }
 }
@@ -252,7 +302,10 @@ fn refcounts(
     let (mut blocks, mut table) = (1u64, 1u64);
     loop {
         let all = first + blocks + table;
-        let (more, wide) = (all.div_ceil(per_block), (all.div_ceil(per_block) * 8).div_ceil(cluster));
+        let (more, wide) = (
+            all.div_ceil(per_block),
+            (all.div_ceil(per_block) * 8).div_ceil(cluster),
+        );
         if (more, wide) == (blocks, table) || (more <= blocks && wide <= table) {
             break;
         }
@@ -271,14 +324,26 @@ fn refcounts(
         let at = (first + table + block) * cluster;
         let place = (first * cluster + 8 * block, 8);
         let role = Role::RefcountTable;
-        maker.number(format!("refcountTable[{block}]"), place, at, Class::Entry, role);
+        maker.number(
+            format!("refcountTable[{block}]"),
+            place,
+            at,
+            Class::Entry,
+            role,
+        );
     }
     let width = 1u64 << plan.refcount_order >> 3;
     for host in 0..end {
         let count = counts.get(&host).copied().unwrap_or(0);
         let at = (first + table + host / per_block) * cluster + host % per_block * width;
         let role = Role::Refcount;
-        maker.number(format!("refcount[{host}]"), (at, index(width)), count, Class::Count, role);
+        maker.number(
+            format!("refcount[{host}]"),
+            (at, index(width)),
+            count,
+            Class::Count,
+            role,
+        );
     }
     (first * cluster, table)
 }
@@ -291,17 +356,58 @@ fn header(
     (refcounts_at, refcounts): (u64, u64),
 ) {
     let name = plan.backing.unwrap_or("");
-    maker.text("header.magic", 0, b"QFI\xfb", Class::Magic, Role::Header(Head::Magic));
+    maker.text(
+        "header.magic",
+        0,
+        b"QFI\xfb",
+        Class::Magic,
+        Role::Header(Head::Magic),
+    );
     let mut fields = vec![
         ("version", 4, 4, plan.version, Class::Version, Head::Version),
-        ("backing_file_size", 16, 4, len(name.as_bytes()), Class::Size, Head::Backing),
-        ("cluster_bits", 20, 4, u64::from(plan.cluster_bits), Class::Size, Head::ClusterBits),
+        (
+            "backing_file_size",
+            16,
+            4,
+            len(name.as_bytes()),
+            Class::Size,
+            Head::Backing,
+        ),
+        (
+            "cluster_bits",
+            20,
+            4,
+            u64::from(plan.cluster_bits),
+            Class::Size,
+            Head::ClusterBits,
+        ),
         ("size", 24, 8, plan.size, Class::Size, Head::Size),
         ("crypt_method", 32, 4, 0, Class::State, Head::Crypt),
         ("l1_size", 36, 4, l1_size, Class::Count, Head::L1Size),
-        ("l1_table_offset", 40, 8, l1_at, Class::Place, Head::L1Offset),
-        ("refcount_table_offset", 48, 8, refcounts_at, Class::Place, Head::Refcounts),
-        ("refcount_table_clusters", 56, 4, refcounts, Class::Count, Head::Refcounts),
+        (
+            "l1_table_offset",
+            40,
+            8,
+            l1_at,
+            Class::Place,
+            Head::L1Offset,
+        ),
+        (
+            "refcount_table_offset",
+            48,
+            8,
+            refcounts_at,
+            Class::Place,
+            Head::Refcounts,
+        ),
+        (
+            "refcount_table_clusters",
+            56,
+            4,
+            refcounts,
+            Class::Count,
+            Head::Refcounts,
+        ),
         ("nb_snapshots", 60, 4, 0, Class::Count, Head::Snapshots),
         ("snapshots_offset", 64, 8, 0, Class::Reserved, Head::Idle),
     ];
@@ -309,12 +415,47 @@ fn header(
     if plan.version == 3 {
         let incompatible = u64::from(plan.zstd) << 3 | u64::from(plan.extended) << 4;
         fields.extend([
-            ("incompatible_features", 72, 8, incompatible, Class::Flags, Head::Incompatible),
-            ("compatible_features", 80, 8, choices.below(2), Class::Flags, Head::Idle),
-            ("autoclear_features", 88, 8, 0, Class::Flags, Head::Autoclear),
-            ("refcount_order", 96, 4, u64::from(plan.refcount_order), Class::Size, Head::RefcountOrder),
+            (
+                "incompatible_features",
+                72,
+                8,
+                incompatible,
+                Class::Flags,
+                Head::Incompatible,
+            ),
+            (
+                "compatible_features",
+                80,
+                8,
+                choices.below(2),
+                Class::Flags,
+                Head::Idle,
+            ),
+            (
+                "autoclear_features",
+                88,
+                8,
+                0,
+                Class::Flags,
+                Head::Autoclear,
+            ),
+            (
+                "refcount_order",
+                96,
+                4,
+                u64::from(plan.refcount_order),
+                Class::Size,
+                Head::RefcountOrder,
+            ),
             ("header_length", 100, 4, 112, Class::Size, Head::Length),
-            ("compression_type", 104, 1, u64::from(plan.zstd), Class::State, Head::Compression),
+            (
+                "compression_type",
+                104,
+                1,
+                u64::from(plan.zstd),
+                Class::State,
+                Head::Compression,
+            ),
         ]);
         end = 112;
     }
@@ -336,8 +477,21 @@ fn header(
     maker.put(end, &[0; 8]);
     let backing = if plan.backing.is_some() { end + 8 } else { 0 };
     maker.put(end + 8, name.as_bytes());
-    fields.push(("backing_file_offset", 8, 8, backing, Class::Place, Head::Backing));
+    fields.push((
+        "backing_file_offset",
+        8,
+        8,
+        backing,
+        Class::Place,
+        Head::Backing,
+    ));
     for (name, at, width, value, class, what) in fields {
-        maker.number(format!("header.{name}"), (at, width), value, class, Role::Header(what));
+        maker.number(
+            format!("header.{name}"),
+            (at, width),
+            value,
+            class,
+            Role::Header(what),
+        );
     }
 }

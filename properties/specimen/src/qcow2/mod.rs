@@ -62,7 +62,11 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
         choices.pick(&[12u32, 9, 10, 16])
     };
     let cluster = 1u64 << cluster_bits;
-    let count = if cluster_bits == 9 { choices.between(1, 200) } else { choices.between(1, 24) };
+    let count = if cluster_bits == 9 {
+        choices.between(1, 200)
+    } else {
+        choices.between(1, 24)
+    };
     let size = match choices.below(4) {
         0 => count * cluster,
         1 => count * cluster - 512,
@@ -74,7 +78,11 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
         version,
         cluster_bits,
         size,
-        refcount_order: if version == 2 { 4 } else { choices.pick(&[4u32, 3, 5, 6]) },
+        refcount_order: if version == 2 {
+            4
+        } else {
+            choices.pick(&[4u32, 3, 5, 6])
+        },
         extended,
         zstd: kind == "zstd",
         backing: None,

@@ -111,17 +111,30 @@ impl Rules for Layout {
     fn aimed(&self, field: usize, aim: Aim, pick: u64) -> Option<u64> {
         let cluster = self.plan.cluster();
         let of = |wanted: &[Thing]| {
-            let found = self.things.iter().filter(|(_, thing)| wanted.contains(thing));
+            let found = self
+                .things
+                .iter()
+                .filter(|(_, thing)| wanted.contains(thing));
             let found: Vec<u64> = found.map(|(host, _)| host * cluster).collect();
             found.get(index(pick.checked_rem(len(&found))?)).copied()
         };
-        let metadata = [Thing::Header, Thing::L1, Thing::L2, Thing::RefcountTable, Thing::RefcountBlock];
+        let metadata = [
+            Thing::Header,
+            Thing::L1,
+            Thing::L2,
+            Thing::RefcountTable,
+            Thing::RefcountBlock,
+        ];
         let place = match (self.roles[field], aim) {
-            (Role::Header(Head::L1Offset | Head::Refcounts), Aim::Alias | Aim::Straddle) => return None,
+            (Role::Header(Head::L1Offset | Head::Refcounts), Aim::Alias | Aim::Straddle) => {
+                return None;
+            }
             (Role::L1(_) | Role::L2(_) | Role::RefcountTable | Role::Header(_), Aim::Beyond) => {
                 self.end + cluster * (pick % 5)
             }
-            (Role::L1(_) | Role::L2(_) | Role::RefcountTable | Role::Header(_), Aim::Metadata) => of(&metadata)?,
+            (Role::L1(_) | Role::L2(_) | Role::RefcountTable | Role::Header(_), Aim::Metadata) => {
+                of(&metadata)?
+            }
             (Role::L1(_), Aim::Alias) => of(&[Thing::L2])?,
             (Role::L2(_), Aim::Alias) => of(&[Thing::Data])?,
             (Role::RefcountTable, Aim::Alias) => of(&[Thing::RefcountBlock])?,
@@ -136,9 +149,9 @@ impl Rules for Layout {
 
     fn swapped(&self, one: usize, other: usize) -> Option<Expected> {
         match (self.roles[one], self.roles[other]) {
-            (Role::L1(_), Role::L1(_)) | (Role::L2(_), Role::L2(_)) if !self.plan.extended => {
-                Some(Expected::other("Cluster mapping: clusters may stand in any order"))
-            }
+            (Role::L1(_), Role::L1(_)) | (Role::L2(_), Role::L2(_)) if !self.plan.extended => Some(
+                Expected::other("Cluster mapping: clusters may stand in any order"),
+            ),
             _ => None,
         }
     }
@@ -152,7 +165,9 @@ impl Layout {
             Head::Version if (2..=3).contains(&new) => Expected::anything("Header: version"),
             Head::Version => Expected::refused("Header: version"),
             Head::Backing => Expected::anything("Header: backing_file_offset, backing_file_size"),
-            Head::ClusterBits if (9..=21).contains(&new) => Expected::anything("Header: cluster_bits"),
+            Head::ClusterBits if (9..=21).contains(&new) => {
+                Expected::anything("Header: cluster_bits")
+            }
             Head::ClusterBits => Expected::refused("Header: cluster_bits"),
             Head::Size => self.size(new),
             Head::Crypt => Expected::refused("Header: crypt_method"),
@@ -166,18 +181,19 @@ impl Layout {
                 // A table that is said to lie over others leaves open which of them is right.
                 Expected::found(clause, &COUNTS).or_refused()
             }
-            Head::Snapshots => {
-                Expected::found("Header: nb_snapshots", &["QCOW2-SNAPSHOT"]).or(&COUNTS).or_refused().same()
-            }
+            Head::Snapshots => Expected::found("Header: nb_snapshots", &["QCOW2-SNAPSHOT"])
+                .or(&COUNTS)
+                .or_refused()
+                .same(),
             Head::Incompatible => self.incompatible(new),
             Head::Autoclear => {
                 let codes = ["QCOW2-RAW-EXTERNAL", "QCOW2-EXTENSION"];
                 Expected::harmless("Header: autoclear_features").or(&codes)
             }
             Head::RefcountOrder if new > 6 => Expected::refused("Header: refcount_order"),
-            Head::RefcountOrder => {
-                Expected::found("Header: refcount_order", &COUNTS).or_refused().same()
-            }
+            Head::RefcountOrder => Expected::found("Header: refcount_order", &COUNTS)
+                .or_refused()
+                .same(),
             Head::Length if new < 104 || new % 8 != 0 => Expected::refused("Header: header_length"),
             Head::Length => Expected::anything("Header: header_length"),
             Head::Compression => Expected::refused("Header: compression_type"),
@@ -204,7 +220,11 @@ impl Layout {
             // Entries of no table, and what they were is lost.
             return Expected::harmless(clause).or(&["QCOW2-LEAK"]);
         }
-        let codes = ["QCOW2-L1-RESERVED", "QCOW2-L1-ALIGNMENT", "QCOW2-L1-BEYOND-END"];
+        let codes = [
+            "QCOW2-L1-RESERVED",
+            "QCOW2-L1-ALIGNMENT",
+            "QCOW2-L1-BEYOND-END",
+        ];
         Expected::found(clause, &COUNTS).or(&codes).or_refused()
     }
 
@@ -238,7 +258,9 @@ impl Layout {
         }
         match self.things.get(&(at / cluster)) {
             None => vec!["QCOW2-REFCOUNT"],
-            Some(Thing::Data | Thing::Packed) => vec!["QCOW2-REFCOUNT", "QCOW2-OVERLAP-DATA", "QCOW2-OVERLAP-L2"],
+            Some(Thing::Data | Thing::Packed) => {
+                vec!["QCOW2-REFCOUNT", "QCOW2-OVERLAP-DATA", "QCOW2-OVERLAP-L2"]
+            }
             Some(_) => vec![
                 "QCOW2-REFCOUNT",
                 "QCOW2-OVERLAP-DATA",

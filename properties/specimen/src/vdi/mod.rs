@@ -59,7 +59,13 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
         _ => choices.pick(&[0, 512, block]),
     };
     let mut plan = Plan {
-        kind: 1 + u64::try_from(["dynamic", "fixed", "undo", "differencing"].iter().position(|k| *k == kind).unwrap_or(0)).unwrap_or(0),
+        kind: 1 + u64::try_from(
+            ["dynamic", "fixed", "undo", "differencing"]
+                .iter()
+                .position(|k| *k == kind)
+                .unwrap_or(0),
+        )
+        .unwrap_or(0),
         size,
         block,
         extra: choices.pick(&[0u64, 0, 512, 4096]),
@@ -112,11 +118,16 @@ fn made(
 ) -> (Maker<Role>, Layout, SparseBytes) {
     let mut maker = Maker::new(0, Endian::Little);
     let needed = plan.size.div_ceil(plan.block);
-    let spare = if choices.one_in(3) { choices.below(40) } else { 0 };
+    let spare = if choices.one_in(3) {
+        choices.below(40)
+    } else {
+        0
+    };
     let blocks = needed + spare;
     let off_blocks = choices.pick(&[512u64, 1024, 4096, 1 << 20]);
     let map_end = off_blocks + 4 * blocks;
-    let off_data = map_end.next_multiple_of(choices.pick(&[512u64, 4096, 1 << 20])) + 512 * choices.below(3);
+    let off_data =
+        map_end.next_multiple_of(choices.pick(&[512u64, 4096, 1 << 20])) + 512 * choices.below(3);
     let disk = SparseBytes::new(plan.size);
     if let Some(base) = base {
         copy_data(base, &disk).expect("memory is copied");
@@ -126,7 +137,9 @@ fn made(
     } else {
         units(choices, needed, true)
     };
-    let mut order: Vec<u64> = (0..needed).filter(|unit| what[index(*unit)] == Unit::Stored).collect();
+    let mut order: Vec<u64> = (0..needed)
+        .filter(|unit| what[index(*unit)] == Unit::Stored)
+        .collect();
     if plan.kind != 2 && choices.one_in(2) {
         choices.shuffle(&mut order);
     }
@@ -147,9 +160,21 @@ fn made(
         }
         maker.set_len(at + slot);
         let name = format!("block[{unit}]");
-        maker.note(format!("{name}.data"), (at + plan.extra, 8), Endian::Bytes, Class::Data, Role::Data);
+        maker.note(
+            format!("{name}.data"),
+            (at + plan.extra, 8),
+            Endian::Bytes,
+            Class::Data,
+            Role::Data,
+        );
         if plan.extra > 0 {
-            maker.note(format!("{name}.extra"), (at, 8), Endian::Bytes, Class::Reserved, Role::Idle);
+            maker.note(
+                format!("{name}.extra"),
+                (at, 8),
+                Endian::Bytes,
+                Class::Reserved,
+                Role::Idle,
+            );
         }
     }
     for unit in (0..needed).filter(|unit| what[index(*unit)] == Unit::Zero) {
@@ -160,10 +185,22 @@ fn made(
     let end = off_data + len(&order) * slot;
     maker.set_len(end);
     let logical = choices.one_in(2);
-    head(&mut maker, plan, (off_blocks, off_data), (blocks, len(&order)), logical);
+    head(
+        &mut maker,
+        plan,
+        (off_blocks, off_data),
+        (blocks, len(&order)),
+        logical,
+    );
     for (unit, entry) in (0u64..).zip(&map) {
         let place = (off_blocks + 4 * unit, 4);
-        maker.number(format!("map[{unit}]"), place, u64::from(*entry), Class::Entry, Role::Entry(unit));
+        maker.number(
+            format!("map[{unit}]"),
+            place,
+            u64::from(*entry),
+            Class::Entry,
+            Role::Entry(unit),
+        );
     }
     let layout = Layout {
         roles: Vec::new(),
@@ -189,35 +226,120 @@ fn head(
     logical: bool,
 ) {
     maker.put(0, &[0; 512]);
-    maker.text("header.szFileInfo", 0, b"<<< Specimen Disk Image >>>\n", Class::Text, Role::Idle);
-    maker.number("header.u32Signature", (0x40, 4), 0xbeda_107f, Class::Magic, Role::Signature);
-    maker.number("header.u32Version", (0x44, 4), 0x0001_0001, Class::Version, Role::Version);
+    maker.text(
+        "header.szFileInfo",
+        0,
+        b"<<< Specimen Disk Image >>>\n",
+        Class::Text,
+        Role::Idle,
+    );
+    maker.number(
+        "header.u32Signature",
+        (0x40, 4),
+        0xbeda_107f,
+        Class::Magic,
+        Role::Signature,
+    );
+    maker.number(
+        "header.u32Version",
+        (0x44, 4),
+        0x0001_0001,
+        Class::Version,
+        Role::Version,
+    );
     let size = if logical { 400 } else { 384 };
     for (name, at, width, value, class, role) in [
         ("cbHeader", 0x48, 4, size, Class::Size, Role::HeaderSize),
         ("u32Type", 0x4c, 4, plan.kind, Class::State, Role::Type),
         ("fFlags", 0x50, 4, 0, Class::Flags, Role::Idle),
-        ("offBlocks", 0x154, 4, off_blocks, Class::Place, Role::OffBlocks),
+        (
+            "offBlocks",
+            0x154,
+            4,
+            off_blocks,
+            Class::Place,
+            Role::OffBlocks,
+        ),
         ("offData", 0x158, 4, off_data, Class::Place, Role::OffData),
-        ("LegacyGeometry.cCylinders", 0x15c, 4, 0, Class::Size, Role::Idle),
-        ("LegacyGeometry.cHeads", 0x160, 4, 0, Class::Size, Role::Idle),
-        ("LegacyGeometry.cSectors", 0x164, 4, 0, Class::Size, Role::Idle),
-        ("LegacyGeometry.cbSector", 0x168, 4, 512, Class::Size, Role::SectorSize),
+        (
+            "LegacyGeometry.cCylinders",
+            0x15c,
+            4,
+            0,
+            Class::Size,
+            Role::Idle,
+        ),
+        (
+            "LegacyGeometry.cHeads",
+            0x160,
+            4,
+            0,
+            Class::Size,
+            Role::Idle,
+        ),
+        (
+            "LegacyGeometry.cSectors",
+            0x164,
+            4,
+            0,
+            Class::Size,
+            Role::Idle,
+        ),
+        (
+            "LegacyGeometry.cbSector",
+            0x168,
+            4,
+            512,
+            Class::Size,
+            Role::SectorSize,
+        ),
         ("u32Dummy", 0x16c, 4, 0, Class::Reserved, Role::Idle),
         ("cbDisk", 0x170, 8, plan.size, Class::Size, Role::DiskSize),
-        ("cbBlock", 0x178, 4, plan.block, Class::Size, Role::BlockSize),
-        ("cbBlockExtra", 0x17c, 4, plan.extra, Class::Size, Role::Extra),
+        (
+            "cbBlock",
+            0x178,
+            4,
+            plan.block,
+            Class::Size,
+            Role::BlockSize,
+        ),
+        (
+            "cbBlockExtra",
+            0x17c,
+            4,
+            plan.extra,
+            Class::Size,
+            Role::Extra,
+        ),
         ("cBlocks", 0x180, 4, blocks, Class::Count, Role::Blocks),
-        ("cBlocksAllocated", 0x184, 4, allocated, Class::Count, Role::Allocated),
+        (
+            "cBlocksAllocated",
+            0x184,
+            4,
+            allocated,
+            Class::Count,
+            Role::Allocated,
+        ),
     ] {
         maker.number(format!("header.{name}"), (at, width), value, class, role);
     }
-    maker.text("header.szComment", 0x54, b"made by drylab", Class::Text, Role::Idle);
+    maker.text(
+        "header.szComment",
+        0x54,
+        b"made by drylab",
+        Class::Text,
+        Role::Idle,
+    );
     for (name, at, id, role) in [
         ("uuidCreate", 0x188, plan.create, Role::Id),
         ("uuidModify", 0x198, plan.modify, Role::Id),
         ("uuidLinkage", 0x1a8, plan.linkage, Role::Linkage),
-        ("uuidParentModify", 0x1b8, plan.parent_modify, Role::ParentModify),
+        (
+            "uuidParentModify",
+            0x1b8,
+            plan.parent_modify,
+            Role::ParentModify,
+        ),
     ] {
         maker.text(format!("header.{name}"), at, &id, Class::Id, role);
     }

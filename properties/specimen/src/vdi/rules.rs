@@ -57,7 +57,9 @@ impl Rules for Layout {
     fn expected(&self, field: usize, change: &Change) -> Expected {
         let new = change.new;
         match self.roles[field] {
-            Role::Signature => Expected::other("VDIPREHEADER: without u32Signature it is no VDI").or_refused(),
+            Role::Signature => {
+                Expected::other("VDIPREHEADER: without u32Signature it is no VDI").or_refused()
+            }
             Role::Version => match new >> 16 {
                 1 => Expected::harmless("VDIPREHEADER: u32Version, minor"),
                 // 0.2 has all fields elsewhere.
@@ -134,9 +136,9 @@ impl Rules for Layout {
 
     fn swapped(&self, one: usize, other: usize) -> Option<Expected> {
         match (self.roles[one], self.roles[other]) {
-            (Role::Entry(_), Role::Entry(_)) => {
-                Some(Expected::other("VDIIMAGEBLOCKPOINTER: blocks may stand in any order"))
-            }
+            (Role::Entry(_), Role::Entry(_)) => Some(Expected::other(
+                "VDIIMAGEBLOCKPOINTER: blocks may stand in any order",
+            )),
             _ => None,
         }
     }
@@ -144,7 +146,11 @@ impl Rules for Layout {
 
 impl Layout {
     fn stored(&self) -> u64 {
-        len(&self.map.iter().filter(|entry| **entry < ZERO).collect::<Vec<_>>())
+        len(&self
+            .map
+            .iter()
+            .filter(|entry| **entry < ZERO)
+            .collect::<Vec<_>>())
     }
 
     fn kind(&self, new: u64) -> Expected {
@@ -162,7 +168,11 @@ impl Layout {
             return Expected::refused(clause);
         }
         // Other bytes are taken for entries. They may say what the map says, as one entry of 0 does.
-        let all = ["VDI-ALIGNMENT", "VDI-BLOCKS-ALLOCATED", "VDI-DATA-IN-METADATA"];
+        let all = [
+            "VDI-ALIGNMENT",
+            "VDI-BLOCKS-ALLOCATED",
+            "VDI-DATA-IN-METADATA",
+        ];
         let expected = Expected::found(clause, &all).or(&BLOCKS);
         if new % SECTOR == 0 {
             expected.or_quiet()
@@ -185,7 +195,9 @@ impl Layout {
         }
         let expected = Expected::found(clause, &codes);
         // A block that the disk ends in need not be there behind its end.
-        if codes.iter().all(|code| code.starts_with("VDI-BLOCK-")) && (codes.is_empty() || self.slack()) {
+        if codes.iter().all(|code| code.starts_with("VDI-BLOCK-"))
+            && (codes.is_empty() || self.slack())
+        {
             return expected.or_quiet();
         }
         expected

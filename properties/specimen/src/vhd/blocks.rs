@@ -65,7 +65,11 @@ pub(super) fn differencing(choices: &mut impl Choices) -> Specimen {
     }
     let link = Link {
         id: below.id,
-        timestamp: if choices.one_in(3) { 0 } else { below.timestamp },
+        timestamp: if choices.one_in(3) {
+            0
+        } else {
+            below.timestamp
+        },
         locators,
     };
     let (maker, layout, disk) = made(choices, (footer, block), Some(&link), Some(&base));
@@ -100,7 +104,11 @@ fn made(
     footer.kind = if link.is_some() { 4 } else { 3 };
     footer.data_offset = header_at;
     let needed = footer.size.div_ceil(block);
-    let spare = if choices.one_in(3) { choices.below(200) } else { 0 };
+    let spare = if choices.one_in(3) {
+        choices.below(200)
+    } else {
+        0
+    };
     let entries = needed + spare;
     let table_at = header_at + 1024 + gap(choices);
     let table_end = (table_at + 4 * entries.max(1)).next_multiple_of(SECTOR);
@@ -112,13 +120,20 @@ fn made(
         places.push((*code, end, len(data)));
         end += len(data).next_multiple_of(SECTOR);
     }
-    head(&mut maker, (header_at, table_at), (entries, block), (link, &places));
+    head(
+        &mut maker,
+        (header_at, table_at),
+        (entries, block),
+        (link, &places),
+    );
     let disk = SparseBytes::new(footer.size);
     if let Some(base) = base {
         drylab_block::copy_data(base, &disk).expect("memory is copied");
     }
     let stored = units(choices, needed, false);
-    let mut order: Vec<u64> = (0..needed).filter(|unit| stored[index(*unit)] == Unit::Stored).collect();
+    let mut order: Vec<u64> = (0..needed)
+        .filter(|unit| stored[index(*unit)] == Unit::Stored)
+        .collect();
     if choices.one_in(2) {
         choices.shuffle(&mut order);
     }
@@ -130,24 +145,44 @@ fn made(
         let start = end;
         slots[index(unit)] = start / SECTOR;
         let inside = (footer.size - unit * block).min(block);
-        let clear = data(choices, &mut maker, (start, block, inside), base.is_some(), (&disk, unit));
+        let clear = data(
+            choices,
+            &mut maker,
+            (start, block, inside),
+            base.is_some(),
+            (&disk, unit),
+        );
         end = start + bitmap_bytes(block) + block;
         maker.set_len(end);
         blocks.push(Block { unit, start, clear });
     }
     for (unit, entry) in (0u64..).zip(&slots) {
         let place = (table_at + 4 * unit, 4);
-        maker.number(format!("bat[{unit}]"), place, *entry, Class::Entry, Role::Entry(unit));
+        maker.number(
+            format!("bat[{unit}]"),
+            place,
+            *entry,
+            Class::Entry,
+            Role::Entry(unit),
+        );
     }
     if spare > 0 {
         let place = (table_at + 4 * needed, 4);
-        maker.note("bat.spare", place, Endian::Big, Class::Reserved, Role::Spare);
+        maker.note(
+            "bat.spare",
+            place,
+            Endian::Big,
+            Class::Reserved,
+            Role::Spare,
+        );
     }
     end += gap(choices);
     maker.set_len(end);
     footer.put(&mut maker, end, false, &extras);
     disk.set_len(footer.size).expect("memory has any length");
-    let locators = places.iter().map(|(_, at, length)| (*at, at + length.next_multiple_of(SECTOR)));
+    let locators = places
+        .iter()
+        .map(|(_, at, length)| (*at, at + length.next_multiple_of(SECTOR)));
     let table = Table {
         header_at,
         table_at,
@@ -176,31 +211,99 @@ fn head(
     (link, places): (Option<&Link>, &[([u8; 4], u64, u64)]),
 ) {
     maker.put(at, &[0; 1024]);
-    maker.text("header.cookie", at, b"cxsparse", Class::Magic, Role::Header(Head::Cookie));
+    maker.text(
+        "header.cookie",
+        at,
+        b"cxsparse",
+        Class::Magic,
+        Role::Header(Head::Cookie),
+    );
     for (name, offset, width, value, class, what) in [
-        ("dataOffset", 0x08, 8, u64::MAX, Class::Reserved, Head::DataOffset),
-        ("tableOffset", 0x10, 8, table_at, Class::Place, Head::TableOffset),
-        ("headerVersion", 0x18, 4, 0x1_0000, Class::Version, Head::Version),
-        ("maxTableEntries", 0x1c, 4, entries, Class::Count, Head::Entries),
+        (
+            "dataOffset",
+            0x08,
+            8,
+            u64::MAX,
+            Class::Reserved,
+            Head::DataOffset,
+        ),
+        (
+            "tableOffset",
+            0x10,
+            8,
+            table_at,
+            Class::Place,
+            Head::TableOffset,
+        ),
+        (
+            "headerVersion",
+            0x18,
+            4,
+            0x1_0000,
+            Class::Version,
+            Head::Version,
+        ),
+        (
+            "maxTableEntries",
+            0x1c,
+            4,
+            entries,
+            Class::Count,
+            Head::Entries,
+        ),
         ("blockSize", 0x20, 4, block, Class::Size, Head::Block),
-        ("parentTimeStamp", 0x38, 4, link.map_or(0, |link| link.timestamp), Class::Time, Head::ParentTime),
+        (
+            "parentTimeStamp",
+            0x38,
+            4,
+            link.map_or(0, |link| link.timestamp),
+            Class::Time,
+            Head::ParentTime,
+        ),
     ] {
         let name = format!("header.{name}");
         maker.number(name, (at + offset, width), value, class, Role::Header(what));
     }
     let id = link.map_or([0; 16], |link| link.id);
-    maker.text("header.parentUniqueId", at + 0x28, &id, Class::Id, Role::Header(Head::ParentId));
+    maker.text(
+        "header.parentUniqueId",
+        at + 0x28,
+        &id,
+        Class::Id,
+        Role::Header(Head::ParentId),
+    );
     let name: Vec<u8> = if link.is_some() {
-        "parent.vhd".encode_utf16().flat_map(u16::to_be_bytes).collect()
+        "parent.vhd"
+            .encode_utf16()
+            .flat_map(u16::to_be_bytes)
+            .collect()
     } else {
         vec![0; 16]
     };
-    maker.text("header.parentName", at + 0x40, &name, Class::Text, Role::Header(Head::ParentName));
-    maker.text("header.reserved", at + 0x300, &[0; 16], Class::Reserved, Role::Header(Head::Idle));
+    maker.text(
+        "header.parentName",
+        at + 0x40,
+        &name,
+        Class::Text,
+        Role::Header(Head::ParentName),
+    );
+    maker.text(
+        "header.reserved",
+        at + 0x300,
+        &[0; 16],
+        Class::Reserved,
+        Role::Header(Head::Idle),
+    );
     for (number, (code, place, length)) in (0u64..).zip(places) {
         let entry = at + 0x240 + 24 * number;
         let field = |field: &str| format!("header.locator[{number}].{field}");
-        maker.text(field("platformCode"), entry, code, Class::Text, Role::Header(Head::LocatorCode));
+        maker.text(
+            field("platformCode"),
+            entry,
+            code,
+            Class::Text,
+            Role::Header(Head::LocatorCode),
+        );
         let space = length.next_multiple_of(SECTOR);
         for (name, offset, width, value, class) in [
             ("dataSpace", 4, 4, space, Class::Size),
@@ -235,7 +338,8 @@ fn data(
     let all = !child && !choices.one_in(3);
     for sector in 0..sectors {
         let mut bytes = [0; 512];
-        here.read_at(sector * SECTOR, &mut bytes).expect("inside the block");
+        here.read_at(sector * SECTOR, &mut bytes)
+            .expect("inside the block");
         let holds = bytes.iter().any(|byte| *byte != 0);
         let (byte, bit) = (index(sector / 8), 0x80u8 >> (sector % 8));
         if holds {
@@ -258,7 +362,21 @@ fn data(
     let byte = choices.below(sectors.div_ceil(8));
     let place = (start + byte, 1);
     let role = Role::Bitmap { block: unit, byte };
-    maker.note(format!("bitmap[{unit}].byte[{byte}]"), place, Endian::Big, Class::Flags, role);
-    maker.note(format!("block[{unit}].data"), (at, 8), Endian::Bytes, Class::Data, Role::Data { set: bits[0] & 0x80 != 0 });
+    maker.note(
+        format!("bitmap[{unit}].byte[{byte}]"),
+        place,
+        Endian::Big,
+        Class::Flags,
+        role,
+    );
+    maker.note(
+        format!("block[{unit}].data"),
+        (at, 8),
+        Endian::Bytes,
+        Class::Data,
+        Role::Data {
+            set: bits[0] & 0x80 != 0,
+        },
+    );
     full
 }

@@ -104,27 +104,109 @@ impl Footer {
         let role = |what| Role::Footer { copy, what };
         use rules::Foot;
         maker.put(at, &[0; 512]);
-        maker.text(name("cookie"), at, b"conectix", Class::Magic, role(Foot::Cookie));
+        maker.text(
+            name("cookie"),
+            at,
+            b"conectix",
+            Class::Magic,
+            role(Foot::Cookie),
+        );
         let (cylinders, heads, sectors) = self.geometry;
         let numbers = [
-            ("features", 0x08, 4, 2 | u64::from(extras.temporary), Class::Flags, Foot::Idle),
-            ("fileFormatVersion", 0x0c, 4, 0x1_0000, Class::Version, Foot::Version),
-            ("dataOffset", 0x10, 8, self.data_offset, Class::Place, Foot::DataOffset),
-            ("timeStamp", 0x18, 4, self.timestamp, Class::Time, Foot::Idle),
-            ("creatorVersion", 0x20, 4, 0x0005_0003, Class::Version, Foot::Idle),
+            (
+                "features",
+                0x08,
+                4,
+                2 | u64::from(extras.temporary),
+                Class::Flags,
+                Foot::Idle,
+            ),
+            (
+                "fileFormatVersion",
+                0x0c,
+                4,
+                0x1_0000,
+                Class::Version,
+                Foot::Version,
+            ),
+            (
+                "dataOffset",
+                0x10,
+                8,
+                self.data_offset,
+                Class::Place,
+                Foot::DataOffset,
+            ),
+            (
+                "timeStamp",
+                0x18,
+                4,
+                self.timestamp,
+                Class::Time,
+                Foot::Idle,
+            ),
+            (
+                "creatorVersion",
+                0x20,
+                4,
+                0x0005_0003,
+                Class::Version,
+                Foot::Idle,
+            ),
             ("originalSize", 0x28, 8, self.size, Class::Size, Foot::Idle),
-            ("currentSize", 0x30, 8, self.size, Class::Size, Foot::CurrentSize),
-            ("geometry.cylinders", 0x38, 2, cylinders, Class::Size, Foot::Geometry(0)),
-            ("geometry.heads", 0x3a, 1, heads, Class::Size, Foot::Geometry(1)),
-            ("geometry.sectorsPerTrack", 0x3b, 1, sectors, Class::Size, Foot::Geometry(2)),
-            ("diskType", 0x3c, 4, u64::from(self.kind), Class::State, Foot::Type),
+            (
+                "currentSize",
+                0x30,
+                8,
+                self.size,
+                Class::Size,
+                Foot::CurrentSize,
+            ),
+            (
+                "geometry.cylinders",
+                0x38,
+                2,
+                cylinders,
+                Class::Size,
+                Foot::Geometry(0),
+            ),
+            (
+                "geometry.heads",
+                0x3a,
+                1,
+                heads,
+                Class::Size,
+                Foot::Geometry(1),
+            ),
+            (
+                "geometry.sectorsPerTrack",
+                0x3b,
+                1,
+                sectors,
+                Class::Size,
+                Foot::Geometry(2),
+            ),
+            (
+                "diskType",
+                0x3c,
+                4,
+                u64::from(self.kind),
+                Class::State,
+                Foot::Type,
+            ),
             ("savedState", 0x54, 1, 0, Class::State, Foot::SavedState),
         ];
         for (field, offset, width, value, class, what) in numbers {
             maker.number(name(field), (at + offset, width), value, class, role(what));
         }
         let bytes = [
-            ("creatorApplication", 0x1c, &self.creator[..], Class::Text, Foot::Creator),
+            (
+                "creatorApplication",
+                0x1c,
+                &self.creator[..],
+                Class::Text,
+                Foot::Creator,
+            ),
             ("creatorHostOS", 0x24, b"Wi2k", Class::Text, Foot::Idle),
             ("uniqueId", 0x44, &self.id, Class::Id, Foot::Idle),
             ("reserved", 0x55, &[0; 16], Class::Reserved, Foot::Idle),
@@ -133,7 +215,13 @@ impl Footer {
             maker.text(name(field), at + offset, value, class, role(what));
         }
         let (range, place) = ((at, 512), at + 0x40);
-        maker.seal(name("checksum"), range, place, Sum::Bytes, role(Foot::Checksum));
+        maker.seal(
+            name("checksum"),
+            range,
+            place,
+            Sum::Bytes,
+            role(Foot::Checksum),
+        );
     }
 }
 
@@ -169,7 +257,13 @@ fn fixed(choices: &mut impl Choices) -> Specimen {
         put(&disk, 0, b"boot sector ");
         maker.put(0, b"boot sector ");
         let at = choices.below(footer.size - 8);
-        maker.note("data", (at, 8), Endian::Bytes, Class::Data, Role::Data { set: true });
+        maker.note(
+            "data",
+            (at, 8),
+            Endian::Bytes,
+            Class::Data,
+            Role::Data { set: true },
+        );
     }
     footer.put(&mut maker, footer.size, false, &extras);
     disk.set_len(footer.size).expect("memory has any length");

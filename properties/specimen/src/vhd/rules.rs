@@ -57,13 +57,21 @@ pub(super) enum Head {
 /// What a field is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    Footer { copy: bool, what: Foot },
+    Footer {
+        copy: bool,
+        what: Foot,
+    },
     Header(Head),
     Entry(u64),
     Spare,
-    Bitmap { block: u64, byte: u64 },
+    Bitmap {
+        block: u64,
+        byte: u64,
+    },
     /// Bytes of the guest, in a sector whose bit is set or not.
-    Data { set: bool },
+    Data {
+        set: bool,
+    },
 }
 
 /// A block that is stored.
@@ -176,10 +184,14 @@ impl Layout {
             return Expected::other("Hard Disk Footer Format: Cookie");
         }
         if unbelievable(what, change) {
-            return Expected::refused("Hard Disk Footer Format: Checksum, File Format Version, Disk Type");
+            return Expected::refused(
+                "Hard Disk Footer Format: Checksum, File Format Version, Disk Type",
+            );
         }
         match what {
-            Foot::Type => Expected::refused("Hard Disk Footer Format: Data Offset leads to no header"),
+            Foot::Type => {
+                Expected::refused("Hard Disk Footer Format: Data Offset leads to no header")
+            }
             Foot::CurrentSize => {
                 let clause = "Hard Disk Footer Format: Current Size";
                 let expected = Expected::found(clause, &["VHD-FIXED-LENGTH", "VHD-FIXED-CUT"]);
@@ -229,7 +241,14 @@ impl Layout {
         match what {
             Foot::DataOffset => differ.or_refused(),
             // Fixed: of the two footers only the last is one, and the bytes in front of it are the guest's.
-            Foot::Type if change.new == 2 => differ.or(&["VHD-FIXED-LENGTH", "VHD-FIXED-CUT"]),
+            Foot::Type if change.new == 2 => {
+                let fits = self
+                    .table
+                    .as_ref()
+                    .is_some_and(|table| table.data_end == self.footer.size);
+                let found = differ.or(&["VHD-FIXED-LENGTH", "VHD-FIXED-CUT"]);
+                if fits { found.or_quiet() } else { found }
+            }
             Foot::Type => differ.or_refused(),
             Foot::CurrentSize | Foot::Geometry(_) => {
                 if change.new > super::DISK_MAX {
@@ -308,7 +327,9 @@ impl Table {
             return Expected::found(clause, &["VHD-BAT-SHORT"]);
         }
         // More entries than blocks are idle, also where the table would reach over other things.
-        Expected::harmless(clause).or(&["VHD-BLOCK-IN-METADATA"]).or_refused()
+        Expected::harmless(clause)
+            .or(&["VHD-BLOCK-IN-METADATA"])
+            .or_refused()
     }
 
     fn block_size(&self, block: u64) -> Expected {
@@ -317,7 +338,10 @@ impl Table {
             return Expected::refused(clause);
         }
         // Everything stands elsewhere now: most of it over others, or without entry. A disk of one block may fit.
-        Expected::other(clause).or(&BLOCKS).or(&["VHD-BAT-SHORT"]).or_refused()
+        Expected::other(clause)
+            .or(&BLOCKS)
+            .or(&["VHD-BAT-SHORT"])
+            .or_refused()
     }
 
     fn parent_time(&self, time: u64) -> Expected {
@@ -343,7 +367,11 @@ impl Table {
         let used_end = self.table_at + 4 * self.needed;
         let mut codes = Vec::new();
         let locators = self.locators.iter();
-        let hard = [(0, 512), (self.header_at, self.header_at + 1024), (self.table_at, used_end)];
+        let hard = [
+            (0, 512),
+            (self.header_at, self.header_at + 1024),
+            (self.table_at, used_end),
+        ];
         let hard = hard.iter().chain(locators);
         // Only what the disk has of the last block must be there.
         let slack = over(used_end, self.table_end);
@@ -356,7 +384,9 @@ impl Table {
             codes.extend(["VHD-BLOCK-CUT", "VHD-BLOCK-SHORT"]);
         }
         let others = self.blocks.iter().filter(|block| block.unit != unit);
-        let shared = others.map(|block| block.start).any(|at| over(at, at + self.slot()));
+        let shared = others
+            .map(|block| block.start)
+            .any(|at| over(at, at + self.slot()));
         if shared {
             codes.push("VHD-BLOCKS-OVERLAP");
         }

@@ -41,7 +41,11 @@ pub(super) fn pending(
     for at in &candidates {
         let new = maker.get(*at, index(SECTOR));
         let zeros = new.iter().all(|byte| *byte == 0);
-        let old = if choices.one_in(2) { vec![0; index(SECTOR)] } else { noise(choices.word(), index(SECTOR)) };
+        let old = if choices.one_in(2) {
+            vec![0; index(SECTOR)]
+        } else {
+            noise(choices.word(), index(SECTOR))
+        };
         maker.put(*at, &old);
         writes.push(Write {
             at: *at,
@@ -54,7 +58,11 @@ pub(super) fn pending(
     let sequence = choices.between(1, 1 << 40);
     let ring = area.log.1 / SECTOR;
     // Near the end of the ring, so that it is gone round.
-    let first = if choices.one_in(2) { ring - choices.between(1, 3) } else { choices.below(ring) };
+    let first = if choices.one_in(2) {
+        ring - choices.between(1, 3)
+    } else {
+        choices.below(ring)
+    };
     let mut at = first;
     for (number, group) in (0u64..).zip(&groups) {
         let head = number + 1 == len(&groups);
@@ -64,7 +72,12 @@ pub(super) fn pending(
             tail: first,
         };
         let length = maker.end();
-        at = entry(maker, &place, (guid, sequence + number, length, head), group);
+        at = entry(
+            maker,
+            &place,
+            (guid, sequence + number, length, head),
+            group,
+        );
     }
     Pending {
         guid,
@@ -102,43 +115,134 @@ fn entry(
     let number = place.start;
     let name = |field: &str| format!("log.entry[{number}].{field}");
     let role = |what| Role::Log { head, what };
-    maker.text(name("Signature"), at, b"loge", Class::Magic, role(Log::Broken));
+    maker.text(
+        name("Signature"),
+        at,
+        b"loge",
+        Class::Magic,
+        role(Log::Broken),
+    );
     for (field, offset, width, value, class, what) in [
-        ("EntryLength", 8, 4, sectors * SECTOR, Class::Size, Log::Broken),
+        (
+            "EntryLength",
+            8,
+            4,
+            sectors * SECTOR,
+            Class::Size,
+            Log::Broken,
+        ),
         ("Tail", 12, 4, place.tail * SECTOR, Class::Place, Log::Tail),
         ("SequenceNumber", 16, 8, sequence, Class::Count, Log::Broken),
-        ("DescriptorCount", 24, 4, len(writes), Class::Count, Log::Count),
+        (
+            "DescriptorCount",
+            24,
+            4,
+            len(writes),
+            Class::Count,
+            Log::Count,
+        ),
         ("Reserved", 28, 4, 0, Class::Reserved, Log::Idle),
-        ("FlushedFileOffset", 48, 8, length, Class::Size, Log::Flushed(length)),
+        (
+            "FlushedFileOffset",
+            48,
+            8,
+            length,
+            Class::Size,
+            Log::Flushed(length),
+        ),
         ("LastFileOffset", 56, 8, length, Class::Size, Log::Last),
     ] {
         maker.number(name(field), (at + offset, width), value, class, role(what));
     }
-    maker.text(name("LogGuid"), at + 32, &guid, Class::Id, role(Log::Broken));
+    maker.text(
+        name("LogGuid"),
+        at + 32,
+        &guid,
+        Class::Id,
+        role(Log::Broken),
+    );
     let mut next = 1;
     for (count, write) in (0u64..).zip(writes) {
         let name = |field: &str| name(&format!("descriptor[{count}].{field}"));
         let at = at + 64 + 32 * count;
-        let kind = if write.bytes.is_some() { b"desc" } else { b"zero" };
+        let kind = if write.bytes.is_some() {
+            b"desc"
+        } else {
+            b"zero"
+        };
         maker.text(name("Signature"), at, kind, Class::Magic, role(Log::Broken));
-        maker.number(name("FileOffset"), (at + 16, 8), write.at, Class::Place, role(Log::Offset));
-        maker.number(name("SequenceNumber"), (at + 24, 8), sequence, Class::Count, role(Log::Broken));
+        maker.number(
+            name("FileOffset"),
+            (at + 16, 8),
+            write.at,
+            Class::Place,
+            role(Log::Offset),
+        );
+        maker.number(
+            name("SequenceNumber"),
+            (at + 24, 8),
+            sequence,
+            Class::Count,
+            role(Log::Broken),
+        );
         let Some(bytes) = &write.bytes else {
-            maker.number(name("ZeroLength"), (at + 8, 8), SECTOR, Class::Size, role(Log::Length));
+            maker.number(
+                name("ZeroLength"),
+                (at + 8, 8),
+                SECTOR,
+                Class::Size,
+                role(Log::Length),
+            );
             continue;
         };
-        maker.text(name("TrailingBytes"), at + 4, &bytes[4092..], Class::Data, role(Log::Data));
-        maker.text(name("LeadingBytes"), at + 8, &bytes[..8], Class::Data, role(Log::Data));
+        maker.text(
+            name("TrailingBytes"),
+            at + 4,
+            &bytes[4092..],
+            Class::Data,
+            role(Log::Data),
+        );
+        maker.text(
+            name("LeadingBytes"),
+            at + 8,
+            &bytes[..8],
+            Class::Data,
+            role(Log::Data),
+        );
         let sector = place.sector(next);
         next += 1;
         let name = |field: &str| name(&format!("sector.{field}"));
-        maker.text(name("DataSignature"), sector, b"data", Class::Magic, role(Log::Broken));
-        maker.number(name("SequenceHigh"), (sector + 4, 4), sequence >> 32, Class::Count, role(Log::Broken));
+        maker.text(
+            name("DataSignature"),
+            sector,
+            b"data",
+            Class::Magic,
+            role(Log::Broken),
+        );
+        maker.number(
+            name("SequenceHigh"),
+            (sector + 4, 4),
+            sequence >> 32,
+            Class::Count,
+            role(Log::Broken),
+        );
         maker.put(sector + 8, &bytes[8..4092]);
         let low = sequence & 0xffff_ffff;
-        maker.number(name("SequenceLow"), (sector + 4092, 4), low, Class::Count, role(Log::Broken));
+        maker.number(
+            name("SequenceLow"),
+            (sector + 4092, 4),
+            low,
+            Class::Count,
+            role(Log::Broken),
+        );
         let role = role(Log::Data);
-        maker.note(name("Data"), (sector + 8, 8), crate::Endian::Bytes, Class::Data, role);
+        maker.note(
+            name("Data"),
+            (sector + 8, 8),
+            crate::Endian::Bytes,
+            Class::Data,
+            role,
+        );
     }
     seal(maker, place, sectors, (name("Checksum"), role(Log::Broken)));
     place.start + sectors

@@ -31,7 +31,9 @@ fn places(choices: &mut impl Choices, plan: &Plan) -> (Vec<(Thing, u64, u64)>, u
     if choices.one_in(3) {
         things.push((Thing::Unknown, MIB));
     }
-    let stored = (0u64..).zip(&plan.states).filter(|(_, state)| **state >= FULLY);
+    let stored = (0u64..)
+        .zip(&plan.states)
+        .filter(|(_, state)| **state >= FULLY);
     things.extend(stored.map(|(block, _)| (Thing::Block(block), plan.block)));
     for chunk in 0..plan.chunks() {
         let first = index(chunk * plan.ratio());
@@ -95,7 +97,11 @@ pub(super) fn file(
                 let partly = bitmap.filter(|_| *state == PARTIALLY);
                 stored(choices, &mut maker, plan, (block, at, partly), &disk);
             }
-            (None, 1..=3) => put(&disk, block * plan.block, &vec![0; index(plan.inside(block))]),
+            (None, 1..=3) => put(
+                &disk,
+                block * plan.block,
+                &vec![0; index(plan.inside(block))],
+            ),
             _ => {}
         }
     }
@@ -108,7 +114,13 @@ pub(super) fn file(
         }
         if let Some((at, _)) = bitmap {
             let name = format!("bitmap[{chunk}].byte");
-            maker.note(name, (at, 1), Endian::Little, Class::Flags, Role::BitmapByte);
+            maker.note(
+                name,
+                (at, 1),
+                Endian::Little,
+                Class::Flags,
+                Role::BitmapByte,
+            );
         }
     }
     disk.set_len(plan.size).expect("memory has any length");
@@ -138,7 +150,9 @@ pub(super) fn file(
 
 /// Places of blocks.
 fn all_blocks(all: &[(Thing, u64, u64)]) -> Vec<u64> {
-    let blocks = all.iter().filter(|(thing, ..)| matches!(thing, Thing::Block(_)));
+    let blocks = all
+        .iter()
+        .filter(|(thing, ..)| matches!(thing, Thing::Block(_)));
     blocks.map(|(_, at, _)| *at).collect()
 }
 
@@ -152,7 +166,13 @@ fn stored(
 ) {
     let inside = plan.inside(block);
     let start = block * plan.block;
-    maker.note(format!("block[{block}].data"), (at, 8), Endian::Bytes, Class::Data, Role::Data);
+    maker.note(
+        format!("block[{block}].data"),
+        (at, 8),
+        Endian::Bytes,
+        Class::Data,
+        Role::Data,
+    );
     let runs = fill(choices, inside, 1 << 15);
     let Some(bitmap) = bitmap else {
         // All of it is here: what no run covers is zero, over whatever the parent has.
@@ -173,7 +193,10 @@ fn stored(
         let place = bitmap + bit / 8;
         let byte = maker.get(place, 1)[0] | 1 << (bit % 8);
         maker.put(place, &[byte]);
-        let (from, room) = (sector * plan.sector, plan.sector.min(inside - sector * plan.sector));
+        let (from, room) = (
+            sector * plan.sector,
+            plan.sector.min(inside - sector * plan.sector),
+        );
         let text = format!("sector {sector} of block {block} ");
         let bytes: Vec<u8> = text.bytes().cycle().take(index(room)).collect();
         maker.put(at + from, &bytes);

@@ -84,7 +84,11 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
         // More than one chunk: 16 blocks of 256 MiB with sectors of 512 bytes.
         (block, blocks) = (256 * MIB, 17);
     }
-    let sector = if large { 512 } else { choices.pick(&[512u64, 4096]) };
+    let sector = if large {
+        512
+    } else {
+        choices.pick(&[512u64, 4096])
+    };
     let size = match choices.below(4) {
         0 => blocks * block,
         1 => blocks * block - sector,
@@ -124,8 +128,16 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
     let (maker, mut layout, disk) = make::file(choices, &plan, base.as_ref());
     let made = maker.made();
     layout.roles = made.roles;
-    layout.places = made.fields.iter().map(|field| (field.offset, field.width)).collect();
-    let known = if plan.logged { ["VHDX-LOG-PENDING"].into() } else { [].into() };
+    layout.places = made
+        .fields
+        .iter()
+        .map(|field| (field.offset, field.width))
+        .collect();
+    let known = if plan.logged {
+        ["VHDX-LOG-PENDING"].into()
+    } else {
+        [].into()
+    };
     let mut files = vec![File {
         name: "disk.vhdx".to_owned(),
         bytes: made.bytes,

@@ -95,12 +95,17 @@ impl Rules for Layout {
     fn expected(&self, field: usize, change: &Change) -> Expected {
         let (at, _) = self.places[field];
         if let Some(log) = &self.log
-            && log.written.iter().any(|sector| (*sector..sector + 4096).contains(&at))
+            && log
+                .written
+                .iter()
+                .any(|sector| (*sector..sector + 4096).contains(&at))
         {
             return Expected::harmless("2.3.3 Log Replay: the log stands over the place");
         }
         match self.roles[field] {
-            Role::Signature => Expected::other("2.2.1 File Type Identifier: Signature").or_refused(),
+            Role::Signature => {
+                Expected::other("2.2.1 File Type Identifier: Signature").or_refused()
+            }
             Role::Header { current, what } => self.header(current, what, change),
             Role::Region { first, what } => self.region(first, what, change),
             Role::Metadata(what) => self.metadata(what, change),
@@ -136,12 +141,32 @@ impl Rules for Layout {
         let area = areas[index(pick % len(&areas))].0;
         match (self.roles[field], aim) {
             (Role::Entry(slot), _) => self.aimed_entry(slot, aim, pick),
-            (Role::Region { what: Item::Offset, .. }, Aim::Beyond)
-            | (Role::Header { what: Slotted::LogOffset, .. }, Aim::Beyond) => {
-                Some(self.end + MIB * (pick % 5))
-            }
-            (Role::Region { what: Item::Offset, .. }, Aim::Metadata)
-            | (Role::Header { what: Slotted::LogOffset, .. }, Aim::Metadata) => Some(area),
+            (
+                Role::Region {
+                    what: Item::Offset, ..
+                },
+                Aim::Beyond,
+            )
+            | (
+                Role::Header {
+                    what: Slotted::LogOffset,
+                    ..
+                },
+                Aim::Beyond,
+            ) => Some(self.end + MIB * (pick % 5)),
+            (
+                Role::Region {
+                    what: Item::Offset, ..
+                },
+                Aim::Metadata,
+            )
+            | (
+                Role::Header {
+                    what: Slotted::LogOffset,
+                    ..
+                },
+                Aim::Metadata,
+            ) => Some(area),
             (Role::Metadata(Item::Offset), Aim::Beyond) => Some(MIB + pick % 4096),
             (Role::Metadata(Item::Offset), Aim::Metadata) => Some(pick % (64 << 10)),
             _ => None,
@@ -173,7 +198,8 @@ impl Layout {
             // The other one says the same but for its number.
             return Expected::found(clause, &["VHDX-HEADER"]).same();
         }
-        let idle = Expected::harmless("2.2.2 Headers: not of the current one, or for others than readers");
+        let idle =
+            Expected::harmless("2.2.2 Headers: not of the current one, or for others than readers");
         // Both say the same but for their numbers, so that it is all one which is current.
         if what == Slotted::Sequence || (!current && what != Slotted::Sequence) {
             return idle;
@@ -185,9 +211,15 @@ impl Layout {
             Slotted::LogGuid => {
                 let clause = "2.3.3 Log Replay: no entry has this LogGuid";
                 let found = Expected::found(clause, &["VHDX-LOG-NO-SEQUENCE"]);
-                if self.log.is_some() { found.or_refused() } else { found.same() }
+                if self.log.is_some() {
+                    found.or_refused()
+                } else {
+                    found.same()
+                }
             }
-            Slotted::LogVersion if self.log.is_some() => Expected::refused("2.2.2 Headers: LogVersion"),
+            Slotted::LogVersion if self.log.is_some() => {
+                Expected::refused("2.2.2 Headers: LogVersion")
+            }
             Slotted::Version => Expected::refused("2.2.2 Headers: Version"),
             Slotted::LogLength => self.log_place(self.area.log.0, change.new),
             Slotted::LogOffset => self.log_place(change.new, self.area.log.1),
@@ -200,7 +232,11 @@ impl Layout {
         let end = offset.saturating_add(length);
         let aligned = offset % MIB == 0 && length % MIB == 0;
         let inside = offset >= MIB && end <= self.end && length > 0;
-        let areas = [Some(self.area.bat), Some(self.area.metadata), self.area.unknown];
+        let areas = [
+            Some(self.area.bat),
+            Some(self.area.metadata),
+            self.area.unknown,
+        ];
         let mut areas = areas.into_iter().flatten();
         let over = areas.any(|(at, size)| at < end && offset < at + size);
         if self.log.is_some() {
@@ -210,9 +246,18 @@ impl Layout {
         if !aligned || !inside || over {
             return Expected::found(clause, &["VHDX-LOG-PLACE"]).same();
         }
-        let on_block = self.standing().any(|(at, size)| at < end && offset < at + size);
+        let on_block = self
+            .standing()
+            .any(|(at, size)| at < end && offset < at + size);
         if on_block {
-            return Expected::found(clause, &["VHDX-BLOCK-IN-STRUCTURE", "VHDX-BITMAP-MISSING", "VHDX-BITMAP-STATE"]);
+            return Expected::found(
+                clause,
+                &[
+                    "VHDX-BLOCK-IN-STRUCTURE",
+                    "VHDX-BITMAP-MISSING",
+                    "VHDX-BITMAP-STATE",
+                ],
+            );
         }
         Expected::harmless("2.2.2 Headers: the log may stand in any free place")
     }
@@ -280,7 +325,12 @@ impl Layout {
         }
         let at = new & !(MIB - 1);
         let end = at.saturating_add(self.plan.block);
-        if self.area.all().iter().any(|(from, length)| at < from + length && *from < end) {
+        if self
+            .area
+            .all()
+            .iter()
+            .any(|(from, length)| at < from + length && *from < end)
+        {
             codes.push("VHDX-BLOCK-IN-STRUCTURE");
         } else if at.saturating_add(self.plan.inside(block)) > self.end {
             codes.push("VHDX-BLOCK-LOST");
@@ -322,21 +372,21 @@ impl Layout {
         }
         let mut slots = self.slots.iter();
         let partly = slots.any(|(_, slot, entry)| {
-            matches!(slot, Slot::Block(block) if block / self.plan.ratio() == chunk) && entry & 7 == PARTIALLY
+            matches!(slot, Slot::Block(block) if block / self.plan.ratio() == chunk)
+                && entry & 7 == PARTIALLY
         });
         let at = new & !(MIB - 1);
         let over = |(from, length): &(u64, u64)| at < from + length && *from < at + MIB;
-        let sound = child
-            && new & 7 == FULLY
-            && !self.area.all().iter().any(over)
-            && at < self.end;
+        let sound = child && new & 7 == FULLY && !self.area.all().iter().any(over) && at < self.end;
         if !sound && partly {
             codes.push("VHDX-BITMAP-MISSING");
         } else if !sound && !(child && new & 7 == 0) && new != 0 {
             codes.push("VHDX-BITMAP-STATE");
         }
         let old = change.old & !(MIB - 1);
-        let mut others = self.standing().filter(|(from, _)| *from != old || change.old == 0);
+        let mut others = self
+            .standing()
+            .filter(|(from, _)| *from != old || change.old == 0);
         if sound && others.any(|place| over(&place)) {
             codes.push("VHDX-BLOCK-SHARED");
         }
@@ -354,7 +404,11 @@ impl Layout {
             .filter(|(_, other, entry)| *other != slot && entry & 7 >= FULLY)
             .map(|(_, _, entry)| entry & !(MIB - 1))
             .collect();
-        let other = || present.get(index(pick.checked_rem(len(&present))?)).copied();
+        let other = || {
+            present
+                .get(index(pick.checked_rem(len(&present))?))
+                .copied()
+        };
         let at = match aim {
             Aim::Beyond => self.end + MIB * (pick % 5),
             Aim::Metadata => {

@@ -51,9 +51,24 @@ pub(super) fn front(
     area: &Area,
     log: Option<&Pending>,
 ) {
-    maker.text("fileTypeIdentifier.Signature", 0, b"vhdxfile", Class::Magic, Role::Signature);
-    let creator: Vec<u8> = "Specimen".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    maker.text("fileTypeIdentifier.Creator", 8, &creator, Class::Text, Role::Idle);
+    maker.text(
+        "fileTypeIdentifier.Signature",
+        0,
+        b"vhdxfile",
+        Class::Magic,
+        Role::Signature,
+    );
+    let creator: Vec<u8> = "Specimen"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    maker.text(
+        "fileTypeIdentifier.Creator",
+        8,
+        &creator,
+        Class::Text,
+        Role::Idle,
+    );
     let sequence = choices.between(1, 1 << 20);
     let file_write_guid = choices.id();
     let second = choices.one_in(2);
@@ -62,7 +77,13 @@ pub(super) fn front(
         let name = |field: &str| format!("header[{number}].{field}");
         let role = |what| Role::Header { current, what };
         maker.put(at, &[0; 4096]);
-        maker.text(name("Signature"), at, b"head", Class::Magic, role(Slotted::Invalid));
+        maker.text(
+            name("Signature"),
+            at,
+            b"head",
+            Class::Magic,
+            role(Slotted::Invalid),
+        );
         let log_guid = log.map_or([0; 16], |log| log.guid);
         for (field, offset, id, what) in [
             ("FileWriteGuid", 16, file_write_guid, Slotted::Idle),
@@ -72,15 +93,42 @@ pub(super) fn front(
             maker.text(name(field), at + offset, &id, Class::Id, role(what));
         }
         for (field, offset, width, value, class, what) in [
-            ("SequenceNumber", 8, 8, sequence + u64::from(current), Class::Count, Slotted::Sequence),
+            (
+                "SequenceNumber",
+                8,
+                8,
+                sequence + u64::from(current),
+                Class::Count,
+                Slotted::Sequence,
+            ),
             ("LogVersion", 64, 2, 0, Class::Version, Slotted::LogVersion),
             ("Version", 66, 2, 1, Class::Version, Slotted::Version),
-            ("LogLength", 68, 4, area.log.1, Class::Size, Slotted::LogLength),
-            ("LogOffset", 72, 8, area.log.0, Class::Place, Slotted::LogOffset),
+            (
+                "LogLength",
+                68,
+                4,
+                area.log.1,
+                Class::Size,
+                Slotted::LogLength,
+            ),
+            (
+                "LogOffset",
+                72,
+                8,
+                area.log.0,
+                Class::Place,
+                Slotted::LogOffset,
+            ),
         ] {
             maker.number(name(field), (at + offset, width), value, class, role(what));
         }
-        maker.text(name("Reserved"), at + 80, &[0; 16], Class::Reserved, role(Slotted::Idle));
+        maker.text(
+            name("Reserved"),
+            at + 80,
+            &[0; 16],
+            Class::Reserved,
+            role(Slotted::Idle),
+        );
         let checksum = role(Slotted::Invalid);
         maker.seal(name("Checksum"), (at, 4096), at + 4, Sum::Crc32c, checksum);
     }
@@ -88,7 +136,10 @@ pub(super) fn front(
 }
 
 fn regions(choices: &mut impl Choices, maker: &mut Maker<Role>, area: &Area) {
-    let mut all = vec![(guid(BAT), area.bat, 1u64), (guid(METADATA), area.metadata, 1)];
+    let mut all = vec![
+        (guid(BAT), area.bat, 1u64),
+        (guid(METADATA), area.metadata, 1),
+    ];
     if let Some(place) = area.unknown {
         all.push((choices.id(), place, 0));
     }
@@ -101,19 +152,61 @@ fn regions(choices: &mut impl Choices, maker: &mut Maker<Role>, area: &Area) {
             first: number == 0,
             what,
         };
-        maker.text(name("Signature"), at, b"regi", Class::Magic, role(Item::Invalid));
-        maker.number(name("EntryCount"), (at + 8, 4), len(&all), Class::Count, role(Item::Count));
-        maker.number(name("Reserved"), (at + 12, 4), 0, Class::Reserved, role(Item::Idle));
+        maker.text(
+            name("Signature"),
+            at,
+            b"regi",
+            Class::Magic,
+            role(Item::Invalid),
+        );
+        maker.number(
+            name("EntryCount"),
+            (at + 8, 4),
+            len(&all),
+            Class::Count,
+            role(Item::Count),
+        );
+        maker.number(
+            name("Reserved"),
+            (at + 12, 4),
+            0,
+            Class::Reserved,
+            role(Item::Idle),
+        );
         for (entry, (guid, place, required)) in (0u64..).zip(&all) {
             let name = |field: &str| name(&format!("entry[{entry}].{field}"));
             let at = at + 16 + 32 * entry;
             maker.text(name("Guid"), at, guid, Class::Id, role(Item::Guid));
-            maker.number(name("FileOffset"), (at + 16, 8), place.0, Class::Place, role(Item::Offset));
-            maker.number(name("Length"), (at + 24, 4), place.1, Class::Size, role(Item::Length));
-            maker.number(name("Required"), (at + 28, 4), *required, Class::Flags, role(Item::Flags));
+            maker.number(
+                name("FileOffset"),
+                (at + 16, 8),
+                place.0,
+                Class::Place,
+                role(Item::Offset),
+            );
+            maker.number(
+                name("Length"),
+                (at + 24, 4),
+                place.1,
+                Class::Size,
+                role(Item::Length),
+            );
+            maker.number(
+                name("Required"),
+                (at + 28, 4),
+                *required,
+                Class::Flags,
+                role(Item::Flags),
+            );
         }
         let checksum = role(Item::Invalid);
-        maker.seal(name("Checksum"), (at, 64 << 10), at + 4, Sum::Crc32c, checksum);
+        maker.seal(
+            name("Checksum"),
+            (at, 64 << 10),
+            at + 4,
+            Sum::Crc32c,
+            checksum,
+        );
     }
 }
 
@@ -178,10 +271,28 @@ pub(super) fn metadata(choices: &mut impl Choices, maker: &mut Maker<Role>, plan
         choices.shuffle(&mut order);
     }
     maker.put(at, &[0; 32]);
-    maker.text("metadata.Signature", at, b"metadata", Class::Magic, Role::Metadata(Item::Invalid));
-    maker.number("metadata.Reserved", (at + 8, 2), 0, Class::Reserved, Role::Metadata(Item::Idle));
+    maker.text(
+        "metadata.Signature",
+        at,
+        b"metadata",
+        Class::Magic,
+        Role::Metadata(Item::Invalid),
+    );
+    maker.number(
+        "metadata.Reserved",
+        (at + 8, 2),
+        0,
+        Class::Reserved,
+        Role::Metadata(Item::Idle),
+    );
     let count = len(&items);
-    maker.number("metadata.EntryCount", (at + 10, 2), count, Class::Count, Role::Metadata(Item::Count));
+    maker.number(
+        "metadata.EntryCount",
+        (at + 10, 2),
+        count,
+        Class::Count,
+        Role::Metadata(Item::Count),
+    );
     let mut end = 64 << 10;
     for (number, which) in (0u64..).zip(order) {
         let (id, flags, bytes) = &items[which];
@@ -189,7 +300,13 @@ pub(super) fn metadata(choices: &mut impl Choices, maker: &mut Maker<Role>, plan
         let name = |field: &str| format!("metadata.entry[{number}].{field}");
         let entry = at + 32 + 32 * number;
         let user = flags & 1 != 0;
-        let role = |what| if user { Role::UserItem(what) } else { Role::Metadata(what) };
+        let role = |what| {
+            if user {
+                Role::UserItem(what)
+            } else {
+                Role::Metadata(what)
+            }
+        };
         maker.text(name("ItemId"), entry, id, Class::Id, role(Item::Guid));
         for (field, offset, value, class, what) in [
             ("Offset", 16, end, Class::Place, Item::Offset),
@@ -212,27 +329,95 @@ fn fields(maker: &mut Maker<Role>, plan: &Plan, which: usize, at: u64) {
     match which {
         0 => {
             let flags = u64::from(plan.fixed) | if plan.parent.is_some() { 2 } else { 0 };
-            number("BlockSize", (at, 4), plan.block, Class::Size, Role::BlockSize);
-            number("FileParametersFlags", (at + 4, 4), flags, Class::Flags, Role::ParameterFlags);
+            number(
+                "BlockSize",
+                (at, 4),
+                plan.block,
+                Class::Size,
+                Role::BlockSize,
+            );
+            number(
+                "FileParametersFlags",
+                (at + 4, 4),
+                flags,
+                Class::Flags,
+                Role::ParameterFlags,
+            );
         }
-        1 => number("VirtualDiskSize", (at, 8), plan.size, Class::Size, Role::DiskSize),
-        2 => maker.note("metadata.VirtualDiskId", (at, 16), crate::Endian::Bytes, Class::Id, Role::Idle),
-        3 => number("LogicalSectorSize", (at, 4), plan.sector, Class::Size, Role::Logical),
-        4 => number("PhysicalSectorSize", (at, 4), plan.physical, Class::Size, Role::Physical),
+        1 => number(
+            "VirtualDiskSize",
+            (at, 8),
+            plan.size,
+            Class::Size,
+            Role::DiskSize,
+        ),
+        2 => maker.note(
+            "metadata.VirtualDiskId",
+            (at, 16),
+            crate::Endian::Bytes,
+            Class::Id,
+            Role::Idle,
+        ),
+        3 => number(
+            "LogicalSectorSize",
+            (at, 4),
+            plan.sector,
+            Class::Size,
+            Role::Logical,
+        ),
+        4 => number(
+            "PhysicalSectorSize",
+            (at, 4),
+            plan.physical,
+            Class::Size,
+            Role::Physical,
+        ),
         5 if plan.parent.is_some() => {
             let text = guid(LOCATOR_TYPE);
-            maker.text("metadata.LocatorType", at, &text, Class::Id, Role::LocatorType);
+            maker.text(
+                "metadata.LocatorType",
+                at,
+                &text,
+                Class::Id,
+                Role::LocatorType,
+            );
             let mut number = |name: &str, place, value, class| {
-                maker.number(format!("metadata.{name}"), place, value, class, Role::Locator);
+                maker.number(
+                    format!("metadata.{name}"),
+                    place,
+                    value,
+                    class,
+                    Role::Locator,
+                );
             };
             number("LocatorKeyValueCount", (at + 18, 2), 2, Class::Count);
             let places = [44, 44 + 28, 44 + 28 + 76, 44 + 28 + 76 + 26];
-            number("Locator[0].KeyOffset", (at + 20, 4), places[0], Class::Place);
-            number("Locator[0].ValueOffset", (at + 24, 4), places[1], Class::Place);
+            number(
+                "Locator[0].KeyOffset",
+                (at + 20, 4),
+                places[0],
+                Class::Place,
+            );
+            number(
+                "Locator[0].ValueOffset",
+                (at + 24, 4),
+                places[1],
+                Class::Place,
+            );
             number("Locator[0].KeyLength", (at + 28, 2), 28, Class::Size);
             number("Locator[0].ValueLength", (at + 30, 2), 76, Class::Size);
-            number("Locator[1].KeyOffset", (at + 32, 4), places[2], Class::Place);
-            number("Locator[1].ValueOffset", (at + 36, 4), places[3], Class::Place);
+            number(
+                "Locator[1].KeyOffset",
+                (at + 32, 4),
+                places[2],
+                Class::Place,
+            );
+            number(
+                "Locator[1].ValueOffset",
+                (at + 36, 4),
+                places[3],
+                Class::Place,
+            );
         }
         _ => {}
     }

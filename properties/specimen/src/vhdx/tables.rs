@@ -33,15 +33,20 @@ impl Layout {
             Item::Count => {
                 let clause = "2.6.1.1 Metadata Table Header: EntryCount";
                 let codes = ["VHDX-METADATA-MISSING", "VHDX-METADATA-ITEM"];
-                Expected::found(clause, &codes).or_refused().or_quiet().same()
+                Expected::found(clause, &codes)
+                    .or_refused()
+                    .or_quiet()
+                    .same()
             }
-            Item::Guid => Expected::refused("2.6.1.2 Metadata Table Entry: an unknown item that is required"),
+            Item::Guid => {
+                Expected::refused("2.6.1.2 Metadata Table Entry: an unknown item that is required")
+            }
             Item::Offset => self.offset(change.new),
             Item::Length => self.length(change),
             // IsUser: then it is no item of the specification.
-            Item::Flags if change.new & 1 != 0 => {
-                Expected::refused(clause).or(&["VHDX-METADATA-MISSING"]).same()
-            }
+            Item::Flags if change.new & 1 != 0 => Expected::refused(clause)
+                .or(&["VHDX-METADATA-MISSING"])
+                .same(),
             Item::Flags | Item::Idle => Expected::harmless(clause),
         }
     }
@@ -58,13 +63,21 @@ impl Layout {
 
     fn length(&self, change: &Change) -> Expected {
         let clause = "2.6.1.2 Metadata Table Entry: Length";
-        let codes = ["VHDX-METADATA-ITEM", "VHDX-METADATA-MISSING", "VHDX-PARENT-LOCATOR"];
+        let codes = [
+            "VHDX-METADATA-ITEM",
+            "VHDX-METADATA-MISSING",
+            "VHDX-PARENT-LOCATOR",
+        ];
         if change.new < change.old {
             return Expected::found(clause, &codes).or_refused().same();
         }
         // Longer than the item is: of no account, unless it reaches into another.
         let expected = Expected::found(clause, &codes).or_refused().same();
-        if change.new >= MIB { expected } else { expected.or_quiet() }
+        if change.new >= MIB {
+            expected
+        } else {
+            expected.or_quiet()
+        }
     }
 
     pub(super) fn block_size(&self, new: u64) -> Expected {

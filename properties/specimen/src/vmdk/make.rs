@@ -26,18 +26,30 @@ pub(super) fn grains(choices: &mut impl Choices, plan: &Plan) -> Vec<Unit> {
 }
 
 /// The bytes of a grain, drawn, put on the disk too.
-pub(super) fn bytes_of(choices: &mut impl Choices, plan: &Plan, disk: &SparseBytes, grain: u64) -> Vec<u8> {
+pub(super) fn bytes_of(
+    choices: &mut impl Choices,
+    plan: &Plan,
+    disk: &SparseBytes,
+    grain: u64,
+) -> Vec<u8> {
     let mut bytes = vec![0; index(plan.grain_bytes())];
     for (at, run) in fill(choices, plan.inside(grain), 1 << 14) {
         let at = index(at);
         bytes[at..at + run.len()].copy_from_slice(&run);
     }
-    put(disk, grain * plan.grain_bytes(), &bytes[..index(plan.inside(grain))]);
+    put(
+        disk,
+        grain * plan.grain_bytes(),
+        &bytes[..index(plan.inside(grain))],
+    );
     bytes
 }
 
 /// Makes an image.
-pub(super) fn sparse(choices: &mut impl Choices, plan: &Plan) -> (Maker<Role>, Layout, SparseBytes) {
+pub(super) fn sparse(
+    choices: &mut impl Choices,
+    plan: &Plan,
+) -> (Maker<Role>, Layout, SparseBytes) {
     let mut maker = Maker::new(0, Endian::Little);
     let disk = disk(plan);
     let directory = (plan.tables() * 4).div_ceil(SECTOR);
@@ -57,11 +69,16 @@ pub(super) fn sparse(choices: &mut impl Choices, plan: &Plan) -> (Maker<Role>, L
     let end = place(0);
     let overhead = end.next_multiple_of(plan.grain);
     let what = grains(choices, plan);
-    let mut order: Vec<u64> = (0..plan.grains()).filter(|grain| what[index(*grain)] == Unit::Stored).collect();
+    let mut order: Vec<u64> = (0..plan.grains())
+        .filter(|grain| what[index(*grain)] == Unit::Stored)
+        .collect();
     if choices.one_in(2) {
         choices.shuffle(&mut order);
     }
-    let mut entries: Vec<u64> = what.iter().map(|unit| u64::from(*unit == Unit::Zero)).collect();
+    let mut entries: Vec<u64> = what
+        .iter()
+        .map(|unit| u64::from(*unit == Unit::Zero))
+        .collect();
     let mut next = overhead;
     maker.set_len(next * SECTOR);
     for grain in order {
@@ -71,7 +88,13 @@ pub(super) fn sparse(choices: &mut impl Choices, plan: &Plan) -> (Maker<Role>, L
         entries[index(grain)] = next;
         let bytes = bytes_of(choices, plan, &disk, grain);
         maker.put(next * SECTOR, &bytes);
-        maker.note(format!("grain[{grain}].data"), (next * SECTOR, 8), Endian::Bytes, Class::Data, Role::Data);
+        maker.note(
+            format!("grain[{grain}].data"),
+            (next * SECTOR, 8),
+            Endian::Bytes,
+            Class::Data,
+            Role::Data,
+        );
         next += plan.grain;
         maker.set_len(next * SECTOR);
     }
@@ -85,7 +108,8 @@ pub(super) fn sparse(choices: &mut impl Choices, plan: &Plan) -> (Maker<Role>, L
         let (directory, first) = if redundant { (rgd, rgts) } else { (gd, gts) };
         put_tables(&mut maker, plan, (directory, first), &entries, redundant);
     }
-    disk.set_len(plan.capacity * SECTOR).expect("memory has any length");
+    disk.set_len(plan.capacity * SECTOR)
+        .expect("memory has any length");
     let layout = Layout {
         roles: Vec::new(),
         plan: plan.clone(),
@@ -104,7 +128,11 @@ pub(super) fn put_tables(
     entries: &[u64],
     redundant: bool,
 ) {
-    let (gd, gt) = if redundant { ("rgd", "rgt") } else { ("gd", "gt") };
+    let (gd, gt) = if redundant {
+        ("rgd", "rgt")
+    } else {
+        ("gd", "gt")
+    };
     for table in 0..plan.tables() {
         let place = first + table * TABLE;
         let role = Role::Table { redundant };
@@ -132,7 +160,13 @@ pub(super) fn put_table(
         if near {
             let role = Role::Grain { grain, redundant };
             let at = (place * SECTOR + 4 * number, 4);
-            maker.number(format!("{name}[{table}][{number}]"), at, *entry, Class::Entry, role);
+            maker.number(
+                format!("{name}[{table}][{number}]"),
+                at,
+                *entry,
+                Class::Entry,
+                role,
+            );
         }
     }
 }

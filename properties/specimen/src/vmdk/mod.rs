@@ -18,7 +18,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The kinds that are made. The second stream is the one with its directory in front, as open-vmdk writes it.
-pub(crate) const SUBFORMATS: &[&str] = &["monolithicSparse", "streamOptimized", "streamOptimized-front"];
+pub(crate) const SUBFORMATS: &[&str] = &[
+    "monolithicSparse",
+    "streamOptimized",
+    "streamOptimized-front",
+];
 
 pub(super) const SECTOR: u64 = 512;
 /// Entries of a grain table.
@@ -56,7 +60,9 @@ impl Plan {
 
     fn flags(&self) -> u64 {
         let stream = self.kind != "monolithicSparse";
-        1 | u64::from(self.redundant) << 1 | u64::from(self.zeroed) << 2 | if stream { 0x3_0000 } else { 0 }
+        1 | u64::from(self.redundant) << 1
+            | u64::from(self.zeroed) << 2
+            | if stream { 0x3_0000 } else { 0 }
     }
 
     /// The embedded descriptor.
@@ -75,7 +81,11 @@ impl Plan {
 /// Makes an image.
 pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
     let grain = choices.pick(&[8u64, 128, 16, 64]);
-    let tables = if grain == 8 && choices.one_in(2) { ENTRIES } else { 0 };
+    let tables = if grain == 8 && choices.one_in(2) {
+        ENTRIES
+    } else {
+        0
+    };
     let grains = tables + choices.between(1, 20);
     let capacity = match choices.below(4) {
         0 => grains * grain,
@@ -86,7 +96,11 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
     let zeroed = choices.one_in(3);
     let plan = Plan {
         kind,
-        version: if zeroed { choices.between(2, 3) } else { choices.between(1, 3) },
+        version: if zeroed {
+            choices.between(2, 3)
+        } else {
+            choices.between(1, 3)
+        },
         capacity,
         grain,
         redundant: kind == "monolithicSparse" && !choices.one_in(3),
@@ -135,33 +149,90 @@ pub(crate) fn header(maker: &mut Maker<Role>, plan: &Plan, at: u64, footer: bool
     let name = |field: &str| format!("{}.{field}", if footer { "footer" } else { "header" });
     let role = |what| Role::Header { footer, what };
     maker.put(at, &[0; 512]);
-    maker.text(name("magicNumber"), at, b"KDMV", Class::Magic, role(Head::Magic));
+    maker.text(
+        name("magicNumber"),
+        at,
+        b"KDMV",
+        Class::Magic,
+        role(Head::Magic),
+    );
     let stream = u64::from(plan.kind != "monolithicSparse");
     for (field, offset, width, value, class, what) in [
         ("version", 4, 4, plan.version, Class::Version, Head::Version),
         ("flags", 8, 4, plan.flags(), Class::Flags, Head::Flags),
-        ("capacity", 12, 8, plan.capacity, Class::Size, Head::Capacity),
+        (
+            "capacity",
+            12,
+            8,
+            plan.capacity,
+            Class::Size,
+            Head::Capacity,
+        ),
         ("grainSize", 20, 8, plan.grain, Class::Size, Head::Grain),
         ("descriptorOffset", 28, 8, 1, Class::Place, Head::Descriptor),
-        ("descriptorSize", 36, 8, DESCRIPTOR, Class::Size, Head::Descriptor),
-        ("numGTEsPerGT", 44, 4, ENTRIES, Class::Count, Head::TableEntries),
+        (
+            "descriptorSize",
+            36,
+            8,
+            DESCRIPTOR,
+            Class::Size,
+            Head::Descriptor,
+        ),
+        (
+            "numGTEsPerGT",
+            44,
+            4,
+            ENTRIES,
+            Class::Count,
+            Head::TableEntries,
+        ),
         ("rgdOffset", 48, 8, places.rgd, Class::Place, Head::Rgd),
         ("gdOffset", 56, 8, places.gd, Class::Place, Head::Gd),
-        ("overHead", 64, 8, places.overhead, Class::Place, Head::Overhead),
+        (
+            "overHead",
+            64,
+            8,
+            places.overhead,
+            Class::Place,
+            Head::Overhead,
+        ),
         ("uncleanShutdown", 72, 1, 0, Class::State, Head::Unclean),
-        ("compressAlgorithm", 77, 2, stream, Class::State, Head::Algorithm),
+        (
+            "compressAlgorithm",
+            77,
+            2,
+            stream,
+            Class::State,
+            Head::Algorithm,
+        ),
     ] {
         maker.number(name(field), (at + offset, width), value, class, role(what));
     }
-    maker.text(name("newLineTest"), at + 73, b"\n \r\n", Class::Text, role(Head::Newlines));
-    maker.text(name("pad"), at + 79, &[0; 16], Class::Reserved, role(Head::Idle));
+    maker.text(
+        name("newLineTest"),
+        at + 73,
+        b"\n \r\n",
+        Class::Text,
+        role(Head::Newlines),
+    );
+    maker.text(
+        name("pad"),
+        at + 79,
+        &[0; 16],
+        Class::Reserved,
+        role(Head::Idle),
+    );
 }
 
 /// Puts the descriptor behind the header.
 pub(crate) fn descriptor(choices: &mut impl Choices, maker: &mut Maker<Role>, plan: &Plan) {
     let text = plan.descriptor(choices.below(0xffff_fffe));
     maker.put(SECTOR, text.as_bytes());
-    for (name, line) in [("CID", "CID="), ("createType", "createType="), ("extent", "RW ")] {
+    for (name, line) in [
+        ("CID", "CID="),
+        ("createType", "createType="),
+        ("extent", "RW "),
+    ] {
         let at = text.find(line).expect("the line is there") + line.len();
         let at = SECTOR + u64::try_from(at).expect("a short text");
         let role = Role::Header {
@@ -169,7 +240,13 @@ pub(crate) fn descriptor(choices: &mut impl Choices, maker: &mut Maker<Role>, pl
             what: Head::Text,
         };
         let place = (at, 4);
-        maker.note(format!("descriptor.{name}"), place, crate::Endian::Bytes, Class::Text, role);
+        maker.note(
+            format!("descriptor.{name}"),
+            place,
+            crate::Endian::Bytes,
+            Class::Text,
+            role,
+        );
     }
 }
 

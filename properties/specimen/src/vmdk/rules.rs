@@ -100,9 +100,9 @@ impl Rules for Layout {
                 Expected::found("Metadata: redundant grain directory", &TABLES).same()
             }
             Role::Table { .. } => self.table(change),
-            Role::Grain { redundant: true, .. } => {
-                Expected::found("Metadata: redundant grain tables", &["VMDK-GT-DIFFERS"]).same()
-            }
+            Role::Grain {
+                redundant: true, ..
+            } => Expected::found("Metadata: redundant grain tables", &["VMDK-GT-DIFFERS"]).same(),
             Role::Grain { grain, .. } => self.grain(grain, change.new),
             Role::Stream(what) => stream(what, change),
             Role::Data => Expected::other("none: bytes of the guest"),
@@ -126,12 +126,19 @@ impl Rules for Layout {
                     Aim::Straddle => Some(other()? + 1),
                 }
             }
-            Role::Table { .. } | Role::Header { what: Head::Gd | Head::Rgd, .. } => match aim {
+            Role::Table { .. }
+            | Role::Header {
+                what: Head::Gd | Head::Rgd,
+                ..
+            } => match aim {
                 Aim::Beyond => Some(sectors + pick % 64),
                 Aim::Metadata => Some(pick % self.metadata_end),
                 _ => None,
             },
-            Role::Header { what: Head::Overhead, .. } => match aim {
+            Role::Header {
+                what: Head::Overhead,
+                ..
+            } => match aim {
                 Aim::Beyond => Some(sectors + pick % 64),
                 Aim::Metadata => Some(pick % self.metadata_end),
                 _ => None,
@@ -143,14 +150,26 @@ impl Rules for Layout {
     fn swapped(&self, one: usize, other: usize) -> Option<Expected> {
         match (self.roles[one], self.roles[other]) {
             (
-                Role::Grain { grain: one, redundant: false },
-                Role::Grain { grain: other, redundant: false },
+                Role::Grain {
+                    grain: one,
+                    redundant: false,
+                },
+                Role::Grain {
+                    grain: other,
+                    redundant: false,
+                },
             ) => {
-                let zeros = [one, other].iter().all(|grain| self.entries[index(*grain)] < 2);
+                let zeros = [one, other]
+                    .iter()
+                    .all(|grain| self.entries[index(*grain)] < 2);
                 let clause = "Metadata: grains may stand in any order";
                 let codes = ["VMDK-GT-DIFFERS", "VMDK-GRAIN-MARKER", "VMDK-STREAM-MARKER"];
                 let plain = !self.plan.redundant && (zeros || !self.is_stream());
-                Some(if plain { Expected::other(clause) } else { Expected::found(clause, &codes) })
+                Some(if plain {
+                    Expected::other(clause)
+                } else {
+                    Expected::found(clause, &codes)
+                })
             }
             _ => None,
         }
@@ -178,14 +197,23 @@ impl Layout {
     }
 
     fn first_grain(&self) -> Option<u64> {
-        self.entries.iter().copied().filter(|entry| *entry > 1).min()
+        self.entries
+            .iter()
+            .copied()
+            .filter(|entry| *entry > 1)
+            .min()
     }
 
     fn header(&self, what: Head, change: &Change) -> Expected {
         let new = change.new;
         let expected = match what {
-            Head::Magic => return Expected::other("Header: without magicNumber it is no sparse extent").or_refused(),
-            Head::Version if !(1..=3).contains(&new) => return Expected::refused("Header: version"),
+            Head::Magic => {
+                return Expected::other("Header: without magicNumber it is no sparse extent")
+                    .or_refused();
+            }
+            Head::Version if !(1..=3).contains(&new) => {
+                return Expected::refused("Header: version");
+            }
             Head::Version if new == 1 && self.plan.zeroed => {
                 Expected::found("Header: version", &["VMDK-VERSION"]).same()
             }
@@ -195,7 +223,9 @@ impl Layout {
                 let clause = "Header: capacity";
                 Expected::found(clause, &["VMDK-EXTENT-SIZE"]).or_refused()
             }
-            Head::Grain if !new.is_power_of_two() || new < 8 => return Expected::refused("Header: grainSize"),
+            Head::Grain if !new.is_power_of_two() || new < 8 => {
+                return Expected::refused("Header: grainSize");
+            }
             Head::Grain => return Expected::anything("Header: grainSize"),
             Head::Descriptor | Head::Text => return Expected::anything("The Descriptor File"),
             Head::TableEntries => {
@@ -207,12 +237,16 @@ impl Layout {
             }
             Head::Rgd if self.plan.redundant => {
                 let codes = ["VMDK-DESCRIPTOR-AREA"];
-                Expected::found("Header: rgdOffset", &TABLES).or(&codes).same()
+                Expected::found("Header: rgdOffset", &TABLES)
+                    .or(&codes)
+                    .same()
             }
             Head::Gd if self.plan.capacity == 0 => return Expected::anything("Header: gdOffset"),
             Head::Gd => {
                 let codes = ["VMDK-DESCRIPTOR-AREA"];
-                let found = Expected::found("Header: gdOffset", &TABLES).or(&codes).or_refused();
+                let found = Expected::found("Header: gdOffset", &TABLES)
+                    .or(&codes)
+                    .or_refused();
                 // Zeros that stand there are a directory without tables.
                 let alone = !self.plan.redundant && !self.is_stream();
                 return if alone { found.or_quiet() } else { found };
@@ -222,7 +256,9 @@ impl Layout {
             Head::Newlines => {
                 Expected::found("Header: newline detection", &["VMDK-NEWLINES"]).same()
             }
-            Head::Algorithm if self.is_stream() => return Expected::refused("Header: compressAlgorithm"),
+            Head::Algorithm if self.is_stream() => {
+                return Expected::refused("Header: compressAlgorithm");
+            }
             _ => Expected::harmless("Header: says nothing of the bytes"),
         };
         if self.at_end() && !matches!(what, Head::Overhead | Head::Gd | Head::Rgd) {
@@ -254,7 +290,9 @@ impl Layout {
         let clause = "Header: overHead";
         if self.at_end() {
             // The footer says it again; a stream begins there.
-            return Expected::found(clause, &["VMDK-FOOTER-DIFFERS"]).or(&MARKERS).same();
+            return Expected::found(clause, &["VMDK-FOOTER-DIFFERS"])
+                .or(&MARKERS)
+                .same();
         }
         let mut codes = Vec::new();
         if self.first_grain().is_some_and(|first| new > first) {
@@ -265,7 +303,11 @@ impl Layout {
         }
         let expected = Expected::found(clause, &codes).same();
         // A stream is looked for there: zeros that stand in front of it are its end.
-        if codes.is_empty() { expected.or_quiet() } else { expected }
+        if codes.is_empty() {
+            expected.or_quiet()
+        } else {
+            expected
+        }
     }
 
     fn footer(&self, what: Head, change: &Change) -> Expected {
@@ -319,9 +361,16 @@ impl Layout {
                 // What pads the tables is nobody's, but overHead is behind it.
                 codes.extend(["VMDK-GRAIN-IN-METADATA", "VMDK-OVERHEAD"]);
             }
-            let mut others = (0u64..).zip(&self.entries).filter(|(other, entry)| *other != grain && **entry > 1);
+            let mut others = (0u64..)
+                .zip(&self.entries)
+                .filter(|(other, entry)| *other != grain && **entry > 1);
             if self.is_stream() {
-                codes.extend(["VMDK-GRAIN-MARKER", "VMDK-GRAIN-RANGE", "VMDK-GRAIN-PACKED", "VMDK-GRAIN-IN-METADATA"]);
+                codes.extend([
+                    "VMDK-GRAIN-MARKER",
+                    "VMDK-GRAIN-RANGE",
+                    "VMDK-GRAIN-PACKED",
+                    "VMDK-GRAIN-IN-METADATA",
+                ]);
             } else {
                 if new * SECTOR + self.plan.inside(grain) > self.end {
                     codes.push("VMDK-GRAIN-RANGE");
@@ -347,10 +396,18 @@ fn stream(what: Stream, change: &Change) -> Expected {
         Stream::Size(length) => {
             let found = Expected::found(clause, &MARKERS);
             // A few bytes more in the same sector are padding.
-            let padding = change.new > length && (change.new + 12).div_ceil(SECTOR) == (length + 12).div_ceil(SECTOR);
-            if padding { found.or_quiet().same() } else { found }
+            let padding = change.new > length
+                && (change.new + 12).div_ceil(SECTOR) == (length + 12).div_ceil(SECTOR);
+            if padding {
+                found.or_quiet().same()
+            } else {
+                found
+            }
         }
-        Stream::Packed => Expected::found("RFC 1950: a checksum is over the grain", &["VMDK-GRAIN-PACKED"]),
+        Stream::Packed => Expected::found(
+            "RFC 1950: a checksum is over the grain",
+            &["VMDK-GRAIN-PACKED"],
+        ),
         Stream::Marker => Expected::found(clause, &MARKERS).same(),
     }
 }

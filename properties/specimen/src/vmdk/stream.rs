@@ -37,7 +37,10 @@ fn marker(maker: &mut Maker<Role>, at: u64, (name, kind): (&str, u64), sectors: 
 }
 
 /// Makes an image.
-pub(super) fn stream(choices: &mut impl Choices, plan: &Plan) -> (Maker<Role>, Layout, SparseBytes) {
+pub(super) fn stream(
+    choices: &mut impl Choices,
+    plan: &Plan,
+) -> (Maker<Role>, Layout, SparseBytes) {
     let mut maker = Maker::new(0, Endian::Little);
     let disk = disk(plan);
     let front = plan.kind == "streamOptimized-front";
@@ -49,27 +52,49 @@ pub(super) fn stream(choices: &mut impl Choices, plan: &Plan) -> (Maker<Role>, L
         at += directory + plan.tables() * TABLE;
     }
     let metadata_end = at;
-    let overhead = if choices.one_in(2) { at } else { at.next_multiple_of(128) };
+    let overhead = if choices.one_in(2) {
+        at
+    } else {
+        at.next_multiple_of(128)
+    };
     at = overhead;
     maker.set_len(at * SECTOR);
     let what = grains(choices, plan);
-    let mut entries: Vec<u64> = what.iter().map(|unit| u64::from(*unit == Unit::Zero)).collect();
+    let mut entries: Vec<u64> = what
+        .iter()
+        .map(|unit| u64::from(*unit == Unit::Zero))
+        .collect();
     let mut tables = Vec::new();
     for table in 0..plan.tables() {
         let last = ((table + 1) * ENTRIES).min(plan.grains());
         let own = table * ENTRIES..last;
-        for grain in own.clone().filter(|grain| what[index(*grain)] == Unit::Stored) {
+        for grain in own
+            .clone()
+            .filter(|grain| what[index(*grain)] == Unit::Stored)
+        {
             let bytes = bytes_of(choices, plan, &disk, grain);
             let packed = packed(choices, &bytes);
             entries[index(grain)] = at;
             let name = |field: &str| format!("grain[{grain}].{field}");
             let byte = at * SECTOR;
-            maker.number(name("lba"), (byte, 8), grain * plan.grain, Class::Place, Role::Stream(Stream::Lba));
+            maker.number(
+                name("lba"),
+                (byte, 8),
+                grain * plan.grain,
+                Class::Place,
+                Role::Stream(Stream::Lba),
+            );
             let role = Role::Stream(Stream::Size(len(&packed)));
             maker.number(name("size"), (byte + 8, 4), len(&packed), Class::Size, role);
             maker.put(byte + 12, &packed);
             let role = Role::Stream(Stream::Packed);
-            maker.note(name("data"), (byte + 12, packed.len().min(8)), Endian::Bytes, Class::Data, role);
+            maker.note(
+                name("data"),
+                (byte + 12, packed.len().min(8)),
+                Endian::Bytes,
+                Class::Data,
+                role,
+            );
             at += (12 + len(&packed)).div_ceil(SECTOR);
             maker.set_len(at * SECTOR);
         }
@@ -84,13 +109,24 @@ pub(super) fn stream(choices: &mut impl Choices, plan: &Plan) -> (Maker<Role>, L
             tables.push(0);
         }
     }
-    disk.set_len(plan.capacity * SECTOR).expect("memory has any length");
+    disk.set_len(plan.capacity * SECTOR)
+        .expect("memory has any length");
     let gd = if front { gd_front } else { AT_END };
-    let mut places = Places { rgd: 0, gd, overhead };
+    let mut places = Places {
+        rgd: 0,
+        gd,
+        overhead,
+    };
     header(&mut maker, plan, 0, false, &places);
     descriptor(choices, &mut maker, plan);
     if front {
-        put_tables(&mut maker, plan, (gd_front, gd_front + directory), &entries, false);
+        put_tables(
+            &mut maker,
+            plan,
+            (gd_front, gd_front + directory),
+            &entries,
+            false,
+        );
     } else {
         at = marker(&mut maker, at, ("gd", 2), directory);
         places.gd = at;
