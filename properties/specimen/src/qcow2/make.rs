@@ -168,7 +168,7 @@ pub(super) fn file(
             let name = format!("cluster[{}].data", item.number);
             let place = (host * cluster, 8);
             maker.note(name, place, Endian::Bytes, Class::Data, Role::Data);
-            entries.insert(item.number, host * cluster | COPIED);
+            entries.insert(item.number, (host * cluster) | COPIED);
             continue;
         };
         at += choices.pick(&[0u64, 3, 512]);
@@ -197,7 +197,7 @@ pub(super) fn file(
     let mut tables = BTreeMap::new();
     for table in used {
         let host = room.take(Thing::L2);
-        l1[index(table)] = host * cluster | COPIED;
+        l1[index(table)] = (host * cluster) | COPIED;
         tables.insert(table, host * cluster);
     }
     let end = maker
@@ -297,7 +297,7 @@ fn refcounts(
 ) -> (u64, u64) {
     let cluster = plan.cluster();
     let first = maker.end() / cluster;
-    let per_block = cluster * 8 >> plan.refcount_order;
+    let per_block = (cluster * 8) >> plan.refcount_order;
     // As many blocks as describe everything, themselves and the table too.
     let (mut blocks, mut table) = (1u64, 1u64);
     loop {

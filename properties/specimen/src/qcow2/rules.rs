@@ -172,7 +172,7 @@ impl Layout {
             Head::Size => self.size(new),
             Head::Crypt => Expected::refused("Header: crypt_method"),
             Head::L1Size => self.l1_count(new),
-            Head::L1Offset if new % self.plan.cluster() != 0 => {
+            Head::L1Offset if !new.is_multiple_of(self.plan.cluster()) => {
                 Expected::refused("Header: l1_table_offset must be aligned to a cluster boundary")
             }
             Head::L1Offset => Expected::anything("Header: l1_table_offset"),
@@ -194,7 +194,9 @@ impl Layout {
             Head::RefcountOrder => Expected::found("Header: refcount_order", &COUNTS)
                 .or_refused()
                 .same(),
-            Head::Length if new < 104 || new % 8 != 0 => Expected::refused("Header: header_length"),
+            Head::Length if new < 104 || !new.is_multiple_of(8) => {
+                Expected::refused("Header: header_length")
+            }
             Head::Length => Expected::anything("Header: header_length"),
             Head::Compression => Expected::refused("Header: compression_type"),
             Head::Extension => Expected::anything("Header extensions"),
@@ -250,7 +252,7 @@ impl Layout {
     /// Codes of a place that something has already, or that is none.
     fn place(&self, at: u64, beyond: &'static str, crooked: &'static str) -> Vec<&'static str> {
         let cluster = self.plan.cluster();
-        if at % cluster != 0 {
+        if !at.is_multiple_of(cluster) {
             return vec![crooked];
         }
         if at >= self.end {

@@ -174,7 +174,7 @@ impl Layout {
             "VDI-DATA-IN-METADATA",
         ];
         let expected = Expected::found(clause, &all).or(&BLOCKS);
-        if new % SECTOR == 0 {
+        if new.is_multiple_of(SECTOR) {
             expected.or_quiet()
         } else {
             expected
@@ -184,7 +184,7 @@ impl Layout {
     fn off_data(&self, new: u64) -> Expected {
         let clause = "VDIHEADER1: offData";
         let mut codes = Vec::new();
-        if new % SECTOR != 0 {
+        if !new.is_multiple_of(SECTOR) {
             codes.push("VDI-ALIGNMENT");
         }
         if new < self.map_end.max(0x1c8) && self.blocks > 0 {
@@ -205,7 +205,7 @@ impl Layout {
 
     /// Whether the last block of the disk reaches behind its end.
     fn slack(&self) -> bool {
-        self.size % self.block != 0
+        !self.size.is_multiple_of(self.block)
     }
 
     fn disk_size(&self, new: u64) -> Expected {
@@ -231,7 +231,7 @@ impl Layout {
 
     fn block_size(&self, new: u64) -> Expected {
         let clause = "VDIHEADER1: cbBlock";
-        if new == 0 || new % SECTOR != 0 {
+        if new == 0 || !new.is_multiple_of(SECTOR) {
             return Expected::refused(clause);
         }
         let mut codes = Vec::new();

@@ -32,6 +32,9 @@ fn sizes(choices: &mut impl Choices) -> (u64, u64) {
 /// What a locator is: platform, text, bytes.
 type Locator = ([u8; 4], Vec<u8>);
 
+/// Where a locator's data are: platform, offset, length.
+type Placed = ([u8; 4], u64, u64);
+
 /// What a differencing disk says of its parent.
 struct Link {
     id: [u8; 16],
@@ -114,7 +117,7 @@ fn made(
     let table_end = (table_at + 4 * entries.max(1)).next_multiple_of(SECTOR);
     footer.put(&mut maker, 0, true, &extras);
     let mut end = table_end + gap(choices);
-    let mut places = Vec::new();
+    let mut places: Vec<Placed> = Vec::new();
     for (code, data) in link.iter().flat_map(|link| &link.locators) {
         maker.put(end, data);
         places.push((*code, end, len(data)));
@@ -208,7 +211,7 @@ fn head(
     maker: &mut Maker<Role>,
     (at, table_at): (u64, u64),
     (entries, block): (u64, u64),
-    (link, places): (Option<&Link>, &[([u8; 4], u64, u64)]),
+    (link, places): (Option<&Link>, &[Placed]),
 ) {
     maker.put(at, &[0; 1024]);
     maker.text(

@@ -230,7 +230,7 @@ impl Layout {
     fn log_place(&self, offset: u64, length: u64) -> Expected {
         let clause = "2.2.2 Headers: LogLength, LogOffset";
         let end = offset.saturating_add(length);
-        let aligned = offset % MIB == 0 && length % MIB == 0;
+        let aligned = offset.is_multiple_of(MIB) && length.is_multiple_of(MIB);
         let inside = offset >= MIB && end <= self.end && length > 0;
         let areas = [
             Some(self.area.bat),
@@ -289,7 +289,9 @@ impl Layout {
         match what {
             Log::Broken => broken,
             Log::Tail if head => broken,
-            Log::Tail if change.new % 4096 != 0 || change.new >= self.area.log.1 => broken,
+            Log::Tail if !change.new.is_multiple_of(4096) || change.new >= self.area.log.1 => {
+                broken
+            }
             Log::Flushed(length) if head && change.new > length => {
                 let clause = "2.3.3 Log Replay: FlushedFileOffset";
                 Expected::found(clause, &["VHDX-LOG-TRUNCATED"]).same()
@@ -380,7 +382,7 @@ impl Layout {
         let sound = child && new & 7 == FULLY && !self.area.all().iter().any(over) && at < self.end;
         if !sound && partly {
             codes.push("VHDX-BITMAP-MISSING");
-        } else if !sound && !(child && new & 7 == 0) && new != 0 {
+        } else if !sound && new != 0 && (!child || new & 7 != 0) {
             codes.push("VHDX-BITMAP-STATE");
         }
         let old = change.old & !(MIB - 1);

@@ -53,7 +53,7 @@ impl Layout {
 
     fn offset(&self, new: u64) -> Expected {
         let clause = "2.6.1.2 Metadata Table Entry: Offset";
-        if new < 64 << 10 || new >= MIB {
+        if !(64 << 10..MIB).contains(&new) {
             let codes = ["VHDX-METADATA-ITEM"];
             return Expected::found(clause, &codes).or_refused();
         }
@@ -106,7 +106,7 @@ impl Layout {
         if new > 64 << 40 {
             return Expected::refused(clause);
         }
-        if new % self.plan.sector != 0 {
+        if !new.is_multiple_of(self.plan.sector) {
             return Expected::found(clause, &["VHDX-DISK-SIZE"]).or_refused();
         }
         // Fewer blocks: the entries behind them mean nothing. More: as far as the table goes.
