@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Reader = fn(&[u8]);
 
 /// Every fuzz target with the function it calls.
-const TARGETS: [(&str, Reader); 48] = [
+const TARGETS: [(&str, Reader); 53] = [
     ("bcd", drylab_guest::fuzz::bcd),
     ("delta", drylab_block::fuzz::delta),
     ("detect", drylab_image::fuzz::detect),
@@ -56,6 +56,11 @@ const TARGETS: [(&str, Reader); 48] = [
     ("vmdk_split", drylab_image::fuzz::vmdk_split),
     ("vmx", drylab_appliance::fuzz::vmx),
     ("xva", drylab_appliance::fuzz::xva),
+    ("qcow2_structure", drylab_specimen::fuzz::qcow2_structure),
+    ("vdi_structure", drylab_specimen::fuzz::vdi_structure),
+    ("vhd_structure", drylab_specimen::fuzz::vhd_structure),
+    ("vhdx_structure", drylab_specimen::fuzz::vhdx_structure),
+    ("vmdk_structure", drylab_specimen::fuzz::vmdk_structure),
 ];
 
 /// Inputs that broke a reader or cost it too much before it was mended: target, file of its corpus, what went wrong.

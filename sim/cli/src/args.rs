@@ -1,5 +1,6 @@
 //! What can be typed. Names are stable; every example in a help text is parsed by a test.
 
+use crate::corpus_args::CorpusArgs;
 use crate::exit;
 use crate::image_args::ImageArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Work on disk images: info, map, check, repair, resize, convert, compare, create.
     Image(ImageArgs),
+    /// Make disk images, sound or damaged on purpose, with a list of what must come of them.
+    Corpus(CorpusArgs),
 }
 
 /// Form of the output.
@@ -246,7 +249,7 @@ pub(crate) struct ExplainArgs {
 }
 
 /// Decimal, or hexadecimal after `0x`.
-fn seed(text: &str) -> Result<u64, String> {
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
     let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     let read = hex.map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
     read.map_err(|_| "a seed is a number below 2^64, decimal or hexadecimal after 0x".to_owned())

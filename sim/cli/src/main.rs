@@ -7,6 +7,7 @@
 mod args;
 mod beneath;
 mod commands;
+mod corpus_args;
 mod exit;
 mod image_args;
 mod input;

@@ -129,6 +129,19 @@ fn a_footer_that_is_damaged_or_lost_is_replaced_by_its_copy() {
 }
 
 #[test]
+fn a_copy_of_the_footer_that_differs_only_where_nothing_is_said_is_found() {
+    let good = dynamic();
+    let last = good.len() - 512;
+    // Features, the minor version, reserved bytes: a program that wrote one of the two and not the other left these.
+    for (at, new) in [(0x0b, 3), (0x0f, 1), (0x60, 7)] {
+        for place in [0, last] {
+            let differ = seal(with(good.clone(), place + at, &[new]), place, 512, 0x40);
+            reads_with(differ, &good, &["VHD-FOOTERS-DIFFER", "VHD-TWO-SIZES"]);
+        }
+    }
+}
+
+#[test]
 fn a_footer_of_511_bytes_is_found() {
     for good in [fixed(), dynamic()] {
         let short = good[..good.len() - 1].to_vec();

@@ -2,6 +2,7 @@
 
 mod cases;
 mod check;
+mod corpus;
 mod explain;
 mod image;
 mod inspect;
@@ -40,6 +41,7 @@ fn obey(command: &Command) -> Result<Exit, Stop> {
         Command::Inspect(args) => inspect::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Image(args) => image::run(args),
+        Command::Corpus(args) => corpus::run(args),
     }
 }
 

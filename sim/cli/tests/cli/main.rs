@@ -4,6 +4,7 @@ mod appliance;
 mod bad_input;
 mod cases;
 mod check;
+mod corpus;
 mod image;
 mod image_commands;
 mod image_create;

@@ -1,4 +1,6 @@
-//! Arbitrary checks and policies, and generated scenarios.
+//! Arbitrary checks and policies, and generated scenarios. Disk images and damages to them are in [`images`].
+
+pub mod images;
 
 use drylab_catalog::{Score, Witness};
 use drylab_pipeline::{

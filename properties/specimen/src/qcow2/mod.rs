@@ -1,0 +1,135 @@
+//! qcow2, by "Qcow2 Image File Format", docs/interop/qcow2.txt of QEMU.
+//!
+//! What varies: version, cluster size, width of refcounts, order of all clusters with free ones between, compressed
+//! clusters (deflate, zstd) that share clusters of the file, zero clusters, subclusters, an L1 table with spare entries, a
+//! backing file that is shorter or longer, extensions that are not known.
+
+mod make;
+mod rules;
+
+use crate::choices::Choices;
+use crate::specimen::{File, Format, Specimen};
+use drylab_block::{ReadAt, SparseBytes, WriteAt};
+use rules::Layout;
+use std::sync::Arc;
+
+/// The kinds that are made.
+pub(crate) const SUBFORMATS: &[&str] = &["v2", "v3", "zstd", "extended-l2", "backing"];
+
+/// What is decided of an image before it is made.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) version: u64,
+    pub(super) cluster_bits: u32,
+    pub(super) size: u64,
+    pub(super) refcount_order: u32,
+    pub(super) extended: bool,
+    pub(super) zstd: bool,
+    pub(super) backing: Option<&'static str>,
+}
+
+impl Plan {
+    pub(super) fn cluster(&self) -> u64 {
+        1 << self.cluster_bits
+    }
+
+    pub(super) fn entry_bytes(&self) -> u64 {
+        if self.extended { 16 } else { 8 }
+    }
+
+    /// Entries of an L2 table.
+    pub(super) fn entries(&self) -> u64 {
+        self.cluster() / self.entry_bytes()
+    }
+
+    /// Clusters of the disk.
+    pub(super) fn clusters(&self) -> u64 {
+        self.size.div_ceil(self.cluster())
+    }
+
+    /// L2 tables that the disk needs.
+    pub(super) fn tables(&self) -> u64 {
+        self.clusters().div_ceil(self.entries())
+    }
+}
+
+/// Makes an image.
+pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
+    let extended = kind == "extended-l2";
+    let cluster_bits = if extended {
+        choices.pick(&[14u32, 16])
+    } else {
+        choices.pick(&[12u32, 9, 10, 16])
+    };
+    let cluster = 1u64 << cluster_bits;
+    let count = if cluster_bits == 9 {
+        choices.between(1, 200)
+    } else {
+        choices.between(1, 24)
+    };
+    let size = match choices.below(4) {
+        0 => count * cluster,
+        1 => count * cluster - 512,
+        2 => (count - 1) * cluster + choices.between(1, cluster / 512) * 512,
+        _ => choices.pick(&[0, 512, cluster]),
+    };
+    let version = if kind == "v2" { 2 } else { 3 };
+    let mut plan = Plan {
+        version,
+        cluster_bits,
+        size,
+        refcount_order: if version == 2 {
+            4
+        } else {
+            choices.pick(&[4u32, 3, 5, 6])
+        },
+        extended,
+        zstd: kind == "zstd",
+        backing: None,
+    };
+    let mut others = Vec::new();
+    let mut base = None;
+    if kind == "backing" {
+        plan.backing = Some("base.raw");
+        plan.version = choices.pick(&[3, 2]);
+        if plan.version == 2 {
+            plan.refcount_order = 4;
+        }
+        let length = choices.pick(&[size, size / 1024 * 512, size + 4096]);
+        let bytes = SparseBytes::new(length);
+        if length > 0 {
+            crate::content::put(&bytes, 0, &vec![7; crate::choices::index(length.min(512))]);
+        }
+        for (at, run) in crate::content::fill(choices, length, 1 << 14) {
+            crate::content::put(&bytes, at.max(512.min(length)), &run);
+        }
+        bytes.set_len(length).expect("memory has any length");
+        let bytes = Arc::new(bytes);
+        base = Some(bytes.clone());
+        let bytes: Arc<dyn ReadAt> = bytes;
+        others.push(File {
+            name: "base.raw".to_owned(),
+            bytes,
+        });
+    }
+    let (maker, layout, disk) = make::file(choices, &plan, base.as_deref());
+    let made = maker.made();
+    let mut files = vec![File {
+        name: "disk.qcow2".to_owned(),
+        bytes: made.bytes,
+    }];
+    files.extend(others);
+    Specimen {
+        format: Format::Qcow2,
+        subformat: kind,
+        files,
+        disk: Arc::new(disk),
+        fields: made.fields,
+        known: [].into(),
+        seals: made.seals,
+        rules: Box::new(Layout {
+            roles: made.roles,
+            ..layout
+        }),
+    }
+}

@@ -1,0 +1,413 @@
+//! What must come of a damage to a VMDK.
+
+use super::{Plan, SECTOR};
+use crate::choices::{index, len};
+use crate::damage::{Aim, Change};
+use crate::expect::Expected;
+use crate::specimen::Rules;
+
+/// Codes of tables that are not where they should be, and of grains that are found through them.
+const TABLES: [&str; 15] = [
+    "VMDK-GD-RANGE",
+    "VMDK-RGD-RANGE",
+    "VMDK-RGD-OVERLAP",
+    "VMDK-GT-RANGE",
+    "VMDK-GT-LOST",
+    "VMDK-GT-OVERLAP",
+    "VMDK-GT-DIFFERS",
+    "VMDK-GRAIN-RANGE",
+    "VMDK-GRAIN-IN-METADATA",
+    "VMDK-GRAIN-ALIAS",
+    "VMDK-GRAIN-OVERLAP",
+    "VMDK-GRAIN-MARKER",
+    "VMDK-GRAIN-PACKED",
+    "VMDK-STREAM-MARKER",
+    "VMDK-NO-FOOTER",
+];
+/// Codes of a stream whose markers lead elsewhere.
+const MARKERS: [&str; 8] = [
+    "VMDK-STREAM-MARKER",
+    "VMDK-STREAM-ORDER",
+    "VMDK-STREAM-CUT",
+    "VMDK-NO-END-OF-STREAM",
+    "VMDK-TRAILING-BYTES",
+    "VMDK-NO-FOOTER",
+    "VMDK-GRAIN-MARKER",
+    "VMDK-GRAIN-PACKED",
+];
+
+/// Fields of header and footer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    Magic,
+    Version,
+    Flags,
+    Capacity,
+    Grain,
+    Descriptor,
+    TableEntries,
+    Rgd,
+    Gd,
+    Overhead,
+    Unclean,
+    Newlines,
+    Algorithm,
+    Text,
+    Idle,
+}
+
+/// Fields of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Lba,
+    /// With the bytes that there are.
+    Size(u64),
+    Packed,
+    Marker,
+}
+
+/// What a field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Header { footer: bool, what: Head },
+    Table { redundant: bool },
+    Grain { grain: u64, redundant: bool },
+    Stream(Stream),
+    Data,
+}
+
+pub(super) struct Layout {
+    pub(super) roles: Vec<Role>,
+    pub(super) plan: Plan,
+    /// Sectors of grains; 0 is none, 1 zeros.
+    pub(super) entries: Vec<u64>,
+    /// First sector behind directories and tables.
+    pub(super) metadata_end: u64,
+    /// Bytes of the file.
+    pub(super) end: u64,
+}
+
+impl Rules for Layout {
+    fn expected(&self, field: usize, change: &Change) -> Expected {
+        match self.roles[field] {
+            // Tables of a disk without bytes say nothing.
+            _ if self.is_empty(field) => {
+                Expected::anything("none: a disk without grains is in no table and no marker")
+            }
+            Role::Header { footer: true, what } => self.footer(what, change),
+            Role::Header { what, .. } => self.header(what, change),
+            Role::Table { redundant: true } => {
+                Expected::found("Metadata: redundant grain directory", &TABLES).same()
+            }
+            Role::Table { .. } => self.table(change),
+            Role::Grain {
+                redundant: true, ..
+            } => Expected::found("Metadata: redundant grain tables", &["VMDK-GT-DIFFERS"]).same(),
+            Role::Grain { grain, .. } => self.grain(grain, change.new),
+            Role::Stream(what) => stream(what, change),
+            Role::Data => Expected::other("none: bytes of the guest"),
+        }
+    }
+
+    fn aimed(&self, field: usize, aim: Aim, pick: u64) -> Option<u64> {
+        let sectors = self.end / SECTOR;
+        match self.roles[field] {
+            Role::Grain { grain, .. } => {
+                let others: Vec<u64> = (0u64..)
+                    .zip(&self.entries)
+                    .filter(|(other, entry)| *other != grain && **entry > 1)
+                    .map(|(_, entry)| *entry)
+                    .collect();
+                let other = || others.get(index(pick.checked_rem(len(&others))?)).copied();
+                match aim {
+                    Aim::Beyond => Some(sectors + pick % 64),
+                    Aim::Metadata => Some(2 + pick % (self.metadata_end - 2)),
+                    Aim::Alias => other(),
+                    Aim::Straddle => Some(other()? + 1),
+                }
+            }
+            Role::Table { .. }
+            | Role::Header {
+                what: Head::Gd | Head::Rgd,
+                ..
+            } => match aim {
+                Aim::Beyond => Some(sectors + pick % 64),
+                Aim::Metadata => Some(pick % self.metadata_end),
+                _ => None,
+            },
+            Role::Header {
+                what: Head::Overhead,
+                ..
+            } => match aim {
+                Aim::Beyond => Some(sectors + pick % 64),
+                Aim::Metadata => Some(pick % self.metadata_end),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn swapped(&self, one: usize, other: usize) -> Option<Expected> {
+        match (self.roles[one], self.roles[other]) {
+            (
+                Role::Grain {
+                    grain: one,
+                    redundant: false,
+                },
+                Role::Grain {
+                    grain: other,
+                    redundant: false,
+                },
+            ) => {
+                let zeros = [one, other]
+                    .iter()
+                    .all(|grain| self.entries[index(*grain)] < 2);
+                let clause = "Metadata: grains may stand in any order";
+                let codes = ["VMDK-GT-DIFFERS", "VMDK-GRAIN-MARKER", "VMDK-STREAM-MARKER"];
+                let plain = !self.plan.redundant && (zeros || !self.is_stream());
+                Some(if plain {
+                    Expected::other(clause)
+                } else {
+                    Expected::found(clause, &codes)
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Layout {
+    /// Whether a field is one of places and markers of a disk that stores no grain.
+    fn is_empty(&self, field: usize) -> bool {
+        let places = [Head::Gd, Head::Rgd, Head::Overhead];
+        let place = match self.roles[field] {
+            Role::Header { footer, what } => places.contains(&what) || footer,
+            Role::Table { .. } | Role::Stream(_) => true,
+            _ => false,
+        };
+        place && self.first_grain().is_none()
+    }
+
+    fn is_stream(&self) -> bool {
+        self.plan.kind != "monolithicSparse"
+    }
+
+    fn at_end(&self) -> bool {
+        self.plan.kind == "streamOptimized"
+    }
+
+    fn first_grain(&self) -> Option<u64> {
+        self.entries
+            .iter()
+            .copied()
+            .filter(|entry| *entry > 1)
+            .min()
+    }
+
+    fn header(&self, what: Head, change: &Change) -> Expected {
+        let new = change.new;
+        let expected = match what {
+            Head::Magic => {
+                return Expected::other("Header: without magicNumber it is no sparse extent")
+                    .or_refused();
+            }
+            Head::Version if !(1..=3).contains(&new) => {
+                return Expected::refused("Header: version");
+            }
+            Head::Version if new == 1 && self.plan.zeroed => {
+                Expected::found("Header: version", &["VMDK-VERSION"]).same()
+            }
+            Head::Version => Expected::harmless("Header: version"),
+            Head::Flags => self.flags(change),
+            Head::Capacity => {
+                let clause = "Header: capacity";
+                Expected::found(clause, &["VMDK-EXTENT-SIZE"]).or_refused()
+            }
+            Head::Grain if !new.is_power_of_two() || new < 8 => {
+                return Expected::refused("Header: grainSize");
+            }
+            Head::Grain => return Expected::anything("Header: grainSize"),
+            Head::Descriptor | Head::Text => return Expected::anything("The Descriptor File"),
+            Head::TableEntries => {
+                Expected::found("Header: numGTEsPerGT", &["VMDK-TABLE-ENTRIES"]).or_refused()
+            }
+            // 0 is no directory, whatever the flag says.
+            Head::Rgd if self.plan.redundant && new == 0 => {
+                Expected::harmless("Header: rgdOffset").or(&["VMDK-RGD-RANGE"])
+            }
+            Head::Rgd if self.plan.redundant => {
+                let codes = ["VMDK-DESCRIPTOR-AREA"];
+                Expected::found("Header: rgdOffset", &TABLES)
+                    .or(&codes)
+                    .same()
+            }
+            Head::Gd if self.plan.capacity == 0 => return Expected::anything("Header: gdOffset"),
+            Head::Gd => {
+                let codes = ["VMDK-DESCRIPTOR-AREA"];
+                let found = Expected::found("Header: gdOffset", &TABLES)
+                    .or(&codes)
+                    .or_refused();
+                // Zeros that stand there are a directory without tables.
+                let alone = !self.plan.redundant && !self.is_stream();
+                return if alone { found.or_quiet() } else { found };
+            }
+            Head::Overhead => self.overhead(new),
+            Head::Unclean => Expected::found("Header: uncleanShutdown", &["VMDK-UNCLEAN"]).same(),
+            Head::Newlines => {
+                Expected::found("Header: newline detection", &["VMDK-NEWLINES"]).same()
+            }
+            Head::Algorithm if self.is_stream() => {
+                return Expected::refused("Header: compressAlgorithm");
+            }
+            _ => Expected::harmless("Header: says nothing of the bytes"),
+        };
+        if self.at_end() && !matches!(what, Head::Overhead | Head::Gd | Head::Rgd) {
+            // The footer counts, and says otherwise.
+            return expected.or(&["VMDK-FOOTER-DIFFERS"]);
+        }
+        expected
+    }
+
+    fn flags(&self, change: &Change) -> Expected {
+        let clause = "Header: flags";
+        let turned = change.new ^ change.old;
+        if turned & !0x3_0007 != 0 {
+            return Expected::refused(clause);
+        }
+        if turned & 0x3_0000 != 0 || (turned & 4 != 0 && self.plan.zeroed) {
+            return Expected::anything(clause);
+        }
+        if turned & 4 != 0 && self.plan.version == 1 {
+            return Expected::found(clause, &["VMDK-VERSION"]).same();
+        }
+        if turned & 2 != 0 && self.plan.redundant {
+            return Expected::harmless(clause);
+        }
+        Expected::harmless(clause)
+    }
+
+    fn overhead(&self, new: u64) -> Expected {
+        let clause = "Header: overHead";
+        if self.at_end() {
+            // The footer says it again; a stream begins there.
+            return Expected::found(clause, &["VMDK-FOOTER-DIFFERS"])
+                .or(&MARKERS)
+                .same();
+        }
+        let mut codes = Vec::new();
+        if self.first_grain().is_some_and(|first| new > first) {
+            codes.push("VMDK-OVERHEAD");
+        }
+        if self.is_stream() {
+            codes.extend(MARKERS);
+        }
+        let expected = Expected::found(clause, &codes).same();
+        // A stream is looked for there: zeros that stand in front of it are its end.
+        if codes.is_empty() {
+            expected.or_quiet()
+        } else {
+            expected
+        }
+    }
+
+    fn footer(&self, what: Head, change: &Change) -> Expected {
+        let clause = "Stream-Optimized Compressed Sparse Extents: footer";
+        let differs = Expected::found(clause, &["VMDK-FOOTER-DIFFERS"]);
+        match what {
+            Head::Magic => Expected::found(clause, &["VMDK-NO-FOOTER"]).same(),
+            // Flag bit 1 is clear: there is no redundant directory.
+            Head::Idle | Head::Rgd => Expected::harmless(clause),
+            Head::Unclean => Expected::found(clause, &["VMDK-UNCLEAN"]).same(),
+            // A footer that is none: the stream is walked by its markers.
+            _ => {
+                let _ = change;
+                differs.or(&["VMDK-NO-FOOTER"]).or(&TABLES).or_refused()
+            }
+        }
+    }
+
+    fn table(&self, change: &Change) -> Expected {
+        let clause = "Metadata: grain directory";
+        if change.old == 0 && self.is_stream() {
+            return Expected::found(clause, &TABLES);
+        }
+        if change.to_zero() {
+            // No table: all its grains are absent. Streams have them in their markers, others in the second directory.
+            let alone = !self.plan.redundant && !self.is_stream();
+            let found = Expected::found(clause, &TABLES).or_refused();
+            return if alone { found.or_quiet() } else { found };
+        }
+        let found = Expected::found(clause, &TABLES).or_refused();
+        // Without a second one to compare it with, a table may stand anywhere in the file.
+        let free = change.new * SECTOR < self.end && !self.plan.redundant && !self.is_stream();
+        if free { found.or_quiet() } else { found }
+    }
+
+    fn grain(&self, grain: u64, new: u64) -> Expected {
+        let clause = "Metadata: grain tables";
+        let mut codes = Vec::new();
+        if self.plan.redundant {
+            codes.push("VMDK-GT-DIFFERS");
+        }
+        let zero = new == 0 || (new == 1 && self.plan.zeroed);
+        let was = self.entries[index(grain)];
+        if self.is_stream() && was > 1 {
+            // The grain that stood there is met by its marker and named by no table.
+            codes.push("VMDK-STREAM-MARKER");
+        }
+        if !zero {
+            let (start, end) = (new, new + self.plan.grain);
+            if new < self.metadata_end {
+                // What pads the tables is nobody's, but overHead is behind it.
+                codes.extend(["VMDK-GRAIN-IN-METADATA", "VMDK-OVERHEAD"]);
+            }
+            let mut others = (0u64..)
+                .zip(&self.entries)
+                .filter(|(other, entry)| *other != grain && **entry > 1);
+            if self.is_stream() {
+                codes.extend([
+                    "VMDK-GRAIN-MARKER",
+                    "VMDK-GRAIN-RANGE",
+                    "VMDK-GRAIN-PACKED",
+                    "VMDK-GRAIN-IN-METADATA",
+                ]);
+            } else {
+                if new * SECTOR + self.plan.inside(grain) > self.end {
+                    codes.push("VMDK-GRAIN-RANGE");
+                }
+                if others.any(|(_, at)| start < at + self.plan.grain && *at < end) {
+                    codes.extend(["VMDK-GRAIN-ALIAS", "VMDK-GRAIN-OVERLAP"]);
+                }
+            }
+        }
+        let expected = Expected::found(clause, &codes);
+        if codes.is_empty() {
+            // Nobody's place, between overHead and the end; before overHead it is one that overHead denies.
+            return expected.or_quiet().or(&["VMDK-OVERHEAD"]);
+        }
+        expected
+    }
+}
+
+fn stream(what: Stream, change: &Change) -> Expected {
+    let clause = "Stream-Optimized Compressed Sparse Extents: markers";
+    match what {
+        Stream::Lba => Expected::found(clause, &["VMDK-GRAIN-MARKER"]),
+        Stream::Size(length) => {
+            let found = Expected::found(clause, &MARKERS);
+            // A few bytes more in the same sector are padding.
+            let padding = change.new > length
+                && (change.new + 12).div_ceil(SECTOR) == (length + 12).div_ceil(SECTOR);
+            if padding {
+                found.or_quiet().same()
+            } else {
+                found
+            }
+        }
+        Stream::Packed => Expected::found(
+            "RFC 1950: a checksum is over the grain",
+            &["VMDK-GRAIN-PACKED"],
+        ),
+        Stream::Marker => Expected::found(clause, &MARKERS).same(),
+    }
+}
