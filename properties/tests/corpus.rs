@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Reader = fn(&[u8]);
 
 /// Every fuzz target with the function it calls.
-const TARGETS: [(&str, Reader); 53] = [
+const TARGETS: [(&str, Reader); 58] = [
     ("bcd", drylab_guest::fuzz::bcd),
     ("delta", drylab_block::fuzz::delta),
     ("detect", drylab_image::fuzz::detect),
@@ -54,6 +54,11 @@ const TARGETS: [(&str, Reader); 53] = [
     ("vmdk_flat", drylab_image::fuzz::vmdk_flat),
     ("vmdk_repair", drylab_image::fuzz::vmdk_repair),
     ("vmdk_split", drylab_image::fuzz::vmdk_split),
+    ("qcow2_written", drylab_image::fuzz::qcow2_written),
+    ("vdi_written", drylab_image::fuzz::vdi_written),
+    ("vhd_written", drylab_image::fuzz::vhd_written),
+    ("vhdx_written", drylab_image::fuzz::vhdx_written),
+    ("vmdk_written", drylab_image::fuzz::vmdk_written),
     ("vmx", drylab_appliance::fuzz::vmx),
     ("xva", drylab_appliance::fuzz::xva),
     ("qcow2_structure", drylab_specimen::fuzz::qcow2_structure),

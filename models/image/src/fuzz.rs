@@ -2,6 +2,10 @@
 //!
 //! A panic is a bug of ours; an error is an answer.
 
+mod written;
+
+pub use written::{qcow2_written, vdi_written, vhd_written, vhdx_written, vmdk_written};
+
 use crate::container::{Container, Opener};
 use crate::edit::{Edit, Plan};
 use crate::finding::{Findings, Repair};
