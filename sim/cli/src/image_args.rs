@@ -351,8 +351,8 @@ pub(crate) struct CompareArgs {
 #[command(after_help = "\
 Sizes are bytes, or have K, M, G, T, P or E behind them (powers of 1024). Equal options make equal files; a fixed kind is
 as long as its disk and takes no room until it is written. A child of --backing holds what differs from its parent, at
-first nothing, and the parent must not be changed from then on. The parent of a VHD or VHDX has the same format and stands
-in the same folder; that of a qcow2 may be any image anywhere, and its format is written down.
+first nothing, and the parent must not be changed from then on. The parent of a VMDK, VHD or VHDX has the same format and
+stands in the same folder; that of a qcow2 may be any image anywhere, and its format is written down.
 
 Examples:
   drylab image create disk.qcow2 40G --to qcow2

@@ -76,7 +76,12 @@ fn empty_images_of_every_kind_are_made_without_their_size_in_memory() {
 #[test]
 fn a_child_reads_as_its_parent_and_finds_it_beneath_the_folder_only() {
     let images = Images::new();
-    for (format, kind) in [("vhd", "dynamic"), ("vhdx", "dynamic"), ("qcow2", "v3")] {
+    for (format, kind) in [
+        ("vhd", "dynamic"),
+        ("vhdx", "dynamic"),
+        ("qcow2", "v3"),
+        ("vmdk", "monolithicSparse"),
+    ] {
         let base = images.of(format, kind);
         let names = [1, 2].map(|number| images.at(&format!("child{number}.{format}")));
         for child in &names {
@@ -99,10 +104,10 @@ fn a_child_reads_as_its_parent_and_finds_it_beneath_the_folder_only() {
         assert_eq!(run(&[&compare[..], &beneath].concat()).code, 0);
         let info = ["image", "info", text(child), "--format", "json"];
         let said = json(&[&info[..], &beneath].concat());
-        let made = if format == "qcow2" {
-            "v3"
-        } else {
+        let made = if format.starts_with("vhd") {
             "differencing"
+        } else {
+            kind
         };
         assert_eq!(said["image"]["subformat"], made);
         let files = said["files"].as_array().expect("a list");

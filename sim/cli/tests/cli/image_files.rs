@@ -261,7 +261,7 @@ fn a_chain_that_comes_back_to_itself_is_told() {
     let yard = Yard::new();
     let inside = yard.folder.path().join("inside");
     let beneath = ["--allow-beneath", text(&inside)];
-    for format in ["vhd", "vhdx", "qcow2"] {
+    for format in ["vhd", "vhdx", "qcow2", "vmdk"] {
         let [base, one, two] =
             ["base", "one", "two"].map(|name| yard.at(&format!("{name}.{format}")));
         data(&["image", "create", text(&base), "10M", "--to", format]);

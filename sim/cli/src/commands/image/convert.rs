@@ -266,7 +266,8 @@ fn flat_name(name: &str) -> String {
     format!("{stem}-flat.vmdk")
 }
 
-fn name_of(path: &Path) -> Result<String> {
+/// The last part of a path, as an image can hold it.
+pub(super) fn name_of(path: &Path) -> Result<String> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| {
         Error::unsupported("the name of a file that an image names must be text in UTF-8")

@@ -1,6 +1,6 @@
 //! `drylab image create`
 
-use super::convert::{WrittenDocument, write};
+use super::convert::{WrittenDocument, name_of, write};
 use super::document::{FORMAT, json};
 use super::target::{Chosen, Shape, choose};
 use super::{Opened, open, same_file};
@@ -12,8 +12,8 @@ use crate::terminal;
 use drylab_block::{Error, Extent, ExtentKind, ReadAt, Result, content_id};
 use drylab_image::vhd::ParentLink;
 use drylab_image::{
-    Format as Kind, Qcow2Backing, Qcow2Layers, Target, VhdOptions, VhdxParent, Work, Written, vhd,
-    write_qcow2_layers, write_vhdx_child,
+    Format as Kind, Qcow2Backing, Qcow2Layers, Target, VhdOptions, VhdxParent, VmdkOptions,
+    VmdkParent, Work, Written, vhd, write_qcow2_layers, write_vhdx_child, write_vmdk_child,
 };
 use serde::Serialize;
 use std::path::Path;
@@ -77,7 +77,7 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
             let parent = open(backing, &args.reading)?;
             let size = args.size.unwrap_or(parent.image.virtual_size());
             let written = child(args, &chosen, size, &parent)?;
-            if chosen.format != Kind::Qcow2 {
+            if matches!(chosen.format, Kind::Vhd | Kind::Vhdx) {
                 chosen.subformat = "differencing";
             }
             (size, written)
@@ -131,6 +131,21 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
             let written = write_vhdx_child(&zeros, &zeros, &link, options, &sink);
             (sink, written.on(task())?)
         }
+        Shape::One(Target::VmdkSparse(options)) => {
+            let link = VmdkParent::of(&parent.image.info(), &name);
+            let link = link.ok_or_else(|| Stop::input(task(), "its parent has no CID"))?;
+            let id = mixed(&link.content_id.to_be_bytes(), size, &args.file).on(task())?;
+            let [a, b, c, d, ..] = id.to_be_bytes();
+            let options = VmdkOptions {
+                // ffffffff says that there is none.
+                content_id: Some(u32::from_be_bytes([a & 0x7f, b, c, d])),
+                file_name: name_of(&args.file).on(task())?,
+                ..options.clone()
+            };
+            let sink = make().on(task())?;
+            let written = write_vmdk_child(&zeros, &zeros, &link, &options, &sink);
+            (sink, written.on(task())?)
+        }
         Shape::One(Target::Qcow2(options)) => {
             let below = Zeros(parent.image.virtual_size());
             let layers = Qcow2Layers {
@@ -153,7 +168,7 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
         }
         _ => {
             return Err(Stop::usage(
-                "images that stand on others are written as qcow2, vhd or vhdx, and are dynamic",
+                "images that stand on others are written as qcow2, vmdk (monolithicSparse), vhd or vhdx (dynamic)",
             ));
         }
     };
@@ -189,12 +204,17 @@ fn beside(parent: &Path, child: &Path) -> Result<String, Stop> {
     }
 }
 
-/// The options with an id of its own for each child of a parent: made of both, so that equal commands make equal files.
-fn named(options: &VhdOptions, link: &ParentLink, size: u64, path: &Path) -> Result<VhdOptions> {
-    let mut bytes = link.unique_id.to_vec();
+/// A number of its own for each child of a parent: made of both, so that equal commands make equal files.
+fn mixed(parent: &[u8], size: u64, path: &Path) -> Result<u128> {
+    let mut bytes = parent.to_vec();
     bytes.extend(size.to_be_bytes());
     bytes.extend(path.file_name().unwrap_or_default().as_encoded_bytes());
-    let id = content_id(&bytes)?.0;
+    Ok(content_id(&bytes)?.0)
+}
+
+/// The options with an id of its own.
+fn named(options: &VhdOptions, link: &ParentLink, size: u64, path: &Path) -> Result<VhdOptions> {
+    let id = mixed(&link.unique_id, size, path)?;
     // The marks of a UUID of version 8 (RFC 9562).
     let marked = (id & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
     Ok(VhdOptions {

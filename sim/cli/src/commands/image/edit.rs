@@ -377,6 +377,6 @@ fn text(document: &Document, left: &Findings) -> String {
         let (old, new) = (document.old_virtual_bytes, document.new_virtual_bytes);
         let _ = write!(text, ", the disk has {} after {}", shown(new), shown(old));
     }
-    let _ = writeln!(text, "; {} left to be found", tally(left));
+    let _ = writeln!(text, "; left: {}", tally(left));
     text
 }
