@@ -146,6 +146,27 @@ fn any_entry_may_lead_to_any_sector_before_a_repair() {
 }
 
 #[test]
+fn tables_that_shared_their_sectors_are_left_alone_and_mended_when_they_do_not() {
+    let sparse = bytes_of(&*packed(
+        &crate::vmdk_damage::disk(SIZE),
+        &Target::VmdkSparse(VmdkOptions::default()),
+    ));
+    // A directory inside the tables, of a disk that is far larger: two of its entries are one sector.
+    let file = with(sparse, &[(56, &[73]), (15, &[3])]);
+    fuzz::vmdk_repair(&file);
+    let mended = file_of(&file);
+    let mut codes = Vec::new();
+    for _ in 0..2 {
+        let plan = opened(mended.clone()).repair().unwrap();
+        plan.apply(&*mended).unwrap();
+        let found = opened(mended.clone()).check().unwrap();
+        codes.push(found.counts().keys().copied().collect::<Vec<_>>());
+    }
+    assert!(codes[0].contains(&"VMDK-GRAIN-RANGE"), "{codes:?}");
+    assert!(codes[1].is_empty(), "{codes:?}");
+}
+
+#[test]
 fn a_stream_without_an_end_is_read_by_its_markers_and_ended() {
     let file = stream();
     let (_, table) = places(&file);
