@@ -2,7 +2,7 @@
 
 use super::claims::Spans;
 use super::header::SECTOR;
-use super::hosted::Hosted;
+use super::hosted::{Hosted, Layout};
 use super::rules;
 use crate::math::{index, len64};
 use drylab_block::{Error, Result};
@@ -107,7 +107,17 @@ impl Hosted {
             && !self
                 .fixed()
                 .iter()
+                .chain([&self.footer_span()])
                 .any(|span| span.start < end && sector < span.end)
+    }
+
+    /// Sectors of the footer and of the marker in front of it.
+    fn footer_span(&self) -> Range<u64> {
+        let Layout::Footer(place) = self.layout else {
+            return 0..0;
+        };
+        let behind = crate::math::div(place, SECTOR).saturating_add(1);
+        behind.saturating_sub(2)..behind
     }
 
     /// Whether a redundant grain table can be there: as [`is_table`](Self::is_table), nor in its own directory.
@@ -162,6 +172,7 @@ impl Hosted {
     pub(super) fn spans(&self) -> &Spans {
         self.spans.get_or_init(|| {
             let mut ranges = self.fixed().to_vec();
+            ranges.push(self.footer_span());
             let count = len64(&self.gd).max(len64(&self.rgd));
             if count <= TABLES_WATCHED {
                 ranges.extend((0..count).filter_map(|number| {

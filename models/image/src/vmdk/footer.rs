@@ -38,16 +38,21 @@ pub(super) fn find(
     findings: &mut Findings,
 ) -> Result<Found> {
     let error = match at_end(&**source, limits) {
-        Ok((place, footer)) => return Ok(accept(place, footer, front, findings)),
+        Ok((place, footer)) => match accept(place, footer, front, findings) {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        },
         Err(error) => error,
     };
     if !front.compressed() || !front.has_markers() || front.overhead == 0 {
         return Err(error);
     }
     let walk = Walk::run(&**source, front, limits)?;
-    if let Some((place, footer)) = walk.footer {
+    if let Some((place, footer)) = &walk.footer
+        && let Ok(found) = accept(*place, footer.clone(), front, findings)
+    {
         // Behind it is the end of the stream, or nothing; a check says which.
-        return Ok(accept(place, footer, front, findings));
+        return Ok(found);
     }
     if walk.grains == 0 {
         return Err(error);
@@ -71,20 +76,34 @@ pub(super) fn find(
     Ok(Found::Markers { tables, cut })
 }
 
-fn accept(place: u64, footer: Header, front: &Header, findings: &mut Findings) -> Found {
+/// What counts of a footer and the header: the footer, unless by what it says the grain directory would lie on it.
+fn accept(place: u64, footer: Header, front: &Header, findings: &mut Findings) -> Result<Found> {
     let mut expected = front.clone();
     expected.gd_offset = footer.gd_offset;
     expected.rgd_offset = footer.rgd_offset;
     expected.unclean = footer.unclean;
-    if footer != expected {
+    let (differs, lies) = (footer != expected, lies_on(&footer, place));
+    if lies && lies_on(&expected, place) {
+        return Err(Error::corrupt(format_args!(
+            "the footer at offset {place} is where its own grain directory is"
+        )));
+    }
+    let (footer, words) = if lies {
+        (
+            expected,
+            "the same; by what it says the grain directory would lie on it",
+        )
+    } else {
+        (footer, "the same; it counts")
+    };
+    if differs {
         let found = "another than the header's in version, flags, sizes or places";
-        let expected = "the same; it counts";
         findings.add(
             &rules::FOOTER_DIFFERS,
             (place, SECTOR),
             "footer",
             found,
-            expected,
+            words,
         );
     }
     if footer.unclean != 0 {
@@ -93,7 +112,14 @@ fn accept(place: u64, footer: Header, front: &Header, findings: &mut Findings) -
         findings.add(&rules::UNCLEAN, (at, 1), path, footer.unclean, 0);
     }
     let header = Box::new(footer);
-    Found::Footer { place, header }
+    Ok(Found::Footer { place, header })
+}
+
+/// Whether the grain directory lies on the footer at `place`, or on the marker in front of it.
+fn lies_on(footer: &Header, place: u64) -> bool {
+    let behind = div(place, SECTOR).saturating_add(1);
+    let end = footer.gd_offset.saturating_add(footer.directory_sectors());
+    footer.gd_offset < behind && behind.saturating_sub(2) < end
 }
 
 /// Footer marker, footer and end-of-stream marker: the last three sectors of the file.

@@ -183,6 +183,13 @@ impl Header {
         Ok(self)
     }
 
+    /// Takes from the header at the start of a stream what is read there and not in this one, its footer.
+    pub(super) fn follow(&mut self, front: &Self) {
+        self.descriptor_offset = front.descriptor_offset;
+        self.descriptor_size = front.descriptor_size;
+        self.newlines = front.newlines;
+    }
+
     /// Whether grains are deflated.
     pub(crate) fn compressed(&self) -> bool {
         self.flags & FLAG_COMPRESSED != 0

@@ -10,7 +10,7 @@
 
 use super::check::{Fault, Survey, What};
 use super::disk::{Body, Vmdk};
-use super::header::{FLAG_ZEROED_GRAINS, GD_AT_END, Header, SECTOR};
+use super::header::{FLAG_ZEROED_GRAINS, GD_AT_END, Header, Marker, SECTOR};
 use super::hosted::{Hosted, Layout};
 use super::sparse::address;
 use crate::codec::Packer;
@@ -138,7 +138,7 @@ impl Hosted {
         } else {
             mend.mend()?;
         }
-        mend.headers();
+        mend.headers()?;
         Ok(mend.plan)
     }
 
@@ -508,7 +508,7 @@ impl Mend<'_> {
     }
 
     /// Header fields: what the footer says, the version, the end of the metadata; the mark of an unclean end last.
-    fn headers(&mut self) {
+    fn headers(&mut self) -> Result<()> {
         let zeroed = |header: &mut Header| {
             if header.flags & FLAG_ZEROED_GRAINS != 0 {
                 header.version = header.version.max(2);
@@ -518,9 +518,14 @@ impl Mend<'_> {
         self.barrier = true;
         let front = match self.disk.layout {
             Layout::Footer(place) => {
+                self.header.follow(&self.front);
+                if self.starts_stream(self.front.overhead) {
+                    self.header.overhead = self.front.overhead;
+                }
                 zeroed(&mut self.header);
-                let (old, new) = (self.disk.header.to_bytes(), self.header.to_bytes());
-                self.write_header(place, &old, &new);
+                let limits = &self.disk.limits;
+                let old = read_vec(&*self.disk.source, "VMDK footer", place, SECTOR, limits)?;
+                self.write_header(place, &old, &self.header.to_bytes());
                 let mut front = self.header.clone();
                 front.gd_offset = GD_AT_END;
                 front.rgd_offset = self.front.rgd_offset;
@@ -533,6 +538,18 @@ impl Mend<'_> {
         let mut front = front;
         zeroed(&mut front);
         self.write_header(0, &old, &front.to_bytes());
+        Ok(())
+    }
+
+    /// Whether the first marker of a stream is at that sector.
+    fn starts_stream(&self, sector: u64) -> bool {
+        let place = sector.saturating_mul(SECTOR);
+        let limits = &self.disk.limits;
+        let bytes = read_vec(&*self.disk.source, "marker", place, SECTOR, limits);
+        let marker = bytes.and_then(|bytes| Marker::parse(&bytes, place));
+        let text = self.front.descriptor_offset;
+        let behind = text.saturating_add(self.front.descriptor_size);
+        sector >= behind && !matches!(marker, Err(_) | Ok(Marker::EndOfStream))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Damage to streams: what their markers and their end say against what their tables say.
 
 use crate::common::{Kind, Piece, Plan, have_qemu_img, opened, packed, qemu_img};
-use crate::vmdk_damage::{After, GRAIN, bytes_of, damage, file_of, stream, truth, with, without};
+use crate::vmdk_damage::{
+    After, GRAIN, SIZE, bytes_of, damage, file_of, stream, truth, with, without,
+};
 use drylab_block::{Limits, ReadAt, le_u32};
-use drylab_image::{Target, VmdkOptions, walk_stream};
+use drylab_image::{Target, VmdkOptions, fuzz, walk_stream};
 
 /// Bytes of the footer and of the first entry of the only grain table of a stream.
 fn places(stream: &[u8]) -> (usize, usize) {
@@ -63,6 +65,105 @@ fn the_end_of_a_stream_is_found_and_mended() {
         (footer - 512, 1536),
         After::Reads(&truth),
     );
+}
+
+#[test]
+fn a_footer_that_differs_is_mended_by_what_each_of_the_two_is_read_for() {
+    let file = stream();
+    let (footer, _) = places(&file);
+    // Where the text is, where the stream starts, what a transfer in text mode would have changed.
+    for (field, value) in [
+        (28, 2),
+        (29, 2),
+        (36, 0),
+        (37, 2),
+        (64, 1),
+        (64, 0),
+        (74, b'x'),
+    ] {
+        let changed = with(file.clone(), &[(footer + field, &[value])]);
+        damage(
+            "footer",
+            &changed,
+            "VMDK-FOOTER-DIFFERS",
+            (footer, 512),
+            After::Reads(&truth()),
+        );
+        let mended = file_of(&changed);
+        let plan = opened(mended.clone()).repair().unwrap();
+        plan.apply(&*mended).unwrap();
+        assert!(bytes_of(&*mended) == file, "{field}");
+    }
+    // The start of the stream is where one is.
+    let changed = file_of(&with(file.clone(), &[(64, &[20])]));
+    let plan = opened(changed.clone()).repair().unwrap();
+    plan.apply(&*changed).unwrap();
+    assert!(bytes_of(&*changed) == file);
+}
+
+#[test]
+fn any_byte_of_a_header_or_footer_may_change_before_a_repair() {
+    let sparse = bytes_of(&*packed(
+        &crate::vmdk_damage::disk(SIZE),
+        &Target::VmdkSparse(VmdkOptions::default()),
+    ));
+    let stream = stream();
+    let (footer, _) = places(&stream);
+    for (file, header) in [(&sparse, 0), (&stream, 0), (&stream, footer)] {
+        for at in 0..80 {
+            for value in [0, 1, 2, 5, 0x80, 0xff] {
+                fuzz::vmdk_repair(&with(file.clone(), &[(header + at, &[value])]));
+            }
+        }
+    }
+}
+
+#[test]
+fn any_entry_may_lead_to_any_sector_before_a_repair() {
+    let sparse = bytes_of(&*packed(
+        &crate::vmdk_damage::disk(SIZE),
+        &Target::VmdkSparse(VmdkOptions::default()),
+    ));
+    let stream = stream();
+    let (footer, table) = places(&stream);
+    let at = |file: &[u8], at: usize| le_u32(file, at).unwrap() as usize * 512;
+    let (gd, rgd) = (at(&sparse, 56), at(&sparse, 48));
+    let directory = at(&stream, footer + 56);
+    for (file, entries) in [
+        (
+            &sparse,
+            vec![gd, rgd, at(&sparse, gd), at(&sparse, rgd) + 4],
+        ),
+        (&stream, vec![directory, table, table + 16]),
+    ] {
+        for entry in entries {
+            for sector in 0..=(file.len() / 512) as u32 + 1 {
+                let changed = [(entry, &sector.to_le_bytes()[..])];
+                fuzz::vmdk_repair(&with(file.clone(), &changed));
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_that_shared_their_sectors_are_left_alone_and_mended_when_they_do_not() {
+    let sparse = bytes_of(&*packed(
+        &crate::vmdk_damage::disk(SIZE),
+        &Target::VmdkSparse(VmdkOptions::default()),
+    ));
+    // A directory inside the tables, of a disk that is far larger: two of its entries are one sector.
+    let file = with(sparse, &[(56, &[73]), (15, &[3])]);
+    fuzz::vmdk_repair(&file);
+    let mended = file_of(&file);
+    let mut codes = Vec::new();
+    for _ in 0..2 {
+        let plan = opened(mended.clone()).repair().unwrap();
+        plan.apply(&*mended).unwrap();
+        let found = opened(mended.clone()).check().unwrap();
+        codes.push(found.counts().keys().copied().collect::<Vec<_>>());
+    }
+    assert!(codes[0].contains(&"VMDK-GRAIN-RANGE"), "{codes:?}");
+    assert!(codes[1].is_empty(), "{codes:?}");
 }
 
 #[test]
