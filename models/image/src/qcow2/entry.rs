@@ -178,11 +178,11 @@ impl Header {
                 self.judge_packed(&mut judged, (offset, length), bounds);
             }
             Cluster::Standard(offset) => {
-                self.judge_bits(&mut judged);
+                self.judge_bits(&mut judged, bounds);
                 self.judge_place(&mut judged, offset, guest, bounds);
             }
             Cluster::Zero(place) => {
-                self.judge_bits(&mut judged);
+                self.judge_bits(&mut judged, bounds);
                 // What is only reserved is given up without loss.
                 if let Some(offset) = place.filter(|_| !self.data_file())
                     && rem(offset, self.cluster_bytes()) != 0
@@ -209,7 +209,7 @@ impl Header {
                     judged.mended.word &= ZERO;
                 }
             }
-            Cluster::Absent => self.judge_bits(&mut judged),
+            Cluster::Absent => self.judge_bits(&mut judged, bounds),
         }
         judged
     }
@@ -247,7 +247,7 @@ impl Header {
     }
 
     /// Bits of a standard descriptor that must be 0, and bitmaps that contradict themselves.
-    fn judge_bits(&self, judged: &mut Judged) {
+    fn judge_bits(&self, judged: &mut Judged, bounds: Bounds) {
         let entry = judged.mended;
         let zero = if self.extended() { 0 } else { ZERO };
         let reserved = entry.word & !(OFFSET | COPIED | zero);
@@ -264,20 +264,21 @@ impl Header {
         if !self.extended() {
             return;
         }
-        let both = entry.bitmap & ALLOCATED & (entry.bitmap >> 32);
-        if both != 0 {
+        let allocated = entry.bitmap & ALLOCATED;
+        let both = allocated & (entry.bitmap >> 32);
+        let nowhere = matches!(judged.cluster, Cluster::Absent | Cluster::Zero(None));
+        if nowhere && allocated != 0 {
+            let found = format!("without a place, with allocated subclusters {allocated:#x}");
+            judged.wrong(&rules::SUBCLUSTERS, found, "a place, or none allocated");
+            judged.mended.bitmap &= !ALLOCATED;
+            if bounds.backed {
+                judged.mended.bitmap |= allocated << 32;
+            }
+        } else if both != 0 {
             let found = format!("with subclusters {both:#x} both allocated and zero");
             judged.wrong(&rules::SUBCLUSTERS, found, "one of both");
             // They read as zeros afterwards.
             judged.mended.bitmap &= !both;
-        }
-        if judged.cluster == Cluster::Absent && entry.bitmap & ALLOCATED != 0 {
-            let found = format!(
-                "without a place, with allocated subclusters {:#x}",
-                entry.bitmap
-            );
-            judged.wrong(&rules::SUBCLUSTERS, found, "a place, or none allocated");
-            judged.mended.bitmap &= !ALLOCATED;
         }
     }
 

@@ -239,6 +239,12 @@ const BROKEN: &[Broken] = &[
     ("QCOW2-SUBCLUSTERS", Made::Extended, |file| {
         put(file, places(file).l2, 0)
     }),
+    // Without a place, some zero and some of them allocated, too.
+    ("QCOW2-SUBCLUSTERS", Made::Extended, |file| {
+        let at = places(file).l2;
+        put(file, at, 0);
+        put(file, at + 8, 0b0011 << 32 | 0b0110);
+    }),
     ("QCOW2-DATA-OFFSET", Made::Outside, |file| {
         let at = places(file).l2;
         put(file, at, word(file, at) + CLUSTER);
@@ -424,7 +430,9 @@ fn refcounts_too_narrow_for_a_snapshot_are_made_wider() {
 #[test]
 fn what_is_dropped_shows_nothing_of_a_backing_file() {
     let base: Arc<dyn ReadAt> = Arc::new(vec![7u8; SIZE as usize]);
-    for extended_l2 in [false, true] {
+    let beyond = (1 << 63 | 1 << 40, "QCOW2-BEYOND-END");
+    let nowhere = (0, "QCOW2-SUBCLUSTERS");
+    for (extended_l2, (entry, code)) in [(false, beyond), (true, beyond), (true, nowhere)] {
         let backing = Some(drylab_image::Qcow2Backing {
             disk: &*base,
             name: "base",
@@ -437,15 +445,11 @@ fn what_is_dropped_shows_nothing_of_a_backing_file() {
         };
         let file = Arc::new(SparseBytes::default());
         write_qcow2_layers(&sparse(SIZE).disk(), &layers, &*file, &Work::ALONE).unwrap();
-        put(&file, places(&file).l2, 1 << 63 | 1 << 40);
+        put(&file, places(&file).l2, entry);
         let files = Files([("base", base.clone())].into());
         let image = drylab_image::open_with(file.clone(), &files, &Limits::DEFAULT).unwrap();
         let plan = image.repair().unwrap();
-        assert!(
-            plan.notes()
-                .iter()
-                .any(|note| note.contains("QCOW2-BEYOND-END"))
-        );
+        assert!(plan.notes().iter().any(|note| note.contains(code)));
         plan.apply(&*file).unwrap();
         let image = drylab_image::open_with(file, &files, &Limits::DEFAULT).unwrap();
         let mut bytes = [1; 512];
