@@ -3,7 +3,7 @@
 use crate::damage::Corruption;
 use crate::specimen::{File, Format, Specimen};
 use drylab_block::{Error, Extents, Limits, ReadAt, Reference, Resolver, Result, Severity};
-use drylab_image::{Options, open_as};
+use drylab_image::{Image, Options, open_as};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -40,16 +40,25 @@ fn limits() -> Limits {
     limits
 }
 
-/// Opens the first of some files, checks it and reads it.
-#[must_use]
-pub fn look(files: &[File], disk: &dyn ReadAt) -> Answer {
+/// Opens the first of some files, with the others beside it.
+///
+/// # Errors
+/// As [`open_as`].
+pub fn open(files: &[File]) -> Result<Image> {
     let (resolver, limits) = (Known(files), limits());
     let options = Options {
         resolver: &resolver,
         limits,
         ..Options::DEFAULT
     };
-    let image = match open_as(files[0].bytes.clone(), &options) {
+    let first = files.first().ok_or_else(|| Error::io("no file"))?;
+    open_as(first.bytes.clone(), &options)
+}
+
+/// Opens the first of some files, checks it and reads it.
+#[must_use]
+pub fn look(files: &[File], disk: &dyn ReadAt) -> Answer {
+    let image = match open(files) {
         Ok(image) => image,
         Err(error) => return Answer::Refused(error.to_string()),
     };

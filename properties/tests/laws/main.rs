@@ -5,6 +5,7 @@ mod containers;
 mod corpora;
 mod facts;
 mod golden;
+mod images;
 mod kernel;
 mod runs;
 mod scoring;

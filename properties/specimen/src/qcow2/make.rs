@@ -2,12 +2,13 @@
 
 use super::Plan;
 use super::rules::{Head, Layout, Role, Thing};
+use super::snapshot;
 use crate::choices::{Choices, index, len};
 use crate::content::{Unit, fill, put, units};
 use crate::field::{Class, Endian};
 use crate::make::Maker;
 use drylab_block::{ReadAt, SparseBytes, WriteAt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 /// Bit 63 of entries: the cluster has one reference.
@@ -34,8 +35,15 @@ fn packed(plan: &Plan, bytes: &[u8]) -> Option<Vec<u8>> {
     (packed.len() < bytes.len()).then_some(packed)
 }
 
+/// Where tables are that the header names: entries and offset, offset and clusters, offset or none.
+struct Tables {
+    l1: (u64, u64),
+    refcounts: (u64, u64),
+    snapshots: u64,
+}
+
 /// Hands out clusters of the file, in an order that is drawn, and remembers what each is for.
-struct Room {
+pub(super) struct Room {
     free: Vec<u64>,
     things: BTreeMap<u64, Thing>,
 }
@@ -48,7 +56,7 @@ impl Room {
     }
 
     /// So many clusters in a row, which are those at the end of all.
-    fn row(&mut self, first: u64, count: u64, thing: Thing) -> u64 {
+    pub(super) fn row(&mut self, first: u64, count: u64, thing: Thing) -> u64 {
         for cluster in first..first + count {
             self.things.insert(cluster, thing);
         }
@@ -168,7 +176,7 @@ pub(super) fn file(
             let name = format!("cluster[{}].data", item.number);
             let place = (host * cluster, 8);
             maker.note(name, place, Endian::Bytes, Class::Data, Role::Data);
-            entries.insert(item.number, (host * cluster) | COPIED);
+            entries.insert(item.number, (host * cluster) | plan.copied());
             continue;
         };
         at += choices.pick(&[0u64, 3, 512]);
@@ -197,7 +205,7 @@ pub(super) fn file(
     let mut tables = BTreeMap::new();
     for table in used {
         let host = room.take(Thing::L2);
-        l1[index(table)] = (host * cluster) | COPIED;
+        l1[index(table)] = (host * cluster) | plan.copied();
         tables.insert(table, host * cluster);
     }
     let end = maker
@@ -232,14 +240,23 @@ pub(super) fn file(
     for (table, place) in &tables {
         table_fields(&mut maker, &mut layout, (*table, *place), (&entries, &what));
     }
-    let table_at = refcounts(&mut maker, plan, &mut room, &mut counts);
-    header(
-        choices,
-        &mut maker,
-        plan,
-        (l1_size, l1_at * cluster),
-        table_at,
-    );
+    let mut shared = BTreeSet::new();
+    let snapshots = if plan.snapshot {
+        // It was just made, so that everything is its own as well.
+        let twice = |(_, thing): &(&u64, &Thing)| matches!(thing, Thing::L2 | Thing::Data);
+        shared.extend(room.things.iter().filter(twice).map(|(host, _)| *host));
+        counts.values_mut().for_each(|count| *count *= 2);
+        snapshot::put(choices, &mut maker, plan, &mut room, &l1)
+    } else {
+        0
+    };
+    let refcounts = refcounts(&mut maker, plan, &mut room, (&mut counts, &shared));
+    let tables = Tables {
+        l1: (l1_size, l1_at * cluster),
+        refcounts,
+        snapshots,
+    };
+    header(choices, &mut maker, plan, &tables);
     layout.things = room.things;
     layout.end = maker.end();
     (maker, layout, disk)
@@ -293,7 +310,7 @@ fn refcounts(
     maker: &mut Maker<Role>,
     plan: &Plan,
     room: &mut Room,
-    counts: &mut BTreeMap<u64, u64>,
+    (counts, shared): (&mut BTreeMap<u64, u64>, &BTreeSet<u64>),
 ) -> (u64, u64) {
     let cluster = plan.cluster();
     let first = maker.end() / cluster;
@@ -317,7 +334,7 @@ fn refcounts(
     maker.set_len(end * cluster);
     for (host, thing) in &room.things {
         if *thing != Thing::Packed {
-            counts.insert(*host, 1);
+            counts.insert(*host, 1 + u64::from(shared.contains(host)));
         }
     }
     for block in 0..blocks {
@@ -348,13 +365,9 @@ fn refcounts(
     (first * cluster, table)
 }
 
-fn header(
-    choices: &mut impl Choices,
-    maker: &mut Maker<Role>,
-    plan: &Plan,
-    (l1_size, l1_at): (u64, u64),
-    (refcounts_at, refcounts): (u64, u64),
-) {
+fn header(choices: &mut impl Choices, maker: &mut Maker<Role>, plan: &Plan, tables: &Tables) {
+    let (l1_size, l1_at) = tables.l1;
+    let (refcounts_at, refcounts) = tables.refcounts;
     let name = plan.backing.unwrap_or("");
     maker.text(
         "header.magic",
@@ -408,8 +421,22 @@ fn header(
             Class::Count,
             Head::Refcounts,
         ),
-        ("nb_snapshots", 60, 4, 0, Class::Count, Head::Snapshots),
-        ("snapshots_offset", 64, 8, 0, Class::Reserved, Head::Idle),
+        (
+            "nb_snapshots",
+            60,
+            4,
+            u64::from(plan.snapshot),
+            Class::Count,
+            Head::Snapshots,
+        ),
+        (
+            "snapshots_offset",
+            64,
+            8,
+            tables.snapshots,
+            Class::Place,
+            Head::SnapshotsOffset,
+        ),
     ];
     let mut end = 72;
     if plan.version == 3 {

@@ -2,10 +2,11 @@
 //!
 //! What varies: version, cluster size, width of refcounts, order of all clusters with free ones between, compressed
 //! clusters (deflate, zstd) that share clusters of the file, zero clusters, subclusters, an L1 table with spare entries, a
-//! backing file that is shorter or longer, extensions that are not known.
+//! backing file that is shorter or longer, an internal snapshot, extensions that are not known.
 
 mod make;
 mod rules;
+mod snapshot;
 
 use crate::choices::Choices;
 use crate::specimen::{File, Format, Specimen};
@@ -14,7 +15,7 @@ use rules::Layout;
 use std::sync::Arc;
 
 /// The kinds that are made.
-pub(crate) const SUBFORMATS: &[&str] = &["v2", "v3", "zstd", "extended-l2", "backing"];
+pub(crate) const SUBFORMATS: &[&str] = &["v2", "v3", "zstd", "extended-l2", "backing", "snapshot"];
 
 /// What is decided of an image before it is made.
 #[derive(Clone, Debug)]
@@ -26,9 +27,16 @@ pub(super) struct Plan {
     pub(super) extended: bool,
     pub(super) zstd: bool,
     pub(super) backing: Option<&'static str>,
+    /// Whether there is an internal snapshot, which shares everything with the active state.
+    pub(super) snapshot: bool,
 }
 
 impl Plan {
+    /// Bit 63 of entries, as it is for what has one reference, or two.
+    pub(super) fn copied(&self) -> u64 {
+        if self.snapshot { 0 } else { make::COPIED }
+    }
+
     pub(super) fn cluster(&self) -> u64 {
         1 << self.cluster_bits
     }
@@ -86,7 +94,11 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
         extended,
         zstd: kind == "zstd",
         backing: None,
+        snapshot: kind == "snapshot",
     };
+    if plan.snapshot && choices.one_in(2) {
+        (plan.version, plan.refcount_order) = (2, 4);
+    }
     let mut others = Vec::new();
     let mut base = None;
     if kind == "backing" {

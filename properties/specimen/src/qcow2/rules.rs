@@ -9,7 +9,8 @@ use crate::specimen::Rules;
 use std::collections::BTreeMap;
 
 /// Codes of refcounts that do not fit the references.
-const COUNTS: [&str; 10] = [
+const COUNTS: [&str; 11] = [
+    "QCOW2-COPIED-L1",
     "QCOW2-REFCOUNT",
     "QCOW2-REFCOUNT-BLOCK",
     "QCOW2-REFCOUNT-TABLE",
@@ -35,6 +36,7 @@ pub(crate) enum Head {
     L1Offset,
     Refcounts,
     Snapshots,
+    SnapshotsOffset,
     Incompatible,
     Autoclear,
     RefcountOrder,
@@ -53,7 +55,22 @@ pub(crate) enum Role {
     Bitmap(u64),
     RefcountTable,
     Refcount,
+    Shot(Shot),
     Data,
+}
+
+/// Fields of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shot {
+    Offset,
+    Size,
+    /// A length of something inside the entry.
+    Length,
+    /// A size that the snapshot had.
+    State,
+    /// An entry of its L1 table, with its value.
+    L1(u64),
+    Idle,
 }
 
 /// What a cluster of the file is for.
@@ -62,6 +79,7 @@ pub(super) enum Thing {
     Header,
     L1,
     L2,
+    Snapshots,
     RefcountTable,
     RefcountBlock,
     Data,
@@ -104,6 +122,7 @@ impl Rules for Layout {
                 let clause = "Host cluster management: refcount block";
                 Expected::found(clause, &["QCOW2-REFCOUNT"]).same()
             }
+            Role::Shot(what) => self.shot(what, change),
             Role::Data => Expected::other("none: bytes of the guest"),
         }
     }
@@ -129,9 +148,10 @@ impl Rules for Layout {
             (Role::Header(Head::L1Offset | Head::Refcounts), Aim::Alias | Aim::Straddle) => {
                 return None;
             }
-            (Role::L1(_) | Role::L2(_) | Role::RefcountTable | Role::Header(_), Aim::Beyond) => {
-                self.end + cluster * (pick % 5)
-            }
+            (
+                Role::L1(_) | Role::L2(_) | Role::RefcountTable | Role::Header(_) | Role::Shot(_),
+                Aim::Beyond,
+            ) => self.end + cluster * (pick % 5),
             (Role::L1(_) | Role::L2(_) | Role::RefcountTable | Role::Header(_), Aim::Metadata) => {
                 of(&metadata)?
             }
@@ -181,10 +201,23 @@ impl Layout {
                 // A table that is said to lie over others leaves open which of them is right.
                 Expected::found(clause, &COUNTS).or_refused()
             }
-            Head::Snapshots => Expected::found("Header: nb_snapshots", &["QCOW2-SNAPSHOT"])
-                .or(&COUNTS)
-                .or_refused()
-                .same(),
+            Head::Snapshots => {
+                let found = Expected::found("Header: nb_snapshots", &["QCOW2-SNAPSHOT"])
+                    .or(&COUNTS)
+                    .or_refused()
+                    .same();
+                // Zeros behind the last are one more, of which version 2 asks nothing.
+                let empty = self.plan.snapshot && new == change.old + 1;
+                if empty { found.or_quiet() } else { found }
+            }
+            Head::SnapshotsOffset if !self.plan.snapshot => {
+                Expected::harmless("Header: snapshots_offset, of no snapshots")
+            }
+            Head::SnapshotsOffset => {
+                Expected::found("Header: snapshots_offset", &["QCOW2-SNAPSHOT"])
+                    .or(&COUNTS)
+                    .or_refused()
+            }
             Head::Incompatible => self.incompatible(new),
             Head::Autoclear => {
                 let codes = ["QCOW2-RAW-EXTERNAL", "QCOW2-EXTENSION"];
@@ -201,6 +234,31 @@ impl Layout {
             Head::Compression => Expected::refused("Header: compression_type"),
             Head::Extension => Expected::anything("Header extensions"),
             Head::Idle => Expected::harmless("Header: says nothing of the bytes"),
+        }
+    }
+
+    /// A field of the snapshot: the active state stays what it is.
+    fn shot(&self, what: Shot, change: &Change) -> Expected {
+        let clause = "Snapshots";
+        let found = Expected::found(clause, &["QCOW2-SNAPSHOT"])
+            .or(&COUNTS)
+            .or_refused();
+        let entries = [
+            "QCOW2-L1-RESERVED",
+            "QCOW2-L1-ALIGNMENT",
+            "QCOW2-L1-BEYOND-END",
+            "QCOW2-L2-RESERVED",
+        ];
+        match what {
+            // Other bytes are taken for its tables.
+            Shot::Offset => Expected::anything(clause),
+            Shot::Size => found.or(&entries).or_quiet(),
+            Shot::Length => found.or_quiet().same(),
+            Shot::State => found.or_quiet().same(),
+            Shot::Idle => Expected::harmless(clause),
+            // Bit 63 says nothing in a table that is not written to.
+            Shot::L1(old) if change.new ^ old == COPIED => found.or(&entries).or_quiet().same(),
+            Shot::L1(_) => found.or(&entries),
         }
     }
 

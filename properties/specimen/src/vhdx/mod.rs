@@ -79,7 +79,7 @@ impl Plan {
 pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
     let mut block = choices.pick(&[1u64, 2, 8, 32]) * MIB;
     let mut blocks = choices.between(1, 6);
-    let large = kind == "dynamic" && choices.one_in(4);
+    let large = kind == "dynamic" && choices.one_in(12);
     if large {
         // More than one chunk: 16 blocks of 256 MiB with sectors of 512 bytes.
         (block, blocks) = (256 * MIB, 17);
