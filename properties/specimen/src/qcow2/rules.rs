@@ -212,8 +212,8 @@ impl Layout {
                     .or(&COUNTS)
                     .or_refused()
                     .same();
-                // Zeros behind the last are one more, of which version 2 asks nothing.
-                let empty = self.plan.snapshot && new == change.old + 1;
+                // Zeros behind the last are more of them, of which version 2 asks nothing.
+                let empty = self.plan.snapshot && new > change.old;
                 if empty { found.or_quiet() } else { found }
             }
             Head::SnapshotsOffset if !self.plan.snapshot => {
