@@ -32,9 +32,9 @@
 //!
 //! **What is made**, see the modules: raw; VHD fixed, dynamic, differencing; VHDX fixed, dynamic, differencing, with a log
 //! to replay; VDI dynamic, fixed, differencing, undo; qcow2 versions 2 and 3, deflate and zstd, extended L2 entries, over a
-//! raw backing file, with a snapshot; VMDK monolithicSparse and streamOptimized with both places of the directory.
+//! raw backing file, with a snapshot, with a data file; VMDK monolithicSparse and streamOptimized with both places of the directory.
 //!
-//! **What is not**: flat and split VMDK, snapshots of VMDK, COWD and seSparse; qcow2 with bitmaps or a data file; VDI 0.2; several damages at once have no expectation of their own.
+//! **What is not**: flat and split VMDK, snapshots of VMDK, COWD and seSparse; qcow2 with bitmaps; VDI 0.2; several damages at once have no expectation of their own.
 
 mod choices;
 mod content;

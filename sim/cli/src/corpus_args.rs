@@ -37,7 +37,7 @@ pub(crate) enum Of {
     Vhd,
     /// fixed, dynamic, differencing.
     Vhdx,
-    /// v2, v3, zstd, extended-l2, backing, snapshot.
+    /// v2, v3, zstd, extended-l2, backing, snapshot, data-file.
     Qcow2,
     /// dynamic, fixed, differencing, undo.
     Vdi,

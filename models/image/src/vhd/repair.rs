@@ -218,12 +218,19 @@ fn without_lost(blocks: &Blocks) -> Vec<u32> {
 
 /// The first sector behind everything that is used, the last footer left out.
 fn base(image: &Vhd, blocks: &Blocks) -> u64 {
-    let kept = blocks.standing().filter(|(_, _, over)| !over);
-    let ends = kept.map(|(entry, _, _)| blocks.slot_end(entry));
+    let end = blocks.data_end;
+    let ends = blocks.standing().map(|(entry, unit, over)| {
+        // What is to be copied is in use until then, up to the end of the file.
+        let (_, _, needed) = blocks.range(u64::from(unit), entry);
+        if over {
+            needed.min(end)
+        } else {
+            blocks.slot_end(entry)
+        }
+    });
     let metadata = blocks.metadata.iter().map(|(_, end)| *end);
     let used = ends.chain(metadata).max().unwrap_or(0);
     let used = round_up(used, SECTOR);
-    let end = blocks.data_end;
     // What is left behind them and no longer than a footer is the ruin of one.
     if image.source.len() == end && end.saturating_sub(used) <= FOOTER {
         used

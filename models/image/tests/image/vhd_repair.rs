@@ -145,6 +145,18 @@ fn aliased_blocks_are_copied_apart() {
 }
 
 #[test]
+fn a_block_that_reaches_over_the_ruin_of_a_footer_is_copied_whole() {
+    let last = dynamic().len() - 512;
+    // Behind the third block stands only the footer; a block that begins one sector later ends with it.
+    let over = (DATA + 2 * SLOT) / 512 + 1;
+    let ruined = with(entry(2, over), last, &[0xee; 512]);
+    let codes = ["VHD-FOOTER", "VHD-BLOCKS-OVERLAP"];
+    let before = readable(&plainly(Arc::new(ruined.clone())).unwrap());
+    let done = repaired(&ruined, &codes, &plainly);
+    assert!(before == readable(&plainly(Arc::new(done)).unwrap()));
+}
+
+#[test]
 fn lost_blocks_are_given_up() {
     let lost = mended(&entry(1, 1 << 24), "VHD-BLOCK-LOST");
     let image = plainly(Arc::new(lost)).unwrap();

@@ -91,7 +91,7 @@ fn clusters(
         let mut bytes = vec![0; index(cluster)];
         here.read_at(0, &mut bytes).expect("inside the cluster");
         put(disk, start, &bytes[..index(inside)]);
-        let pack = choices.one_in(3);
+        let pack = choices.one_in(3) && !plan.outside;
         let packed = if pack { packed(plan, &bytes) } else { None };
         all.push(Cluster {
             number,
@@ -134,10 +134,8 @@ pub(super) fn file(
             own.clone().any(|unit| *unit != Unit::Absent)
         })
         .collect();
-    let plain = stored
-        .iter()
-        .filter(|cluster| cluster.packed.is_none())
-        .count();
+    let inside = |item: &&Cluster| item.packed.is_none() && !plan.outside;
+    let plain = stored.iter().filter(inside).count();
     let pile: u64 = stored
         .iter()
         .filter_map(|c| c.packed.as_ref())
@@ -169,6 +167,10 @@ pub(super) fn file(
     let mut entries: BTreeMap<u64, u64> = BTreeMap::new();
     let mut at = pile_at * cluster;
     for item in &stored {
+        if plan.outside {
+            entries.insert(item.number, (item.number * cluster) | COPIED);
+            continue;
+        }
         let Some(packed) = &item.packed else {
             let host = room.take(Thing::Data);
             maker.put(host * cluster, &item.bytes);
@@ -440,7 +442,8 @@ fn header(choices: &mut impl Choices, maker: &mut Maker<Role>, plan: &Plan, tabl
     ];
     let mut end = 72;
     if plan.version == 3 {
-        let incompatible = u64::from(plan.zstd) << 3 | u64::from(plan.extended) << 4;
+        let incompatible = plan.incompatible();
+        let raw = u64::from(plan.outside && choices.one_in(2)) << 1;
         fields.extend([
             (
                 "incompatible_features",
@@ -462,7 +465,7 @@ fn header(choices: &mut impl Choices, maker: &mut Maker<Role>, plan: &Plan, tabl
                 "autoclear_features",
                 88,
                 8,
-                0,
+                raw,
                 Class::Flags,
                 Head::Autoclear,
             ),
@@ -489,6 +492,9 @@ fn header(choices: &mut impl Choices, maker: &mut Maker<Role>, plan: &Plan, tabl
     let mut extensions: Vec<(u32, Vec<u8>)> = Vec::new();
     if plan.backing.is_some() {
         extensions.push((0xe279_2aca, b"raw".to_vec()));
+    }
+    if plan.outside {
+        extensions.push((0x4441_5441, super::DATA_FILE.as_bytes().to_vec()));
     }
     if choices.one_in(3) {
         extensions.push((0x5bec_1001, b"not known to anyone".to_vec()));

@@ -2,7 +2,8 @@
 //!
 //! What varies: version, cluster size, width of refcounts, order of all clusters with free ones between, compressed
 //! clusters (deflate, zstd) that share clusters of the file, zero clusters, subclusters, an L1 table with spare entries, a
-//! backing file that is shorter or longer, an internal snapshot, extensions that are not known.
+//! backing file that is shorter or longer, an internal snapshot,
+//! an external data file, extensions that are not known.
 
 mod make;
 mod rules;
@@ -15,7 +16,18 @@ use rules::Layout;
 use std::sync::Arc;
 
 /// The kinds that are made.
-pub(crate) const SUBFORMATS: &[&str] = &["v2", "v3", "zstd", "extended-l2", "backing", "snapshot"];
+pub(crate) const SUBFORMATS: &[&str] = &[
+    "v2",
+    "v3",
+    "zstd",
+    "extended-l2",
+    "backing",
+    "snapshot",
+    "data-file",
+];
+
+/// Name of the file with the guest's bytes.
+pub(super) const DATA_FILE: &str = "disk.data";
 
 /// What is decided of an image before it is made.
 #[derive(Clone, Debug)]
@@ -29,12 +41,20 @@ pub(super) struct Plan {
     pub(super) backing: Option<&'static str>,
     /// Whether there is an internal snapshot, which shares everything with the active state.
     pub(super) snapshot: bool,
+    /// Whether the guest's bytes stand in another file, at the guest's offsets.
+    pub(super) outside: bool,
 }
 
 impl Plan {
     /// Bit 63 of entries, as it is for what has one reference, or two.
     pub(super) fn copied(&self) -> u64 {
         if self.snapshot { 0 } else { make::COPIED }
+    }
+
+    /// Features that a reader must know.
+    pub(super) fn incompatible(&self) -> u64 {
+        let bits = [(2, self.outside), (3, self.zstd), (4, self.extended)];
+        bits.iter().map(|(bit, set)| u64::from(*set) << bit).sum()
     }
 
     pub(super) fn cluster(&self) -> u64 {
@@ -95,6 +115,7 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
         zstd: kind == "zstd",
         backing: None,
         snapshot: kind == "snapshot",
+        outside: kind == "data-file",
     };
     if plan.snapshot && choices.one_in(2) {
         (plan.version, plan.refcount_order) = (2, 4);
@@ -125,6 +146,14 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
         });
     }
     let (maker, layout, disk) = make::file(choices, &plan, base.as_deref());
+    let disk = Arc::new(disk);
+    if plan.outside {
+        // What is not stored is zero in the image, and was never written there.
+        others.push(File {
+            name: DATA_FILE.to_owned(),
+            bytes: disk.clone(),
+        });
+    }
     let made = maker.made();
     let mut files = vec![File {
         name: "disk.qcow2".to_owned(),
@@ -135,7 +164,7 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
         format: Format::Qcow2,
         subformat: kind,
         files,
-        disk: Arc::new(disk),
+        disk,
         fields: made.fields,
         known: [].into(),
         seals: made.seals,

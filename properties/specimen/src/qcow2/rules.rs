@@ -169,6 +169,12 @@ impl Rules for Layout {
 
     fn swapped(&self, one: usize, other: usize) -> Option<Expected> {
         match (self.roles[one], self.roles[other]) {
+            (Role::L1(_), Role::L1(_)) | (Role::L2(_), Role::L2(_)) if self.plan.outside => {
+                let clause =
+                    "Header: incompatible feature bit 2, the offset must match the guest offset";
+                let codes = ["QCOW2-DATA-OFFSET", "QCOW2-COPIED-L2"];
+                Some(Expected::found(clause, &codes).or_quiet())
+            }
             (Role::L1(_), Role::L1(_)) | (Role::L2(_), Role::L2(_)) if !self.plan.extended => Some(
                 Expected::other("Cluster mapping: clusters may stand in any order"),
             ),
@@ -206,8 +212,8 @@ impl Layout {
                     .or(&COUNTS)
                     .or_refused()
                     .same();
-                // Zeros behind the last are one more, of which version 2 asks nothing.
-                let empty = self.plan.snapshot && new == change.old + 1;
+                // Zeros behind the last are more of them, of which version 2 asks nothing.
+                let empty = self.plan.snapshot && new > change.old;
                 if empty { found.or_quiet() } else { found }
             }
             Head::SnapshotsOffset if !self.plan.snapshot => {
@@ -293,7 +299,7 @@ impl Layout {
         if new >> 5 != 0 {
             return Expected::refused(clause);
         }
-        let own = u64::from(self.plan.zstd) << 3 | u64::from(self.plan.extended) << 4;
+        let own = self.plan.incompatible();
         if (new ^ own) & !3 != 0 {
             return Expected::anything(clause);
         }
@@ -368,6 +374,9 @@ impl Layout {
         if new & COMPRESSED != 0 {
             return Expected::anything("Cluster mapping: Compressed Clusters Descriptor");
         }
+        if self.plan.outside {
+            return self.outside(cluster, change);
+        }
         let mut codes = Vec::new();
         let zero = new & 1 != 0;
         if new & 0x3f00_0000_0000_01fe != 0 || (zero && self.plan.extended) {
@@ -402,6 +411,30 @@ impl Layout {
             codes.extend(["QCOW2-L2-RESERVED", "QCOW2-COPIED-L2"]);
         }
         Expected::found(clause, &codes)
+    }
+
+    /// An entry of an image with a data file: its offset is the guest's, and bit 63 says that there is one.
+    fn outside(&self, cluster: u64, change: &Change) -> Expected {
+        let clause = "Header: incompatible feature bit 2, the offset must match the guest offset";
+        let new = change.new;
+        let mut codes = Vec::new();
+        if new & 0x3f00_0000_0000_01fe != 0 {
+            codes.push("QCOW2-L2-RESERVED");
+        }
+        let allocated = offset(new) != 0 || new & COPIED != 0;
+        if allocated && offset(new) != cluster * self.plan.cluster() {
+            codes.extend(["QCOW2-DATA-OFFSET", "QCOW2-COPIED-L2", "QCOW2-L2-RESERVED"]);
+        }
+        // What reads as zeros needs no place.
+        let lonely = offset(new) != 0 && new & COPIED == 0 || offset(new) == 0 && new & 1 != 0;
+        let mut found = Expected::found(clause, &codes);
+        found.quiet = codes.is_empty();
+        // Clusters outside have no refcount that the bit could be held against.
+        if lonely {
+            found.or(&["QCOW2-COPIED-L2"]).or_quiet()
+        } else {
+            found
+        }
     }
 
     fn packed(&self, change: &Change) -> Expected {

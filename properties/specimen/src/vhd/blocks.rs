@@ -191,6 +191,7 @@ fn made(
         table_at,
         table_end,
         needed,
+        size: footer.size,
         block,
         blocks,
         slots,

@@ -332,8 +332,8 @@ impl Layout {
             return Expected::found(clause, &TABLES);
         }
         if change.to_zero() {
-            // No table: all its grains are absent. Streams have them in their markers, others in the second directory.
-            let alone = !self.plan.redundant && !self.is_stream();
+            // No table: all its grains are absent, and it may have none. A second directory would say otherwise.
+            let alone = !self.plan.redundant;
             let found = Expected::found(clause, &TABLES).or_refused();
             return if alone { found.or_quiet() } else { found };
         }
