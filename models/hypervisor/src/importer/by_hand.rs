@@ -38,6 +38,8 @@ pub fn virt_manager_import(
             .disk_file(disk)
             .map_err(|error| refused(disk, error))?;
         let image = open(file.clone(), &Limits::DEFAULT).map_err(|error| refused(&name, error))?;
+        // Damage is of the file; that a size believed and not meant ends behind its table is none.
+        damage::react(&LIBVIRT, &name, &image, &mut remarks)?;
         // qemu's word for a VHD, whose geometry it believes.
         let (image, format) = match image.format() {
             Format::Vhd => {
@@ -46,7 +48,6 @@ pub fn virt_manager_import(
             }
             format => (image, format.name()),
         };
-        damage::react(&LIBVIRT, &name, &image, &mut remarks)?;
         plans.push(DiskPlan {
             file: name,
             declared_format: Some(format.to_owned()),

@@ -33,7 +33,9 @@ pub(super) fn react_but(
     }
     let found = image.check().map_err(|error| refused(file, error))?;
     let mut refusals = Vec::new();
-    for (finding, reaction) in first_of_each(profile, image.subformat(), &found, left_out) {
+    let reactions = profile.reactions(image.subformat(), &found);
+    let own = |(finding, _): &(&Finding, _)| !left_out.contains(&finding.rule.code);
+    for (finding, reaction) in reactions.into_iter().filter(own) {
         let why = witness(profile, file, &found, finding, reaction);
         match reaction.does {
             Does::Refuses => refusals.extend(why),
@@ -45,23 +47,6 @@ pub(super) fn react_but(
     } else {
         Err(ReadError::Refused(refusals))
     }
-}
-
-/// The first place of each rule that the product minds.
-fn first_of_each<'f>(
-    profile: &Profile,
-    subformat: &str,
-    found: &'f Findings,
-    left_out: &[&str],
-) -> Vec<(&'f Finding, &'static Reaction)> {
-    let mut firsts: Vec<(&Finding, &'static Reaction)> = Vec::new();
-    for (finding, reaction) in profile.reactions(subformat, found) {
-        let is_known = firsts.iter().any(|(_, known)| known.code == reaction.code);
-        if !is_known && !left_out.contains(&reaction.code) {
-            firsts.push((finding, reaction));
-        }
-    }
-    firsts
 }
 
 /// The place in the file with what stands there, then what the product does with it.

@@ -143,16 +143,22 @@ impl Profile {
         self.reactions.iter().find(fits)
     }
 
-    /// Each finding in an image of this kind that the product minds, with what it does, in the order they were found.
+    /// What the product does with an image of this kind: one row for each rule that it minds, with the first place that
+    /// breaks it, in the order they were found. How many there are say [`Findings::counts`].
     #[must_use]
     pub fn reactions<'f>(
         &self,
         subformat: &str,
         found: &'f Findings,
     ) -> Vec<(&'f Finding, &'static Reaction)> {
-        let list = found.list().iter();
-        list.filter_map(|finding| Some((finding, self.reaction(subformat, finding)?)))
-            .collect()
+        let mut rows: Vec<(&Finding, &'static Reaction)> = Vec::new();
+        for finding in found.list() {
+            let is_there = rows.iter().any(|(known, _)| known.rule == finding.rule);
+            if let Some(row) = self.reaction(subformat, finding).filter(|_| !is_there) {
+                rows.push((finding, row));
+            }
+        }
+        rows
     }
 
     /// Whether anything is known of files of this format that break rules.
@@ -296,7 +302,6 @@ pub(super) const LIBVIRT: &[Reaction] = &[
         "both places read some of the same bytes",
         QEMU,
     ),
-    Reaction::refuses("VMDK-GRAIN-MARKER", "reading the grain fails", QEMU),
     Reaction::refuses("VMDK-GRAIN-PACKED", "reading the grain fails", QEMU),
     Reaction::misreads(
         "VMDK-GD-RANGE",
