@@ -31,7 +31,7 @@
 //!   [`write_vhdx_child`], [`write_vmdk_child`]: a VHDX or VMDK with what differs from another one.
 //! * [`write_qcow2_layers`]: a qcow2 on a backing file, with its clusters in a data file, or with extended L2 entries.
 //! * [`walk_stream`]: whether a streamOptimized VMDK is one for a reader that cannot seek.
-//! * [`profile`]: what a product wants of the images it is given.
+//! * [`profile`]: what a product wants of the images it is given, and what it does with damaged ones.
 //! * [`fuzz`]: entry points for fuzzers.
 //!
 //! What it does not do: open files by itself. Changes of a file are planned ([`Plan`]), and made by who asks for them.

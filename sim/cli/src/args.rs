@@ -174,7 +174,8 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The input is told by its content: raw, VMDK (sparse, stream-optimized or flat), VHD, qcow2, OVF with its disks beside it,
-OVA. It is only read, and files it names are opened only when they lie in the descriptor's own folder.
+OVA. It is only read, and files it names are opened only when they lie in the descriptor's own folder. Damage of an image
+counts as the product reacts to it; see drylab image check --for.
 The exit code is 0 whenever a prediction could be made, also of FAILURE.
 
 Examples:

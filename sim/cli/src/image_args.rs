@@ -112,12 +112,14 @@ pub(crate) struct MapArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes: 0 no error was found, 5 the image is damaged (with --strict also when it breaks a rule that makes programs
-refuse or misread it), 3 it cannot be opened at all. Severities: note, warning (data is right, but some programs refuse or
-misread it), error (data is lost, aliased or unreadable). Of each rule 64 places are listed; all are counted.
+refuse or misread it, with --for also when this product does), 3 it cannot be opened at all. Severities: note, warning
+(data is right, but some programs refuse or misread it), error (data is lost, aliased or unreadable). Of each rule 64
+places are listed; all are counted.
 
 Examples:
   drylab image check disk.vmdk
   drylab image check disk.vhd --strict
+  drylab image check disk.vhd --for xenserver
   drylab image check child.vhdx --allow-beneath /disks --format json")]
 pub(crate) struct ImageCheckArgs {
     /// The image.
@@ -126,6 +128,10 @@ pub(crate) struct ImageCheckArgs {
     /// Warnings count as damage, too.
     #[arg(long)]
     pub(crate) strict: bool,
+    /// List what this product does with the image for what was found, with the evidence; that it refuses or misreads it
+    /// counts as damage.
+    #[arg(long = "for", value_name = "PRODUCT", value_enum)]
+    pub(crate) product: Option<For>,
     /// How it is read.
     #[command(flatten)]
     pub(crate) reading: Reading,

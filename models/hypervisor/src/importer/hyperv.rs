@@ -1,6 +1,6 @@
 //! Hyper-V Manager: Import of its own export folder, and New Virtual Machine around an existing VHD.
 
-use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, limits, refused};
+use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, damage, limits, refused};
 use crate::console::{DiskRequest, NicRequest, Request, mac_pool};
 use crate::facts::Facts;
 use crate::lab::Host;
@@ -8,6 +8,7 @@ use drylab_appliance::Package;
 use drylab_appliance::hyperv::{self, Bus, Nic, State};
 use drylab_block::{Error, Limits, ReadAt, Reference, Resolver, Result as BlockResult, Severity};
 use drylab_catalog::{Mac, Witness};
+use drylab_image::profile::HYPER_V_2008_R2;
 use drylab_image::vhd::is_child;
 use drylab_image::{Finding, Format, Image, Options, VhdSize, detect, open_as, open_vhd, vhd};
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ const SYNTHETIC_SCSI: &str = "hyperv-scsi";
 const LEGACY_NIC: &str = "dec21140";
 /// What a child says of its parent's id does not hold.
 const PARENT_ID: &str = "VHD-PARENT-ID";
+/// What a fact of the product decides, and not its profile.
+const DATA_OFFSET: &str = "VHD-HEADER-DATA-OFFSET";
 /// What an adapter is connected to that lost its network.
 const UNCONNECTED: &str = "not connected";
 
@@ -51,7 +54,7 @@ pub fn hyperv_import(
         return Err(refused(name, &finding.message));
     }
     let mut remarks = Vec::new();
-    let (plans, disks) = drives(facts, package, &folder)?;
+    let (plans, disks) = drives(facts, package, &folder, &mut remarks)?;
     let (mut nics, mut mac) = (Vec::new(), Vec::new());
     for nic in &folder.machine.nics {
         nics.push(adapter(facts, host, name, nic, (&mut remarks, &mut mac))?);
@@ -88,6 +91,7 @@ fn drives(
     facts: &Facts<'_>,
     package: &Package,
     folder: &hyperv::Folder,
+    remarks: &mut Vec<Remark>,
 ) -> Result<Drives, ReadError> {
     let emulated = facts.text("cdrom.controller")?.value;
     let (mut plans, mut disks) = (Vec::new(), Vec::new());
@@ -96,7 +100,7 @@ fn drives(
         let file = file
             .as_deref()
             .ok_or_else(|| refused(&drive.path, "the disk is not in the folder"))?;
-        let (plan, bytes) = vhd_of(package, file)?;
+        let (plan, bytes) = vhd_of(package, file, remarks)?;
         plans.push(plan);
         disks.push(DiskRequest {
             bytes,
@@ -177,13 +181,20 @@ fn chain(package: &Package, file: &str) -> BlockResult<(Image, u64)> {
 }
 
 /// A VHD left as it came, with the size Hyper-V gives the guest; one with parents needs them beside it.
-fn vhd_of(package: &Package, file: &str) -> Result<(DiskPlan, u64), ReadError> {
+fn vhd_of(
+    package: &Package,
+    file: &str,
+    remarks: &mut Vec<Remark>,
+) -> Result<(DiskPlan, u64), ReadError> {
+    let mut react =
+        |image: &Image| damage::react_but(&HYPER_V_2008_R2, file, image, &[DATA_OFFSET], remarks);
     let bytes = package.file(file).map_err(|error| refused(file, error))?;
     if is_child(bytes) {
         let (whole, bytes) = chain(package, file).map_err(|error| {
             let place = Witness::descriptor(file, error.to_string());
             ReadError::Refused(vec![place, Witness::quirk("GQ143")])
         })?;
+        react(&whole)?;
         let plan = DiskPlan {
             file: whole_name(file),
             declared_format: Some("raw".to_owned()),
@@ -194,6 +205,7 @@ fn vhd_of(package: &Package, file: &str) -> Result<(DiskPlan, u64), ReadError> {
     }
     let image = open_vhd(bytes.clone(), VhdSize::Current, &Limits::DEFAULT)
         .map_err(|error| refused(file, error))?;
+    react(&image)?;
     let plan = DiskPlan {
         file: file.to_owned(),
         declared_format: Some("vhd".to_owned()),
@@ -272,7 +284,7 @@ pub fn hyperv_new_machine(
             return Err(ReadError::Refused(why));
         }
         remarks.extend(header(facts, name, file)?);
-        let (plan, size) = vhd_of(package, name)?;
+        let (plan, size) = vhd_of(package, name, &mut remarks)?;
         plans.push(plan);
         sizes.push(size);
     }

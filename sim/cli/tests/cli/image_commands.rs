@@ -63,7 +63,7 @@ impl Images {
     }
 }
 
-fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
+pub(crate) fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
     let file = File::options().write(true).open(path).expect("there");
     file.write_all_at(bytes, offset).expect("written");
 }

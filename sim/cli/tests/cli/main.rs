@@ -12,6 +12,7 @@ mod image_edit;
 mod image_files;
 mod matrix;
 mod output;
+mod reactions;
 mod readme;
 mod run;
 mod support;

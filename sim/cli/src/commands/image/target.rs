@@ -90,7 +90,8 @@ fn subformat(format: Format, asked: Option<&str>) -> Result<&'static str, Stop> 
     })
 }
 
-fn profile(product: For) -> Option<&'static Profile> {
+/// What is known of a product.
+pub(super) fn profile(product: For) -> Option<&'static Profile> {
     Profile::named(match product {
         For::Azure => "azure",
         For::Esxi => "esxi",

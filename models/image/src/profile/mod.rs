@@ -13,7 +13,14 @@
 //! assert_eq!(target, Target::VhdFixed(VhdOptions::azure()));
 //! ```
 //!
+//! What a product does with a file that breaks a rule is data, too: [`Reaction`]s, each with its [`Evidence`]. The importers
+//! of `drylab-hypervisor` and `drylab image check --for` read them.
+//!
 //! What it does not do: convert a guest's drivers, choose a controller of the machine, or say that an image boots.
+
+mod reactions;
+
+pub use reactions::{Does, Evidence, Only, Reaction};
 
 use crate::detect::Format;
 use crate::vhd::VhdOptions;
@@ -57,12 +64,14 @@ pub struct Profile {
     pub kinds: &'static [Kind],
     /// Fields that [`adjust`](Self::adjust) sets. Of each format only its own appear in a file.
     pub wants: &'static [Want],
+    /// What it does with files that break rules; what is not there it does not mind, or nobody knows.
+    pub reactions: &'static [Reaction],
     vmdk: fn(VmdkOptions) -> VmdkOptions,
     vhd: fn() -> VhdOptions,
 }
 
 /// VMware ESXi 5.0 and later.
-const ESXI: Profile = Profile {
+pub const ESXI: Profile = Profile {
     name: "esxi",
     title: "VMware ESXi 5.0 and later",
     kinds: &[
@@ -99,6 +108,7 @@ const ESXI: Profile = Profile {
             source: "Virtual Disk Format 5.0, The Disk Database",
         },
     ],
+    reactions: reactions::ESXI,
     vmdk: |options| VmdkOptions {
         adapter: Adapter::LsiLogic,
         hardware_version: 8,
@@ -108,7 +118,7 @@ const ESXI: Profile = Profile {
 };
 
 /// Citrix XenServer 6.0 and later.
-const XEN_SERVER: Profile = Profile {
+pub const XEN_SERVER: Profile = Profile {
     name: "xenserver",
     title: "Citrix XenServer 6.0 and later, XCP-ng",
     kinds: &[Kind {
@@ -137,12 +147,13 @@ const XEN_SERVER: Profile = Profile {
             source: "HQ103; documentation of XCP-ng, migration from KVM",
         },
     ],
+    reactions: reactions::XEN_SERVER,
     vmdk: |options| options,
     vhd: VhdOptions::xen_server,
 };
 
 /// Hyper-V on Windows Server 2008 R2.
-const HYPER_V_2008_R2: Profile = Profile {
+pub const HYPER_V_2008_R2: Profile = Profile {
     name: "hyperv-2008r2",
     title: "Microsoft Hyper-V on Windows Server 2008 R2",
     kinds: &[
@@ -173,12 +184,13 @@ const HYPER_V_2008_R2: Profile = Profile {
             source: "VHD specification 1.0, Dynamic Disk Header Format; GQ107",
         },
     ],
+    reactions: reactions::HYPER_V_2008_R2,
     vmdk: |options| options,
     vhd: VhdOptions::hyper_v_2008_r2,
 };
 
 /// Microsoft Azure.
-const AZURE: Profile = Profile {
+pub const AZURE: Profile = Profile {
     name: "azure",
     title: "Microsoft Azure, uploaded disks",
     kinds: &[Kind {
@@ -201,12 +213,13 @@ const AZURE: Profile = Profile {
             source: "block/vpc.c of QEMU, table of creators",
         },
     ],
+    reactions: reactions::AZURE,
     vmdk: |options| options,
     vhd: VhdOptions::azure,
 };
 
 /// libvirt with KVM.
-const LIBVIRT: Profile = Profile {
+pub const LIBVIRT: Profile = Profile {
     name: "libvirt",
     title: "libvirt with QEMU and KVM",
     kinds: &[
@@ -230,6 +243,7 @@ const LIBVIRT: Profile = Profile {
         },
     ],
     wants: &[],
+    reactions: reactions::LIBVIRT,
     vmdk: |options| options,
     vhd: VhdOptions::default,
 };
@@ -324,6 +338,59 @@ mod tests {
             }
         }
         assert!(Profile::named("amiga").is_none());
+    }
+
+    #[test]
+    fn every_reaction_is_to_a_rule_that_is_there_once_and_has_a_source() {
+        let rules = crate::rules();
+        for profile in ALL {
+            let mut seen = std::collections::BTreeSet::new();
+            for reaction in profile.reactions {
+                let known = rules.iter().any(|rule| rule.code == reaction.code);
+                assert!(known, "{}: no rule {}", profile.name, reaction.code);
+                assert!(
+                    !reaction.how.is_empty() && !reaction.evidence.source().is_empty(),
+                    "{}: {}",
+                    profile.name,
+                    reaction.code
+                );
+                assert!(
+                    seen.insert((reaction.code, reaction.only)),
+                    "{}: {} twice",
+                    profile.name,
+                    reaction.code
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_reacts_to_its_own_rules_at_its_own_places_and_to_no_others() {
+        let rule = |code: &str| {
+            let rules = crate::rules();
+            *rules.iter().find(|rule| rule.code == code).unwrap()
+        };
+        let mut found = crate::Findings::default();
+        found.add(rule("VHDX-REGION-TABLE"), (0x40000, 4), "the copy", 1, 2);
+        found.add(rule("VHDX-REGION-TABLE"), (0x30000, 4), "the first", 1, 2);
+        found.add(rule("VMDK-GRAIN-RANGE"), (512, 4), "entry", 1, 2);
+        found.add(rule("VHD-TWO-SIZES"), (48, 8), "size", 1, 2);
+        let reactions = LIBVIRT.reactions("dynamic", &found);
+        let paths: Vec<&str> = reactions.iter().map(|(one, _)| one.path.as_str()).collect();
+        assert_eq!(paths, ["the first"]);
+        assert_eq!(reactions.first().unwrap().1.does, Does::Refuses);
+        for (kind, does) in [
+            ("monolithicSparse", Some(Does::Misreads)),
+            ("streamOptimized", Some(Does::Refuses)),
+            ("vmfsSparse", None),
+        ] {
+            let mut does_so = LIBVIRT.reactions(kind, &found).into_iter();
+            let of_grain = does_so.find(|(one, _)| one.rule.code == "VMDK-GRAIN-RANGE");
+            assert_eq!(of_grain.map(|(_, reaction)| reaction.does), does, "{kind}");
+        }
+        assert!(XEN_SERVER.reactions("dynamic", &found).is_empty());
+        assert!(LIBVIRT.minds(Format::Vhdx) && !LIBVIRT.minds(Format::Raw));
+        assert!(!ESXI.minds(Format::Vhd));
     }
 
     #[test]
