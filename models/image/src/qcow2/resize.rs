@@ -27,7 +27,7 @@ pub(super) fn resize(image: &Qcow2, size: u64) -> Result<Plan> {
     }
     refuse(image, size)?;
     let mut found = image.noticed().clone();
-    let structure = image.structure(&image.limits, false, &mut found)?;
+    let mut structure = image.structure(&image.limits, false, &mut found)?;
     super::check::check(&structure, &mut found)?;
     let bad =
         |finding: &&Finding| finding.file.is_empty() && finding.rule.severity == Severity::Error;
@@ -40,8 +40,13 @@ pub(super) fn resize(image: &Qcow2, size: u64) -> Result<Plan> {
             ),
         ));
     }
-    let sound = image.structure(&image.limits, true, &mut Findings::default())?;
-    let mut mender = Mender::new(&sound, image.limits.table_bytes_max)?;
+    if found.is_empty() {
+        // Nothing is left out of what was gathered.
+        structure.mended = true;
+    } else {
+        structure = image.structure(&image.limits, true, &mut Findings::default())?;
+    }
+    let mut mender = Mender::new(&structure, image.limits.table_bytes_max)?;
     mender.clear_unknown(BITMAPS | RAW_EXTERNAL)?;
     if size > header.size {
         grow(&mut mender, image, size)?;

@@ -50,7 +50,7 @@ pub(super) struct Structure<'a> {
     /// By offset, each once.
     pub(super) tables: Vec<L2>,
     /// Whether references are taken as they should be, those that lead nowhere left out.
-    mended: bool,
+    pub(super) mended: bool,
     /// L1 tables pass the end of the file, or are together larger than it.
     pub(super) damaged: bool,
 }

@@ -20,6 +20,8 @@ pub(crate) struct Vdi {
     pub(super) source: Arc<dyn ReadAt>,
     pub(super) header: Header,
     pub(super) map: Vec<u32>,
+    /// Largest table held in memory.
+    table_most: u64,
     parent: Option<Parent>,
     findings: Findings,
 }
@@ -46,6 +48,7 @@ impl Vdi {
             source,
             header,
             map,
+            table_most: limits.table_bytes_max,
             parent: None,
             findings,
         };
@@ -54,6 +57,17 @@ impl Vdi {
             image.parent = Some(image.open_parent(opener)?);
         }
         Ok(image)
+    }
+
+    /// Refuses to plan changes where old map, new map and the steps between them would take more memory than allowed.
+    pub(super) fn is_planned_within_limits(&self) -> Result<()> {
+        let (bytes, most) = (len64(&self.map).saturating_mul(4), self.table_most / 2);
+        if bytes > most {
+            return Err(Error::unsupported(format_args!(
+                "VDI map of {bytes} bytes, more than the {most} whose changes are planned: half of the largest table allowed"
+            )));
+        }
+        Ok(())
     }
 
     fn open_parent(&mut self, opener: &Opener<'_>) -> Result<Parent> {

@@ -19,6 +19,7 @@ struct Move {
 }
 
 pub(super) fn plan(image: &Vdi) -> Result<Plan> {
+    image.is_planned_within_limits()?;
     let mut plan = Plan::default();
     let off_blocks = image.header.off_blocks;
     let kept = without_lost(image);

@@ -40,6 +40,7 @@ pub(super) fn plan(image: &Vdi, size: u64) -> Result<Plan> {
             image.header.block
         )));
     }
+    image.is_planned_within_limits()?;
     let mut plan = Plan::default();
     if new > image.header.size {
         grow(image, (new, blocks), &mut plan)?;
@@ -160,16 +161,11 @@ fn grow(image: &Vdi, (size, blocks): (u64, u64), plan: &mut Plan) -> Result<()> 
         let known = image.map.len();
         let now = map.get(..known).unwrap_or(&image.map);
         write_entries(plan, head.off_blocks, (&image.map, now), u32::to_le_bytes);
-        let bytes: Vec<u8> = map
-            .iter()
-            .skip(known)
-            .copied()
-            .flat_map(u32::to_le_bytes)
-            .collect();
         let at = head
             .off_blocks
             .saturating_add(entries(&image.map).saturating_mul(4));
-        write_pieces(image, at, &bytes, plan)?;
+        let added = map.iter().skip(known).copied();
+        write_words(image, at, added, plan)?;
     } else {
         let shift = u32::try_from(room).unwrap_or(u32::MAX);
         let less = |number: u32| {
@@ -179,16 +175,12 @@ fn grow(image: &Vdi, (size, blocks): (u64, u64), plan: &mut Plan) -> Result<()> 
                 number
             }
         };
-        let bytes: Vec<u8> = map
-            .iter()
-            .map(|number| less(*number))
-            .flat_map(u32::to_le_bytes)
-            .collect();
         said.off_blocks = round_up(head.off_data, SECTOR);
         said.off_data = head
             .off_data
             .saturating_add(room.saturating_mul(head.slot()));
-        write_pieces(image, said.off_blocks, &bytes, plan)?;
+        let all = map.iter().map(|number| less(*number));
+        write_words(image, said.off_blocks, all, plan)?;
         plan.note(format!(
             "the map moves to byte {}, {room} blocks make room for it",
             said.off_blocks
@@ -290,24 +282,34 @@ fn zero_tail(image: &Vdi, count: u64, map: &[u32], plan: &mut Plan) -> Result<()
     fill(plan, &*image.source, (from, to), 0)
 }
 
-/// Bytes written at a time.
-const PIECE: usize = 1 << 16;
+/// Entries written at a time.
+const ENTRIES: usize = 1 << 14;
 
-/// Writes bytes that nobody reads yet over what stands there.
-fn write_pieces(image: &Vdi, place: u64, bytes: &[u8], plan: &mut Plan) -> Result<()> {
+/// Writes entries that nobody reads yet over what stands there.
+fn write_words(
+    image: &Vdi,
+    place: u64,
+    mut words: impl Iterator<Item = u32>,
+    plan: &mut Plan,
+) -> Result<()> {
     let mut at = place;
-    for piece in bytes.chunks(PIECE) {
-        let old = standing(&*image.source, at, len64(piece))?;
+    loop {
+        let piece = words.by_ref().take(ENTRIES);
+        let piece: Vec<u8> = piece.flat_map(u32::to_le_bytes).collect();
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let (offset, length) = (at, len64(&piece));
+        let old = standing(&*image.source, offset, length)?;
         if old != piece {
             plan.push(Edit::Write {
-                offset: at,
+                offset,
                 old,
-                new: piece.to_vec(),
+                new: piece,
             });
         }
-        at = at.saturating_add(len64(piece));
+        at = at.saturating_add(length);
     }
-    Ok(())
 }
 
 fn shrink(image: &Vdi, (size, blocks): (u64, u64), plan: &mut Plan) -> Result<()> {

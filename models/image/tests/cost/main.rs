@@ -6,6 +6,8 @@
 
 #[path = "../../../../properties/foreign.rs"]
 mod foreign;
+#[path = "../image/on_disk.rs"]
+mod on_disk;
 #[path = "../../../../properties/packed.rs"]
 mod packed;
 #[path = "../../../../properties/skip.rs"]
@@ -17,8 +19,8 @@ use drylab_block::{
 use drylab_image::{
     Image, Options, Qcow2Options, Target, VdiOptions, VhdOptions, VhdxOptions, VmdkOptions, open_as,
 };
+use on_disk::OnDisk;
 use peak_alloc::PeakAlloc;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +41,7 @@ const EXTENTS_MOST: usize = 1 << 16;
 
 /// A file that counts what is read of it.
 struct Counted {
-    file: std::fs::File,
+    file: OnDisk,
     length: u64,
     read: Arc<AtomicU64>,
 }
@@ -51,7 +53,11 @@ impl ReadAt for Counted {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-        self.file.read_exact_at(buffer, offset).map_err(Error::io)
+        self.file.read_at(offset, buffer)
+    }
+
+    fn extent_at(&self, offset: u64) -> Extent {
+        self.file.extent_at(offset)
     }
 }
 
@@ -71,7 +77,7 @@ impl Beside {
         }
         self.bytes.fetch_add(found.len(), Ordering::Relaxed);
         Ok(Arc::new(Counted {
-            file: std::fs::File::open(&path).map_err(Error::io)?,
+            file: OnDisk::open(&path),
             length: found.len(),
             read: self.read.clone(),
         }))
@@ -224,7 +230,7 @@ fn largest(folder: &Path) -> Vec<PathBuf> {
     let targets = [
         (
             "sparse.vmdk",
-            60u64 << 40,
+            60u16 << 40,
             Target::VmdkSparse(VmdkOptions::default()),
         ),
         (
@@ -242,7 +248,7 @@ fn largest(folder: &Path) -> Vec<PathBuf> {
         ),
         (
             "dynamic.vhdx",
-            64 << 40,
+            16 << 40,
             Target::VhdxDynamic(VhdxOptions {
                 block_bytes: Some(1 << 20),
                 ..VhdxOptions::default()
@@ -250,7 +256,7 @@ fn largest(folder: &Path) -> Vec<PathBuf> {
         ),
         (
             "fixed.vhdx",
-            2 << 40,
+            512 << 30,
             Target::VhdxFixed(VhdxOptions {
                 block_bytes: Some(1 << 20),
                 ..VhdxOptions::default()
@@ -267,15 +273,7 @@ fn largest(folder: &Path) -> Vec<PathBuf> {
     ];
     let made = targets.into_iter().filter_map(|(name, size, target)| {
         let path = folder.join(name);
-        let file = OnDisk(
-            std::fs::File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&path)
-                .unwrap(),
-        );
+        let file = OnDisk::create(&path);
         let disk = SparseBytes::new(size);
         for place in [0, size / 2, size - 4096] {
             disk.write_at(place, &[7; 4096]).unwrap();
@@ -287,27 +285,6 @@ fn largest(folder: &Path) -> Vec<PathBuf> {
         written.is_ok().then_some(path)
     });
     made.collect()
-}
-
-/// A file that is written.
-struct OnDisk(std::fs::File);
-
-impl ReadAt for OnDisk {
-    fn len(&self) -> u64 {
-        self.0.metadata().unwrap().len()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.0.read_exact_at(buffer, offset).map_err(Error::io)
-    }
-}
-
-impl WriteAt for OnDisk {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.0.write_all_at(bytes, offset).map_err(Error::io)
-    }
-    fn set_len(&self, length: u64) -> Result<()> {
-        self.0.set_len(length).map_err(Error::io)
-    }
 }
 
 #[test]

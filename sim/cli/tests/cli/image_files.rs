@@ -225,7 +225,7 @@ fn no_backing_file_and_no_data_file_lies_outside() {
         "link",
         "up/secret",
         "pipe",
-        "/proc/self/root/etc/passwd",
+        "/proc/self/cwd/secret",
         "json:{\"driver\":\"file\",\"filename\":\"/etc/passwd\"}",
         "file:///etc/passwd",
         "nbd://localhost/disk",
