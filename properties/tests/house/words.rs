@@ -36,7 +36,7 @@ const COMMAND_LINE_ONLY: [(&str, &str); 8] = [
 /// image are registered. Elsewhere a product comes as a value, so that no mechanism can decide by a pair of products.
 const NAMES_PRODUCTS: [&str; 4] = [
     "models/hypervisor/src/facts.rs",
-    "models/image/src/profile.rs",
+    "models/image/src/profile/mod.rs",
     "sim/pipeline/src/library.rs",
     "sim/scenario/src/token.rs",
 ];

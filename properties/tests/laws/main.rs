@@ -6,6 +6,7 @@ mod corpora;
 mod facts;
 mod golden;
 mod kernel;
+mod reactions;
 mod runs;
 mod scoring;
 mod watch;
