@@ -214,8 +214,8 @@ fn lost_grain() -> Arc<dyn ReadAt> {
     for field in [48, 56] {
         let directory = usize::try_from(le_u32(&bytes, field)).expect("small") * 512;
         let table = usize::try_from(le_u32(&bytes, directory)).expect("small") * 512;
-        let entries = (0..512usize).map(|entry| table + entry * 4);
-        let last = entries.filter(|at| le_u32(&bytes, *at) > 1).last();
+        let mut entries = (0..512usize).map(|entry| table + entry * 4);
+        let last = entries.rfind(|at| le_u32(&bytes, *at) > 1);
         let at = last.expect("a grain");
         bytes[at..at + 4].copy_from_slice(&beyond.to_le_bytes());
     }

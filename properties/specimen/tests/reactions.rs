@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Images of each kind, damages to each of them, and how often qemu-img is asked about one row.
 const SEEDS: u64 = 12;
 const DAMAGES: u32 = 60;
-const ASKED: u32 = 16;
+const ASKED: u32 = 48;
 /// Rows of which no drawn damage makes an image alone.
 const BY_HAND: [&str; 2] = ["QCOW2-CORRUPT", "VHDX-NO-HEADER"];
 

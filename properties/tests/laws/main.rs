@@ -7,6 +7,7 @@ mod facts;
 mod golden;
 mod images;
 mod kernel;
+mod reactions;
 mod runs;
 mod scoring;
 mod watch;

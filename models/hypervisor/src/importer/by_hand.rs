@@ -6,7 +6,7 @@ use crate::facts::Facts;
 use drylab_appliance::Package;
 use drylab_block::{Limits, ReadAt};
 use drylab_catalog::Witness;
-use drylab_image::profile::{ESXI, LIBVIRT};
+use drylab_image::profile::{ESXI, LIBVIRT_CENTOS_6};
 use drylab_image::{Format, VhdSize, open, open_vhd};
 
 fn request(operator: &Operator, disks: &[u64], controller: Option<&str>) -> Request {
@@ -39,7 +39,7 @@ pub fn virt_manager_import(
             .map_err(|error| refused(disk, error))?;
         let image = open(file.clone(), &Limits::DEFAULT).map_err(|error| refused(&name, error))?;
         // Damage is of the file; that a size believed and not meant ends behind its table is none.
-        damage::react(&LIBVIRT, &name, &image, &mut remarks)?;
+        damage::react(&LIBVIRT_CENTOS_6, &name, &image, &mut remarks)?;
         // qemu's word for a VHD, whose geometry it believes.
         let (image, format) = match image.format() {
             Format::Vhd => {

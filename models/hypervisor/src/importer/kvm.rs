@@ -8,7 +8,7 @@ use drylab_appliance::{Package, libvirt};
 use drylab_block::Limits;
 use drylab_catalog::{Clock, Mac, Witness};
 use drylab_image::open;
-use drylab_image::profile::LIBVIRT;
+use drylab_image::profile::LIBVIRT_CENTOS_6;
 
 /// `virsh define` of a domain with its image files in place.
 ///
@@ -188,7 +188,7 @@ fn plans(
         } else {
             let image =
                 open(bytes.clone(), &Limits::DEFAULT).map_err(|error| refused(file, error))?;
-            damage::react(&LIBVIRT, file, &image, remarks)?;
+            damage::react(&LIBVIRT_CENTOS_6, file, &image, remarks)?;
             image.virtual_size()
         };
         let format = format.clone().unwrap_or_else(|| "raw".to_owned());

@@ -248,6 +248,13 @@ pub const LIBVIRT: Profile = Profile {
     vhd: VhdOptions::default,
 };
 
+/// libvirt with the KVM of CentOS 6: [`LIBVIRT`] with another program behind it, and no name of its own.
+pub const LIBVIRT_CENTOS_6: Profile = Profile {
+    title: "libvirt with QEMU 0.12 of CentOS 6",
+    reactions: reactions::LIBVIRT_CENTOS_6,
+    ..LIBVIRT
+};
+
 /// All that are known, by name.
 pub const ALL: &[Profile] = &[AZURE, ESXI, HYPER_V_2008_R2, LIBVIRT, XEN_SERVER];
 
@@ -343,7 +350,7 @@ mod tests {
     #[test]
     fn every_reaction_is_to_a_rule_that_is_there_once_and_has_a_source() {
         let rules = crate::rules();
-        for profile in ALL {
+        for profile in ALL.iter().chain([&LIBVIRT_CENTOS_6]) {
             let mut seen = std::collections::BTreeSet::new();
             for reaction in profile.reactions {
                 let known = rules.iter().any(|rule| rule.code == reaction.code);
@@ -388,6 +395,13 @@ mod tests {
             let of_grain = does_so.find(|(one, _)| one.rule.code == "VMDK-GRAIN-RANGE");
             assert_eq!(of_grain.map(|(_, reaction)| reaction.does), does, "{kind}");
         }
+        let of_old = |found: &crate::Findings| {
+            let rows = LIBVIRT_CENTOS_6.reactions("monolithicSparse", found);
+            rows.iter().any(|(_, row)| row.code == "VMDK-GRAIN-RANGE")
+        };
+        assert!(of_old(&found));
+        found.add(rule("VMDK-GT-DIFFERS"), (512, 4), "entry", 1, 2);
+        assert!(!of_old(&found), "its table is the other one");
         assert!(XEN_SERVER.reactions("dynamic", &found).is_empty());
         assert!(LIBVIRT.minds(Format::Vhdx) && !LIBVIRT.minds(Format::Raw));
         assert!(!ESXI.minds(Format::Vhd));

@@ -91,14 +91,17 @@ pub enum Only {
     At(u64),
     /// Those of images of this kind, in the format's own words.
     Kind(&'static str),
+    /// Those of images that do not break the rule with this code: otherwise the product may look at a sound copy.
+    Unless(&'static str),
 }
 
 impl Only {
-    fn holds(self, subformat: &str, finding: &Finding) -> bool {
+    fn holds(self, subformat: &str, found: &Findings, finding: &Finding) -> bool {
         match self {
             Self::All => true,
             Self::At(offset) => offset == finding.offset,
             Self::Kind(kind) => kind == subformat,
+            Self::Unless(code) => !found.counts().contains_key(code),
         }
     }
 }
@@ -126,6 +129,11 @@ impl Reaction {
         }
     }
 
+    const fn unless(self, code: &'static str) -> Self {
+        let only = Only::Unless(code);
+        Self { only, ..self }
+    }
+
     const fn of(self, kind: &'static str) -> Self {
         let only = Only::Kind(kind);
         Self { only, ..self }
@@ -133,16 +141,6 @@ impl Reaction {
 }
 
 impl Profile {
-    /// What the product does with an image of this kind in which this was found; `None` when it does not mind, or nothing
-    /// is known.
-    #[must_use]
-    pub fn reaction(&self, subformat: &str, finding: &Finding) -> Option<&'static Reaction> {
-        let fits = |reaction: &&Reaction| {
-            reaction.code == finding.rule.code && reaction.only.holds(subformat, finding)
-        };
-        self.reactions.iter().find(fits)
-    }
-
     /// What the product does with an image of this kind: one row for each rule that it minds, with the first place that
     /// breaks it, in the order they were found. How many there are say [`Findings::counts`].
     #[must_use]
@@ -154,7 +152,11 @@ impl Profile {
         let mut rows: Vec<(&Finding, &'static Reaction)> = Vec::new();
         for finding in found.list() {
             let is_there = rows.iter().any(|(known, _)| known.rule == finding.rule);
-            if let Some(row) = self.reaction(subformat, finding).filter(|_| !is_there) {
+            let mut known = self.reactions.iter();
+            let row = known.find(|row| {
+                row.code == finding.rule.code && row.only.holds(subformat, found, finding)
+            });
+            if let Some(row) = row.filter(|_| !is_there) {
                 rows.push((finding, row));
             }
         }
@@ -352,4 +354,46 @@ pub(super) const LIBVIRT: &[Reaction] = &[
     Reaction::misreads("QCOW2-BEYOND-END", "the cluster reads as zeros", QEMU),
     Reaction::refuses("QCOW2-ZERO-IN-V2", "reading the cluster fails", QEMU),
     Reaction::refuses("QCOW2-SUBCLUSTERS", "reading the cluster fails", QEMU),
+];
+
+const QEMU_0_12: Evidence = Evidence::Measured(
+    "qemu-img 0.12.1 of CentOS 6.3, by the model of it that is held against tables of what it did",
+);
+const TWIN: &str = "VMDK-GT-DIFFERS";
+
+/// libvirt with the QEMU 0.12 of CentOS 6. It checks less than later ones, what stands behind the end of a file is zeros to
+/// it, and of a VMDK it looks at the redundant tables.
+pub(super) const LIBVIRT_CENTOS_6: &[Reaction] = &[
+    Reaction::misreads("VMDK-GRAIN-RANGE", "the grain reads as zeros", QEMU_0_12).unless(TWIN),
+    Reaction::misreads(
+        "VMDK-GRAIN-IN-METADATA",
+        "tables are read for the grain",
+        QEMU_0_12,
+    )
+    .unless(TWIN),
+    Reaction::misreads(
+        "VMDK-GRAIN-ALIAS",
+        "both places read the same bytes",
+        QEMU_0_12,
+    )
+    .unless(TWIN),
+    Reaction::misreads(
+        "VHD-BAT-SHORT",
+        "what lies behind the table reads as zeros",
+        QEMU_0_12,
+    ),
+    Reaction::misreads("VHD-BLOCK-LOST", "the block reads as zeros", QEMU_0_12),
+    Reaction::misreads(
+        "VHD-BLOCK-IN-METADATA",
+        "headers or tables are read for the block",
+        QEMU_0_12,
+    ),
+    Reaction::misreads(
+        "VHD-BLOCKS-OVERLAP",
+        "both places read the same bytes",
+        QEMU_0_12,
+    ),
+    Reaction::misreads("QCOW2-ALIGNMENT", "other bytes are read", QEMU_0_12),
+    Reaction::misreads("QCOW2-BEYOND-END", "the cluster reads as zeros", QEMU_0_12),
+    Reaction::misreads("QCOW2-ZERO-IN-V2", "other bytes are read", QEMU_0_12),
 ];
