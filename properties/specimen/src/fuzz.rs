@@ -17,7 +17,8 @@ type Reader = fn(&[u8]);
 
 /// A VMDK of choices.
 pub fn vmdk_structure(data: &[u8]) {
-    structure(Format::Vmdk, &[drylab_image::fuzz::vmdk], data);
+    let readers: [Reader; 2] = [drylab_image::fuzz::vmdk, drylab_image::fuzz::vmdk_repair];
+    structure(Format::Vmdk, &readers, data);
 }
 
 /// A VHD of choices.

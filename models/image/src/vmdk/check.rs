@@ -41,6 +41,8 @@ pub(super) enum Fault {
         redundant: bool,
         sector: u32,
     },
+    /// Both directories name the table at this sector: its redundant copy is itself.
+    TableShared { table: u64, sector: u32 },
     /// The two copies of a table differ in these entries, and between them.
     TablesDiffer { table: u64, entries: Range<u64> },
     /// An entry of a table.
@@ -59,7 +61,8 @@ pub(super) struct Survey {
     pub(super) first: Option<u64>,
     /// Behind the last sector of any grain or table.
     pub(super) end: u64,
-    /// Tables that share sectors with others: nothing is written to them.
+    /// Tables that share sectors with others: nothing is written to them, and of their entries nothing is said, as it
+    /// cannot be told whose they are.
     pub(super) shared: BTreeSet<u64>,
     /// Whether the redundant directory or its tables lie on anything else: nothing is written to them.
     pub(super) second_hit: bool,
@@ -107,6 +110,14 @@ impl Hosted {
                 let expected = "sectors of its own";
                 found.add(&rules::GT_OVERLAP, (at, 4), path, what, expected);
             }
+            Fault::TableShared { table, sector } => {
+                let at = self.header.rgd_offset.saturating_mul(SECTOR);
+                let at = at.saturating_add(table.saturating_mul(4));
+                let path = format!("redundant grain directory, entry {table}");
+                let what = format!("sector {sector}, where the grain directory's table is");
+                let expected = "the sector of a copy of the table";
+                found.add(&rules::GT_SHARED, (at, 4), path, what, expected);
+            }
             Fault::TablesDiffer { table, entries } => {
                 let sector = self.rgd.get(index(*table)).copied().unwrap_or(0);
                 let at = u64::from(sector).saturating_mul(SECTOR);
@@ -146,7 +157,7 @@ impl Hosted {
     pub(super) fn survey(&self, see: &mut dyn FnMut(Fault) -> Result<()>) -> Result<Survey> {
         let mut survey = Survey::default();
         let ends = self.fixed().map(|span| span.end);
-        survey.end = ends.into_iter().max().unwrap_or(0);
+        survey.end = ends.into_iter().fold(self.footer_span().end, u64::max);
         let hidden = self.survey_tables(&mut survey, see)?;
         self.compare_tables(&survey, see)?;
         let sectors = div_up(self.source.len(), SECTOR);
@@ -163,7 +174,9 @@ impl Hosted {
                 for (at, value) in (0u64..).zip(entries) {
                     let place = (number, at, value);
                     let what = self.look(place, &window, &second, &mut claims, &mut survey)?;
-                    if let Some(what) = what {
+                    if let Some(what) = what
+                        && !survey.shared.contains(&number)
+                    {
                         see(Fault::Grain {
                             table: number,
                             entry: at,
@@ -270,14 +283,26 @@ impl Hosted {
         survey: &Survey,
         see: &mut dyn FnMut(Fault) -> Result<()>,
     ) -> Result<()> {
+        // One directory in the place of both is said as a whole.
+        if self.header.gd_offset == self.header.rgd_offset {
+            return Ok(());
+        }
         let (mut hole, mut other) = (0..0, 0..0);
         for (number, (first, second)) in (0u64..).zip(self.gd.iter().zip(&self.rgd)) {
-            if first == second
-                || !self.is_table(*first, number)
+            if !self.is_table(*first, number)
                 || !self.is_second(*second, number)
                 || survey.shared.contains(&number)
-                || (self.is_hole(number, *first, &mut hole)
-                    && self.is_hole(number, *second, &mut other))
+            {
+                continue;
+            }
+            if first == second {
+                see(Fault::TableShared {
+                    table: number,
+                    sector: *first,
+                })?;
+                continue;
+            }
+            if self.is_hole(number, *first, &mut hole) && self.is_hole(number, *second, &mut other)
             {
                 continue;
             }
@@ -372,6 +397,8 @@ impl Hosted {
         let length = size.saturating_add(12);
         let what = if lba != expected {
             format!("that of guest sector {lba}, not {expected}")
+        } else if size == 0 {
+            "that of no grain".to_owned()
         } else if size > self.packed_most() {
             format!("of {size} bytes, more than {}", self.packed_most())
         } else if !self.holds(place, length) {
@@ -380,6 +407,12 @@ impl Hosted {
             return Ok((length, None));
         };
         Ok((1, Some(What::Marker(what))))
+    }
+
+    /// Whether the marker at a sector is that of a grain, and whole.
+    pub(super) fn is_own(&self, unit: u64, sector: u32) -> Result<bool> {
+        let place = u64::from(sector).saturating_mul(SECTOR);
+        Ok(self.length_of(unit, place, 1)?.1.is_none())
     }
 
     fn check_overhead(&self, survey: &Survey, found: &mut Findings) {

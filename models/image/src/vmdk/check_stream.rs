@@ -2,7 +2,7 @@
 
 use super::check::Survey;
 use super::footer::Walk;
-use super::header::{Marker, SECTOR};
+use super::header::{Header, Marker, SECTOR};
 use super::hosted::{Hosted, Layout};
 use super::rules;
 use crate::finding::Findings;
@@ -82,11 +82,29 @@ impl Hosted {
                     }
                     at = behind(at, sectors);
                 }
-                Ok(Marker::Footer { sectors }) => at = behind(at, sectors),
+                Ok(Marker::Footer { sectors }) => {
+                    if !self.is_footer(inside)? || sectors != 1 {
+                        odd("a footer marker".to_owned(), "one in front of the footer");
+                    }
+                    at = behind(at, sectors);
+                }
             }
         }
         self.check_tail(at, survey, found);
         Ok(())
+    }
+
+    /// Whether the footer is at that sector; of a stream that needs none, whether one is.
+    fn is_footer(&self, sector: u64) -> Result<bool> {
+        let place = sector.saturating_mul(SECTOR);
+        match self.layout {
+            Layout::Footer(footer) => Ok(place == footer),
+            Layout::Front | Layout::Markers if self.holds(place, SECTOR) => {
+                let bytes = read_vec(&*self.source, "VMDK footer", place, SECTOR, &self.limits)?;
+                Ok(Header::parse(&bytes, place, &self.limits).is_ok())
+            }
+            Layout::Front | Layout::Markers => Ok(false),
+        }
     }
 
     /// What a walk by markers that ends at `at` says of the end of the file.

@@ -55,6 +55,17 @@ impl Hosted {
         Ok(())
     }
 
+    /// Says that the header that counts announces a redundant directory and has no place for it.
+    pub(super) fn note_redundant(&mut self) {
+        if self.header.says_redundant() && self.header.rgd_offset == 0 {
+            let place = (self.header_place().saturating_add(48), 8);
+            let path = "header, rgdOffset";
+            let expected = "the sector of the redundant directory that flag bit 1 announces";
+            self.findings
+                .add(&rules::RGD_RANGE, place, path, 0, expected);
+        }
+    }
+
     /// Entries of one directory that lead nowhere while the other's lead to a table, and those that both lack.
     fn note_directories(&mut self) {
         let mut findings = std::mem::take(&mut self.findings);
@@ -112,7 +123,7 @@ impl Hosted {
     }
 
     /// Sectors of the footer and of the marker in front of it.
-    fn footer_span(&self) -> Range<u64> {
+    pub(super) fn footer_span(&self) -> Range<u64> {
         let Layout::Footer(place) = self.layout else {
             return 0..0;
         };
@@ -143,20 +154,24 @@ impl Hosted {
     fn descriptor_span(&self) -> Range<u64> {
         let start = self.front.descriptor_offset;
         let end = start.saturating_add(self.front.descriptor_size);
-        let directories = [self.header.gd_offset, self.header.rgd_offset];
-        let behind = directories.into_iter().filter(|sector| *sector > start);
+        let directories = [
+            (&self.gd, self.header.gd_offset),
+            (&self.rgd, self.header.rgd_offset),
+        ];
+        let behind = directories
+            .into_iter()
+            .filter(|(directory, sector)| !directory.is_empty() && *sector > start)
+            .map(|(_, sector)| sector);
         start..behind.fold(end, u64::min)
     }
 
-    /// Sectors of the redundant grain directory.
+    /// Sectors of the redundant grain directory: none where there is none, whatever the header has for its place.
     pub(super) fn rgd_span(&self) -> Range<u64> {
+        if self.rgd.is_empty() {
+            return 0..0;
+        }
         let start = self.header.rgd_offset;
-        let sectors = if self.rgd.is_empty() {
-            0
-        } else {
-            self.header.directory_sectors()
-        };
-        start..start.saturating_add(sectors)
+        start..start.saturating_add(self.header.directory_sectors())
     }
 
     /// The sector of grain table `number`: of the primary one where that can be, else of the redundant one; 0 without any.

@@ -47,7 +47,7 @@ pub(crate) struct Vmdk {
     pub(super) text: Text,
     pub(super) descriptor: Descriptor,
     pub(super) size: u64,
-    /// In ascending order, without gaps; none is empty.
+    /// In ascending order, without gaps. Empty ones hold no byte, but are checked and mended like the others.
     pub(super) parts: Vec<Part>,
     pub(super) parent: Option<Parent>,
     /// Bytes of the directories of all extents.

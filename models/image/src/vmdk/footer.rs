@@ -44,7 +44,7 @@ pub(super) fn find(
         },
         Err(error) => error,
     };
-    if !front.compressed() || !front.has_markers() || front.overhead == 0 {
+    if !is_stream(front) || front.overhead == 0 {
         return Err(error);
     }
     let walk = Walk::run(&**source, front, limits)?;
@@ -76,25 +76,28 @@ pub(super) fn find(
     Ok(Found::Markers { tables, cut })
 }
 
-/// What counts of a footer and the header: the footer, unless by what it says the grain directory would lie on it.
+/// What counts of a footer and the header: the footer, unless what it says cannot be.
 fn accept(place: u64, footer: Header, front: &Header, findings: &mut Findings) -> Result<Found> {
     let mut expected = front.clone();
     expected.gd_offset = footer.gd_offset;
     expected.rgd_offset = footer.rgd_offset;
     expected.unclean = footer.unclean;
-    let (differs, lies) = (footer != expected, lies_on(&footer, place));
-    if lies && lies_on(&expected, place) {
+    let lies = if lies_on(&footer, place) {
+        Some("the same; by what it says the grain directory would lie on it")
+    } else if is_stream(front) && !is_stream(&footer) {
+        Some("the same; what it ends is a stream, and it does not say so")
+    } else {
+        None
+    };
+    let differs = footer != expected;
+    if lies.is_some() && lies_on(&expected, place) {
         return Err(Error::corrupt(format_args!(
             "the footer at offset {place} is where its own grain directory is"
         )));
     }
-    let (footer, words) = if lies {
-        (
-            expected,
-            "the same; by what it says the grain directory would lie on it",
-        )
-    } else {
-        (footer, "the same; it counts")
+    let (footer, words) = match lies {
+        Some(words) => (expected, words),
+        None => (footer, "the same; it counts"),
     };
     if differs {
         let found = "another than the header's in version, flags, sizes or places";
@@ -113,6 +116,11 @@ fn accept(place: u64, footer: Header, front: &Header, findings: &mut Findings) -
     }
     let header = Box::new(footer);
     Ok(Found::Footer { place, header })
+}
+
+/// Whether grains are compressed and have markers, as all have where there is a footer.
+fn is_stream(header: &Header) -> bool {
+    header.compressed() && header.has_markers()
 }
 
 /// Whether the grain directory lies on the footer at `place`, or on the marker in front of it.

@@ -207,7 +207,12 @@ impl Header {
 
     /// Whether a second directory with tables of its own is kept.
     pub(crate) fn has_redundant(&self) -> bool {
-        self.flags & FLAG_REDUNDANT != 0 && self.rgd_offset != 0
+        self.says_redundant() && self.rgd_offset != 0
+    }
+
+    /// Whether the flags say so, wherever it is. Without that `rgdOffset` means nothing.
+    pub(crate) fn says_redundant(&self) -> bool {
+        self.flags & FLAG_REDUNDANT != 0
     }
 
     /// The bytes that a transfer in text mode would have changed, where they were: what is found, what should be.

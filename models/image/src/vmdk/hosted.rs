@@ -84,6 +84,7 @@ impl Hosted {
         } else {
             hosted.open_front()?;
         }
+        hosted.note_redundant();
         hosted.judge_directories()?;
         Ok(hosted)
     }
@@ -95,11 +96,11 @@ impl Hosted {
 
     /// Header fields in the format's own words.
     pub(super) fn details(&self) -> Vec<(String, String)> {
-        let layout = match (self.layout, self.header.rgd_offset) {
+        let layout = match (self.layout, self.header.has_redundant()) {
             (Layout::Footer(_), _) => "footer",
             (Layout::Markers, _) => "markers",
-            (Layout::Front, 0) => "front GD",
-            (Layout::Front, _) => "front GD and RGD",
+            (Layout::Front, false) => "front GD",
+            (Layout::Front, true) => "front GD and RGD",
         };
         let header = &self.header;
         let text = |name: &str, value: String| (name.to_owned(), value);
@@ -455,7 +456,15 @@ impl Units for Hosted {
             return Ok(Some(known));
         }
         let sector = self.table_sector(table);
-        if sector == 0 || self.is_hole(table, sector, &mut (0..0)) {
+        if sector == 0 {
+            return Ok(None);
+        }
+        if !self.is_table(sector, table) {
+            return Err(Error::corrupt(format_args!(
+                "grain directory entry {table} leads to sector {sector}, where no grain table can be"
+            )));
+        }
+        if self.is_hole(table, sector, &mut (0..0)) {
             return Ok(None);
         }
         let load = || Ok(self.effective_table(table)?.unwrap_or_default().into());

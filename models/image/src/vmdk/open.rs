@@ -150,15 +150,13 @@ impl Vmdk {
     fn push(&mut self, line: usize, key: String, length: u64, body: Body) {
         let end = self.parts.last();
         let start = end.map_or(0, |part| part.start.saturating_add(part.length));
-        if length > 0 {
-            self.parts.push(Part {
-                start,
-                length,
-                line,
-                key,
-                body,
-            });
-        }
+        self.parts.push(Part {
+            start,
+            length,
+            line,
+            key,
+            body,
+        });
     }
 
     fn add(

@@ -10,7 +10,7 @@
 
 use super::check::{Fault, Survey, What};
 use super::disk::{Body, Vmdk};
-use super::header::{FLAG_ZEROED_GRAINS, GD_AT_END, Header, Marker, SECTOR};
+use super::header::{FLAG_REDUNDANT, GD_AT_END, Header, Marker, SECTOR};
 use super::hosted::{Hosted, Layout};
 use super::sparse::address;
 use crate::codec::Packer;
@@ -165,7 +165,7 @@ impl Hosted {
                     what: What::Range | What::Metadata | What::Marker(_),
                     ..
                 } => todo.clear.entry(table).or_default().push(entry),
-                Fault::Grain { .. } | Fault::TableOverlap { .. } => {}
+                Fault::Grain { .. } | Fault::TableOverlap { .. } | Fault::TableShared { .. } => {}
             }
             Ok(())
         })?;
@@ -209,8 +209,13 @@ impl Mend<'_> {
             todo.differ.clear();
         }
         self.clear(&todo)?;
-        let shared = self.lead_directories();
-        if !self.disk.header.has_markers() {
+        let shared = self.lead_directories(&survey.shared);
+        if self.disk.header.has_markers() {
+            // Nothing is put behind the end of a stream, nor is it written again: it can do without a second directory.
+            if shared.is_any() {
+                self.header.rgd_offset = 0;
+            }
+        } else {
             self.barrier = true;
             let moved = self.copy_grains(&todo)?;
             self.own_tables(&shared)?;
@@ -219,6 +224,7 @@ impl Mend<'_> {
         if self.disk.layout == Layout::Front
             && let Some(first) = survey.first
             && first < self.header.overhead
+            && (!self.header.has_markers() || self.starts_stream(first))
         {
             self.header.overhead = first;
         }
@@ -250,23 +256,26 @@ impl Mend<'_> {
         copies
     }
 
-    /// Clears entries that lead nowhere and writes the table over a copy that differs.
+    /// Leads entries that lead nowhere to what the markers of a stream have for them, clears the others, and writes the table over a copy that differs.
     fn clear(&mut self, todo: &Todo) -> Result<()> {
         let numbers: BTreeSet<u64> = todo.clear.keys().chain(&todo.differ).copied().collect();
+        let met = self.met(&todo.clear)?;
         for number in numbers {
-            let entries = todo.clear.get(&number);
-            let table = self.table(number)?;
-            for entry in entries.into_iter().flatten() {
-                if let Some(entry) = table.get_mut(index(*entry)) {
-                    *entry = 0;
-                }
+            let (mut cleared, mut led) = (0u64, 0u64);
+            for entry in todo.clear.get(&number).into_iter().flatten() {
+                let sector = met.get(&(number, *entry)).copied().unwrap_or(0);
+                let count = if sector == 0 { &mut cleared } else { &mut led };
+                *count = count.saturating_add(1);
+                set(self.table(number)?, index(*entry), sector);
             }
-            if let Some(entries) = entries {
-                let count = entries.len();
-                let what = format!(
-                    "grain table {number}: {count} entries that lead to no grain are cleared"
-                );
-                self.plan.note(what);
+            for (count, what) in [
+                (cleared, "that lead to no grain are cleared"),
+                (led, "are led to the grains that have markers of theirs"),
+            ] {
+                if count > 0 {
+                    self.plan
+                        .note(format!("grain table {number}: {count} entries {what}"));
+                }
             }
             self.write_table(number)?;
         }
@@ -287,7 +296,7 @@ impl Mend<'_> {
 
     /// Leads entries without a table to the other directory's, and clears those that neither has. The result is what is
     /// shared then: whether all of the primary, all of the redundant, and single tables.
-    fn lead_directories(&mut self) -> Shared {
+    fn lead_directories(&mut self, overlapping: &BTreeSet<u64>) -> Shared {
         let mut shared = Shared::default();
         let tables = self.disk.header.tables();
         let front = self.disk.layout == Layout::Front && tables > 0;
@@ -295,7 +304,7 @@ impl Mend<'_> {
             self.write_offsets(self.header.rgd_offset, self.header.rgd_offset);
             self.gd = vec![0; self.rgd.len()];
             shared.gd = true;
-        } else if front && !self.second && self.header.has_redundant() {
+        } else if front && !self.second && self.header.says_redundant() {
             self.write_offsets(self.header.gd_offset, self.header.gd_offset);
             self.rgd = vec![0; self.gd.len()];
             shared.rgd = true;
@@ -319,10 +328,11 @@ impl Mend<'_> {
                 lost = lost.saturating_add(1);
             }
             if gd != 0
+                && gd == rgd
                 && !self.rgd.is_empty()
                 && !shared.gd
                 && !shared.rgd
-                && good_first != good_second
+                && !(good_first && overlapping.contains(&number))
             {
                 shared.tables.insert((number, good_first));
             }
@@ -509,12 +519,6 @@ impl Mend<'_> {
 
     /// Header fields: what the footer says, the version, the end of the metadata; the mark of an unclean end last.
     fn headers(&mut self) -> Result<()> {
-        let zeroed = |header: &mut Header| {
-            if header.flags & FLAG_ZEROED_GRAINS != 0 {
-                header.version = header.version.max(2);
-            }
-            header.unclean = 0;
-        };
         self.barrier = true;
         let front = match self.disk.layout {
             Layout::Footer(place) => {
@@ -522,7 +526,7 @@ impl Mend<'_> {
                 if self.starts_stream(self.front.overhead) {
                     self.header.overhead = self.front.overhead;
                 }
-                zeroed(&mut self.header);
+                settle(&mut self.header);
                 let limits = &self.disk.limits;
                 let old = read_vec(&*self.disk.source, "VMDK footer", place, SECTOR, limits)?;
                 self.write_header(place, &old, &self.header.to_bytes());
@@ -536,7 +540,7 @@ impl Mend<'_> {
         };
         let old = self.front.to_bytes();
         let mut front = front;
-        zeroed(&mut front);
+        settle(&mut front);
         self.write_header(0, &old, &front.to_bytes());
         Ok(())
     }
@@ -553,6 +557,17 @@ impl Mend<'_> {
     }
 }
 
+/// Makes flags and version say what is there, and ends the session of the last writer.
+pub(super) fn settle(header: &mut Header) {
+    if header.rgd_offset == 0 {
+        header.flags &= !FLAG_REDUNDANT;
+    }
+    if header.has_zeroed_grains() {
+        header.version = header.version.max(2);
+    }
+    header.unclean = 0;
+}
+
 /// What two directories have in common after the first step.
 #[derive(Default)]
 struct Shared {
@@ -562,6 +577,12 @@ struct Shared {
     rgd: bool,
     /// Tables that both name: whether the redundant entry is the one to lead elsewhere.
     tables: BTreeSet<(u64, bool)>,
+}
+
+impl Shared {
+    fn is_any(&self) -> bool {
+        self.gd || self.rgd || !self.tables.is_empty()
+    }
 }
 
 pub(super) fn set(words: &mut [u32], at: usize, value: u32) {

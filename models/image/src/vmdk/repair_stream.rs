@@ -3,11 +3,13 @@
 use super::check::Survey;
 use super::check_stream::Tail;
 use super::header::{Marker, SECTOR};
-use super::repair::{Mend, set, word_bytes};
+use super::repair::{Mend, set, settle, word_bytes};
 use super::sparse::address;
 use crate::edit::Edit;
+use crate::map::Units;
 use crate::math::{div, index, len64, round_up};
 use drylab_block::{Result, read_vec};
+use std::collections::BTreeMap;
 
 impl Mend<'_> {
     /// Ends a stream with its marker and nothing behind it.
@@ -29,6 +31,37 @@ impl Mend<'_> {
             Tail::Right | Tail::Lost => {}
         }
         Ok(())
+    }
+
+    /// Sectors of the grains that the markers of a stream have for entries that lead elsewhere, by table and entry.
+    pub(super) fn met(
+        &self,
+        wanted: &BTreeMap<u64, Vec<u64>>,
+    ) -> Result<BTreeMap<(u64, u64), u32>> {
+        let mut met = BTreeMap::new();
+        let (disk, front) = (self.disk, &self.disk.front);
+        let same = front.grain == disk.header.grain
+            && front.table_entries == disk.header.table_entries
+            && front.capacity == disk.header.capacity;
+        if wanted.is_empty() || !same || !disk.header.has_markers() {
+            return Ok(met);
+        }
+        let tables = disk.walk()?.tables;
+        for (number, entries) in wanted {
+            let Some(table) = tables.get(number) else {
+                continue;
+            };
+            for entry in entries {
+                let sector = table.get(index(*entry)).copied().unwrap_or(0);
+                let unit = number
+                    .saturating_mul(disk.units_per_table())
+                    .saturating_add(*entry);
+                if sector > 1 && disk.may_be_grain(sector) && disk.is_own(unit, sector)? {
+                    met.insert((*number, *entry), sector);
+                }
+            }
+        }
+        Ok(met)
     }
 
     /// Makes grain tables, directory and footer from the markers and ends the stream. They are written in one step: with
@@ -57,7 +90,7 @@ impl Mend<'_> {
         let sector = tail.announce(|sectors| Marker::GrainDirectory { sectors }, bytes)?;
         let mut footer = self.front.clone();
         footer.gd_offset = u64::from(sector);
-        footer.unclean = 0;
+        settle(&mut footer);
         tail.announce(|sectors| Marker::Footer { sectors }, footer.to_bytes())?;
         tail.bytes.extend(Marker::EndOfStream.to_sector());
         let Tape { start, bytes: new } = tail;

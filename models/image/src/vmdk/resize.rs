@@ -33,7 +33,7 @@ impl Vmdk {
         if size == self.size {
             return Ok(plan);
         }
-        let Some(last) = self.parts.last() else {
+        let Some(last) = self.parts.last().filter(|_| self.size > 0) else {
             return Err(Error::unsupported(
                 "a VMDK of no bytes is not resized; make a new one",
             ));

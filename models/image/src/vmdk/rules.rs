@@ -50,7 +50,9 @@ crate::finding::rules! {
         "programs that use this directory cannot read the grains of the table, or read zeros for them";
     GT_LOST = "VMDK-GT-LOST", Error, Lossy, TABLES, "none of the grains of the table can be found";
     GT_OVERLAP = "VMDK-GT-OVERLAP", Error, No, TABLES,
-        "what is written through the one changes the other";
+        "what is written through the one changes the other, and whose the entries are cannot be told";
+    GT_SHARED = "VMDK-GT-SHARED", Warning, Lossless, "Virtual Disk Format 5.0, Hosted Sparse Extent Metadata: redundant grain tables",
+        "the table is its own redundant copy: nothing stands in when it is damaged";
     GT_DIFFERS = "VMDK-GT-DIFFERS", Error, Lossless, TABLES,
         "programs that use the redundant grain directory read another disk";
     GRAIN_RANGE = "VMDK-GRAIN-RANGE", Error, Lossy, TABLES,

@@ -7,13 +7,14 @@ use crate::expect::Expected;
 use crate::specimen::Rules;
 
 /// Codes of tables that are not where they should be, and of grains that are found through them.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "VMDK-GD-RANGE",
     "VMDK-RGD-RANGE",
     "VMDK-RGD-OVERLAP",
     "VMDK-GT-RANGE",
     "VMDK-GT-LOST",
     "VMDK-GT-OVERLAP",
+    "VMDK-GT-SHARED",
     "VMDK-GT-DIFFERS",
     "VMDK-GRAIN-RANGE",
     "VMDK-GRAIN-IN-METADATA",
@@ -231,9 +232,9 @@ impl Layout {
             Head::TableEntries => {
                 Expected::found("Header: numGTEsPerGT", &["VMDK-TABLE-ENTRIES"]).or_refused()
             }
-            // 0 is no directory, whatever the flag says.
+            // 0 is no directory, which the flag says there is.
             Head::Rgd if self.plan.redundant && new == 0 => {
-                Expected::harmless("Header: rgdOffset").or(&["VMDK-RGD-RANGE"])
+                Expected::found("Header: rgdOffset", &["VMDK-RGD-RANGE"]).same()
             }
             Head::Rgd if self.plan.redundant => {
                 let codes = ["VMDK-DESCRIPTOR-AREA"];
@@ -280,8 +281,8 @@ impl Layout {
         if turned & 4 != 0 && self.plan.version == 1 {
             return Expected::found(clause, &["VMDK-VERSION"]).same();
         }
-        if turned & 2 != 0 && self.plan.redundant {
-            return Expected::harmless(clause);
+        if turned & 2 != 0 && !self.plan.redundant {
+            return Expected::found(clause, &["VMDK-RGD-RANGE"]).same();
         }
         Expected::harmless(clause)
     }
@@ -356,7 +357,9 @@ impl Layout {
             codes.push("VMDK-STREAM-MARKER");
         }
         if !zero {
-            let (start, end) = (new, new + self.plan.grain);
+            // Of the last grain only what the disk has of it.
+            let own = |grain: u64| self.plan.inside(grain) / SECTOR;
+            let (start, end) = (new, new + own(grain));
             if new < self.metadata_end {
                 // What pads the tables is nobody's, but overHead is behind it.
                 codes.extend(["VMDK-GRAIN-IN-METADATA", "VMDK-OVERHEAD"]);
@@ -375,7 +378,7 @@ impl Layout {
                 if new * SECTOR + self.plan.inside(grain) > self.end {
                     codes.push("VMDK-GRAIN-RANGE");
                 }
-                if others.any(|(_, at)| start < at + self.plan.grain && *at < end) {
+                if others.any(|(other, at)| start < at + own(other) && *at < end) {
                     codes.extend(["VMDK-GRAIN-ALIAS", "VMDK-GRAIN-OVERLAP"]);
                 }
             }
