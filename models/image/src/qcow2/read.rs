@@ -5,6 +5,7 @@ use super::check;
 use super::data::{Backing, DataFile, Declared};
 use super::entry::{Bounds, COMPRESSED, Cluster, Entry, OFFSET};
 use super::header::{Header, L1_MAX, SUBCLUSTERS};
+use super::refcount;
 use super::snapshot::{Snapshot, Snapshots};
 use super::structure::Structure;
 use super::words;
@@ -33,8 +34,10 @@ pub(crate) struct Qcow2 {
     /// What is read is not the active state.
     is_snapshot: bool,
     l1: Vec<u64>,
-    /// Bytes of the file that hold no guest data: header, L1 table and refcount table.
-    metadata: [Range<u64>; 3],
+    /// Bytes of the file that hold no guest data: header and L1 table.
+    own: [Range<u64>; 2],
+    /// So does the refcount table, where it is one.
+    pub(super) refcounts: Range<u64>,
     tables: Recent<[u64]>,
     clusters: Recent<[u8]>,
     unpackers: Unpackers,
@@ -77,15 +80,16 @@ impl Qcow2 {
             findings.extend(backing.key(), &image.info().findings);
         }
         let range = |start: u64, length: u64| start..start.saturating_add(length);
+        let own = [range(0, u64::from(header.length)), range(place, len64(&l1))];
+        let l1 = words(&l1);
+        let refcounts = refcount::trusted(&*source, &header, &own);
+        refcount::note(&header, &refcounts, (&own, &l1), &mut findings);
         Ok(Self {
-            metadata: [
-                range(0, u64::from(header.length)),
-                range(place, len64(&l1)),
-                range(header.refcount_offset, header.refcount_table_bytes()),
-            ],
+            own,
+            refcounts,
             limits: *limits,
             is_snapshot,
-            l1: words(&l1),
+            l1,
             tables: Recent::new(8),
             clusters: Recent::new(4),
             unpackers: Unpackers::default(),
@@ -150,7 +154,7 @@ impl Qcow2 {
 
     fn check_metadata(&self, what: &dyn std::fmt::Display, offset: u64, needed: u64) -> Result<()> {
         let end = offset.saturating_add(needed);
-        let mut ranges = self.metadata.iter();
+        let mut ranges = self.own.iter().chain([&self.refcounts]);
         if ranges.any(|range| offset < range.end && range.start < end) {
             return Err(Error::corrupt(format_args!(
                 "{what} points to {offset:#x}, inside the image's own tables"

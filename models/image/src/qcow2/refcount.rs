@@ -1,8 +1,16 @@
 //! Refcounts as the file has them.
+//!
+//! They say where a writer may write, nothing of what the guest reads: "refcounts may be inconsistent, make sure to scan
+//! L1/L2 tables to repair refcounts before accessing the image" (Header, incompatible feature bit 0). The mapping tables
+//! come first, so a refcount table that is said to stand where they or guest data do hides nothing from the guest.
 
+use super::entry::OFFSET;
 use super::header::Header;
-use crate::math::{div, index, rem};
+use super::rules;
+use crate::finding::Findings;
+use crate::math::{div, div_up, index, rem, round_up};
 use drylab_block::{Limits, ReadAt, Result};
+use std::ops::Range;
 
 /// Bits of a refcount table entry that are no offset.
 const RESERVED: u64 = 0x1ff;
@@ -36,10 +44,7 @@ impl Refcounts {
             .min(file.saturating_sub(start));
         // Entries for clusters behind the end of the file say nothing.
         // The last reference may reach into the next cluster.
-        let clusters = crate::math::div_up(file, header.cluster_bytes()).saturating_add(1);
-        let per_block = per_block(header.cluster_bytes(), header.refcount_order);
-        let useful = crate::math::div_up(clusters, per_block).saturating_mul(8);
-        let bytes = inside.min(useful);
+        let bytes = inside.min(useful(file, header));
         limits.check_table("qcow2 refcount table", bytes)?;
         let mut table = vec![0; index(bytes)];
         source.read_at(start, &mut table)?;
@@ -93,6 +98,84 @@ impl Refcounts {
     pub(super) fn block_of(&self, cluster: u64) -> u64 {
         div(cluster, self.per_block())
     }
+}
+
+/// Bytes of a table that describe clusters of a file, and the one that the last reference may reach into.
+fn useful(file: u64, header: &Header) -> u64 {
+    let clusters = div_up(file, header.cluster_bytes()).saturating_add(1);
+    let per_block = per_block(header.cluster_bytes(), header.refcount_order);
+    div_up(clusters, per_block).saturating_mul(8)
+}
+
+/// The bytes of the file that are the refcount table's, whoever else points there; none where the header's word for it is
+/// not borne out. A table that is where it should be counts the header and itself once; other bytes do not, since an
+/// entry of a mapping table has bit 63 or is 0, and both lead to no block. `own` are the header and the L1 table: over
+/// them there is no refcount table whatever it counts.
+pub(super) fn trusted(source: &dyn ReadAt, header: &Header, own: &[Range<u64>]) -> Range<u64> {
+    let start = header.refcount_offset;
+    let used = round_up(useful(source.len(), header), header.cluster_bytes());
+    let end = start.saturating_add(used.min(header.refcount_table_bytes()));
+    let once = |number: u64| stored(source, header, number) == Some(1);
+    let apart = !own.iter().any(|range| meet(range, &(start..end)));
+    if apart && once(0) && once(div(start, header.cluster_bytes())) {
+        start..end
+    } else {
+        start..start
+    }
+}
+
+fn meet(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start.max(other.start) < one.end.min(other.end)
+}
+
+/// The refcount of a cluster by the file's tables; nothing where they lead to none.
+fn stored(source: &dyn ReadAt, header: &Header, number: u64) -> Option<u64> {
+    let (order, cluster) = (header.refcount_order, header.cluster_bytes());
+    let per_block = per_block(cluster, order);
+    let entry = div(number, per_block).checked_mul(8)?;
+    if entry >= header.refcount_table_bytes() {
+        return None;
+    }
+    let mut word = [0; 8];
+    source
+        .read_at(header.refcount_offset.checked_add(entry)?, &mut word)
+        .ok()?;
+    let one = Refcounts::of((order, cluster), super::words(&word), source.len());
+    let Block::At(block) = one.block(0) else {
+        return None;
+    };
+    // Those of one word: a block may have 2 MiB.
+    let per_word = 64u64.checked_shr(order)?;
+    let within = rem(number, per_block);
+    let at = block.checked_add(div(within, per_word).checked_mul(8)?)?;
+    source.read_at(at, &mut word).ok()?;
+    Some(get(&word, order, index(rem(within, per_word))))
+}
+
+/// Says where the refcount table is said to stand over what the guest's bytes hang on: that is read as what it was, and
+/// who opens strictly is refused. Over guest data it is found by a check, which reads all L2 tables.
+pub(super) fn note(
+    header: &Header,
+    trusted: &Range<u64>,
+    (own, l1): (&[Range<u64>; 2], &[u64]),
+    findings: &mut Findings,
+) {
+    let (offset, bytes) = (header.refcount_offset, header.refcount_table_bytes());
+    let doubted = trusted.end..offset.saturating_add(bytes);
+    let l2 = |entry: &u64| {
+        let at = entry & OFFSET;
+        at != 0 && meet(&doubted, &(at..at.saturating_add(header.cluster_bytes())))
+    };
+    let [head, table] = own;
+    let what = match () {
+        () if meet(&doubted, head) => "the header",
+        () if meet(&doubted, table) => "the L1 table",
+        () if l1.iter().any(l2) => "an L2 table",
+        () => return,
+    };
+    let found = format!("of {bytes} bytes at {offset:#x}, over {what}");
+    let (path, expected) = ("header, refcount table", "a place of its own");
+    findings.add(&rules::OVERLAP_REFCOUNTS, (48, 12), path, found, expected);
 }
 
 /// Refcounts of 2^`order` bits in a block of `cluster` bytes.

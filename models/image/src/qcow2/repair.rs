@@ -19,6 +19,14 @@ use crate::finding::{Finding, Findings, Repair};
 use crate::math::{div, rem};
 use drylab_block::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// An L2 table: its offset, and the number of the L1 entry that makes it what it is.
+type Key = (u64, Option<u64>);
+
+fn key(table: &L2) -> Key {
+    (table.offset, table.number())
+}
 
 /// What stands where something else has a claim, and where it goes.
 #[derive(Default)]
@@ -27,12 +35,14 @@ struct Moves {
     guest: BTreeSet<u64>,
     /// Clusters that L2 tables must leave.
     tables: BTreeSet<u64>,
+    /// L2 tables that others need as they are.
+    apart: BTreeSet<Key>,
     /// Old cluster of guest data, and new offset.
     data: BTreeMap<u64, u64>,
     /// Old offset and length of packed bytes, and new offset.
     packed: BTreeMap<(u64, u64), u64>,
-    /// Old offset of an L2 table, and new one.
-    l2: BTreeMap<u64, u64>,
+    /// L2 tables and their new offsets.
+    l2: BTreeMap<Key, u64>,
     /// New refcount tables are needed.
     rebuild: bool,
 }
@@ -73,7 +83,7 @@ pub(super) fn repair(image: &Qcow2) -> Result<Plan> {
     }
     let mut mender = Mender::new(&structure, image.limits.table_bytes_max)?;
     let mut moves = Moves::default();
-    moves.find(&mender)?;
+    moves.find(&mender, &image.refcounts)?;
     prepare(&mut mender, image, drop_bitmaps)?;
     moves.place(&mut mender)?;
     mender.flush();
@@ -81,7 +91,6 @@ pub(super) fn repair(image: &Qcow2) -> Result<Plan> {
     mender.flush();
     mender.raise(moves.rebuild)?;
     moves.entries(&mut mender)?;
-    mender.flush();
     mender.lower()?;
     mender.lengthen()?;
     finish(&mut mender, image)?;
@@ -127,8 +136,8 @@ fn finish(mender: &mut Mender<'_>, image: &Qcow2) -> Result<()> {
 }
 
 impl Moves {
-    /// Finds what must move.
-    fn find(&mut self, mender: &Mender<'_>) -> Result<()> {
+    /// Finds what must move. Nothing moves for a refcount table outside of `trusted`, where there is none: it is made anew.
+    fn find(&mut self, mender: &Mender<'_>, trusted: &Range<u64>) -> Result<()> {
         for (cluster, slot) in mender.counts.referenced() {
             let Some(rule) = overlap(slot) else {
                 continue;
@@ -141,33 +150,66 @@ impl Moves {
             }
             let claims = slot.classes & !(class::ONE | class::TWICE);
             let tables = claims & !class::GUEST;
-            if claims & class::GUEST != 0 {
+            let doubted = tables == class::REFCOUNT_TABLE
+                && slot.classes & class::TWICE == 0
+                && !trusted.contains(&mender.offset(cluster));
+            if claims & class::GUEST != 0 && !doubted {
                 self.guest.insert(cluster);
             }
             let refcounts = tables & class::REFCOUNTS;
-            if refcounts != 0 && (tables.count_ones() > 1 || slot.classes & class::TWICE != 0) {
+            let again = tables.count_ones() > 1 || slot.classes & class::TWICE != 0;
+            if refcounts != 0 && (doubted || again) {
                 self.rebuild = true;
             }
             if tables & class::L2 != 0 && tables & !class::L2 & !class::REFCOUNTS != 0 {
                 self.tables.insert(cluster);
             }
         }
+        self.divide(mender)
+    }
+
+    /// Finds the tables that several places of a disk in a data file have: they are right for one of them, and the others
+    /// get tables of their own.
+    fn divide(&mut self, mender: &Mender<'_>) -> Result<()> {
+        let structure = mender.structure;
+        for same in structure
+            .tables
+            .chunk_by(|one, other| one.offset == other.offset)
+        {
+            if same.len() < 2 {
+                continue;
+            }
+            let mut wrong = Vec::new();
+            for table in same {
+                let entries = (0u64..).zip(structure.l2(table)?.unwrap_or_default());
+                let is_wrong = |(number, entry): &(u64, Entry)| {
+                    *entry != Entry::default()
+                        && structure.judged(table, *number, *entry).mended != *entry
+                };
+                wrong.push((entries.filter(is_wrong).count(), key(table)));
+            }
+            // The one that it fits best keeps it.
+            wrong.sort_unstable();
+            let others = wrong.into_iter().skip(1).filter(|(count, _)| *count > 0);
+            self.apart.extend(others.map(|(_, key)| key));
+        }
         Ok(())
     }
 
     /// Gives places to what moves, and copies guest data there.
     fn place(&mut self, mender: &mut Mender<'_>) -> Result<()> {
-        if self.guest.is_empty() && self.tables.is_empty() {
+        if self.guest.is_empty() && self.tables.is_empty() && self.apart.is_empty() {
             return Ok(());
         }
         let structure = mender.structure;
         let cluster = structure.header.cluster_bytes();
         for table in &structure.tables {
             let by = u64::from(table.references);
-            if self.tables.contains(&div(table.offset, cluster)) {
+            let leaves = self.tables.contains(&div(table.offset, cluster));
+            if leaves || self.apart.contains(&key(table)) {
                 mender.give_up(table.offset, cluster, by);
                 let new = mender.fresh(1, by, class::L2);
-                self.l2.insert(table.offset, new);
+                self.l2.insert(key(table), new);
             }
             for (number, entry) in (0u64..).zip(structure.l2(table)?.unwrap_or_default()) {
                 if entry == Entry::default() {
@@ -291,10 +333,50 @@ impl Moves {
         }
     }
 
-    /// Plans the changes of L2 tables, then of L1 tables.
+    /// Plans L2 tables in new places, then the changes of L1 tables, then of the other L2 tables: what one L1 entry needs
+    /// may be wrong for another until that has a table of its own.
     fn entries(&self, mender: &mut Mender<'_>) -> Result<()> {
+        self.change_l2(mender, true)?;
+        let structure = mender.structure;
+        for l1 in &structure.l1s {
+            let words = (0u64..).zip(structure.l1_words(l1)?);
+            let words = words.map(|(number, word)| {
+                let active = l1.active.then_some(number);
+                self.l1_entry(mender, active, word)
+            });
+            let words: Vec<u64> = words.collect();
+            mender.write_changed(l1.offset, &super::be_words(&words))?;
+        }
+        mender.flush();
+        self.change_l2(mender, false)
+    }
+
+    /// An L1 entry as it will be, of the active table where it has a number.
+    fn l1_entry(&self, mender: &Mender<'_>, active: Option<u64>, word: u64) -> u64 {
+        let structure = mender.structure;
+        let kept = structure.judge_l1(word).0 & OFFSET;
+        if kept == 0 {
+            return 0;
+        }
+        let table = structure.table_of(kept, active);
+        let moved = table.and_then(|table| self.l2.get(&key(table)));
+        let offset = moved.copied().unwrap_or(kept);
+        let copied = match active {
+            Some(_) => mender.references(offset) == 1,
+            None => word & COPIED != 0,
+        };
+        // Bits that are not known are cleared in any table.
+        offset | if copied { COPIED } else { 0 }
+    }
+
+    /// Plans those L2 tables that have a new place, or the changes of the others.
+    fn change_l2(&self, mender: &mut Mender<'_>, is_moved: bool) -> Result<()> {
         let structure = mender.structure;
         for table in &structure.tables {
+            let place = self.l2.get(&key(table));
+            if place.is_some() != is_moved {
+                continue;
+            }
             let Some(old) = structure.l2(table)? else {
                 continue;
             };
@@ -310,34 +392,12 @@ impl Moves {
                 })
                 .collect();
             let bytes = table_bytes(structure, &new);
-            match self.l2.get(&table.offset) {
-                Some(moved) => mender.write(*moved, &bytes)?,
+            match place {
+                Some(place) => mender.write(*place, &bytes)?,
                 None => mender.write_changed(table.offset, &bytes)?,
             }
         }
         mender.flush();
-        for l1 in &structure.l1s {
-            let words = structure.l1_words(l1)?;
-            let word = |word: u64| {
-                let reserved = word & !(OFFSET | COPIED);
-                let kept = structure.judge_l1(word).0;
-                if kept == 0 {
-                    return 0;
-                }
-                let offset = self.l2.get(&(kept & OFFSET)).copied();
-                let offset = offset.unwrap_or(kept & OFFSET);
-                let copied = if l1.active {
-                    mender.references(offset) == 1
-                } else {
-                    word & COPIED != 0
-                };
-                // Bits that are not known are cleared in any table.
-                let bit = if copied { COPIED } else { 0 };
-                (word & !(OFFSET | COPIED | reserved)) | offset | bit
-            };
-            let words: Vec<u64> = words.into_iter().map(word).collect();
-            mender.write_changed(l1.offset, &super::be_words(&words))?;
-        }
         Ok(())
     }
 }

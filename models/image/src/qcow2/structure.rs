@@ -168,20 +168,43 @@ impl<'a> Structure<'a> {
         }
     }
 
-    /// Makes one of all entries that point to one table.
+    /// Makes one of all entries that point to one table. With an external data file a table is right at one place of the
+    /// disk only: there each active entry is kept by itself, as long as that costs no more than the file.
     fn merge(&mut self) {
-        self.tables.sort_unstable_by_key(|table| table.offset);
+        let mut apart = match self.header.data_file() {
+            true => div(self.bounds.file, self.header.cluster_bytes()),
+            false => 0,
+        };
+        self.tables
+            .sort_unstable_by_key(|table| (table.offset, table.active));
         self.tables.dedup_by(|later, first| {
-            let same = later.offset == first.offset;
-            if same {
-                first.references = first.references.saturating_add(later.references);
-                first.active = match (first.active, later.active) {
-                    (0, active) | (active, 0) => active,
-                    (one, other) => one.min(other),
-                };
+            if later.offset != first.offset {
+                return false;
             }
-            same
+            if first.active != 0 && later.active != 0 && apart > 0 {
+                apart = apart.saturating_sub(1);
+                return false;
+            }
+            first.references = first.references.saturating_add(later.references);
+            if first.active == 0 {
+                first.active = later.active;
+            }
+            true
         });
+    }
+
+    /// The table that an L1 entry points to: an active one by its number, or a snapshot's.
+    pub(super) fn table_of(&self, offset: u64, active: Option<u64>) -> Option<&L2> {
+        let number = active.map_or(0, |number| number.saturating_add(1));
+        let key = |table: &L2| (table.offset, u64::from(table.active));
+        let after = self
+            .tables
+            .partition_point(|table| key(table) <= (offset, number));
+        // Entries that were made one are those of the first of them; a snapshot's are with the first active one.
+        let before = after.checked_sub(1).and_then(|at| self.tables.get(at));
+        let table = before.filter(|table| table.offset == offset);
+        let table = table.or_else(|| self.tables.get(after));
+        table.filter(|table| table.offset == offset)
     }
 
     /// Entries of an L1 table, as many as are inside the file.

@@ -5,11 +5,12 @@
 
 use super::header::SIZE_AT;
 use super::read::{FREE, Fault, Vdi, free_numbers};
+use super::rules;
 use crate::edit::{Edit, Plan};
 use crate::layer::{flush, write_entries};
 use crate::math::index;
 use crate::uuid;
-use drylab_block::Result;
+use drylab_block::{Error, Result};
 
 /// A block that is copied: its place in the map, its number now and then.
 struct Move {
@@ -36,7 +37,7 @@ pub(super) fn plan(image: &Vdi) -> Result<Plan> {
             "{lost} blocks that stand nowhere in the file are given up: they become free"
         ));
     }
-    let moves = moves(image, &kept);
+    let moves = moves(image, &kept)?;
     lengthen(image, &kept, &moves, &mut plan);
     let mut new = kept.clone();
     for one in &moves {
@@ -82,7 +83,10 @@ fn without_lost(image: &Vdi) -> Vec<u32> {
 }
 
 /// Blocks that need another number: all but the first of those that have one number, and those past the last allowed.
-fn moves(image: &Vdi, kept: &[u32]) -> Vec<Move> {
+///
+/// A map has a number for each of its entries. Only where header or map stand over some of them can there be too few, and
+/// then it is the place of the map or of the data that is wrong: what is taken for blocks may be anything.
+fn moves(image: &Vdi, kept: &[u32]) -> Result<Vec<Move>> {
     let mut sorted = image.by_number();
     sorted.retain(|(_, unit)| kept.get(index(u64::from(*unit))) != Some(&FREE));
     let mut last = None;
@@ -100,10 +104,20 @@ fn moves(image: &Vdi, kept: &[u32]) -> Vec<Move> {
         !image.header.metadata().iter().any(inside)
     };
     let free = free_numbers(&sorted, image.header.blocks).filter(clear);
+    let needed = wrong.len();
     let moved = wrong.into_iter().zip(free);
-    moved
+    let moves: Vec<Move> = moved
         .map(|((unit, from), to)| Move { unit, from, to })
-        .collect()
+        .collect();
+    if moves.len() < needed {
+        return Err(Error::unsupported(format_args!(
+            "VDI repair: {needed} blocks need another number and {} are free: the others stand over the header or the map \
+             ({}), and whether offBlocks or offData is wrong cannot be told, so nothing is written",
+            moves.len(),
+            rules::DATA_IN_METADATA.code
+        )));
+    }
+    Ok(moves)
 }
 
 /// Makes the file long enough for the blocks that it cuts, and for those that come.

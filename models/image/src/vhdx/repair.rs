@@ -167,7 +167,7 @@ impl Vhdx {
         let mut moved: Vec<(u64, u64)> = Vec::new();
         let (mut given_up, mut longer) = (0u64, self.file.len());
         let mut end = self.survey(&mut |seen| {
-            let sound = seen.entry & !bat::reserved(seen.entry);
+            let sound = self.sound(seen);
             let entry = match self.mended(seen) {
                 Mended::Kept => sound,
                 Mended::Set(entry) => entry,
@@ -182,8 +182,7 @@ impl Vhdx {
                     sound
                 }
                 Mended::Moved => {
-                    let whole = seen.fault == Some(Fault::Partial);
-                    moved.push((seen.index, if whole { present(sound) } else { sound }));
+                    moved.push((seen.index, sound));
                     return Ok(());
                 }
             };
@@ -233,19 +232,32 @@ impl Vhdx {
         matches!(self.mended(seen), Mended::GivenUp)
     }
 
+    /// An entry without its reserved bits, and in state 6 where it says 7 and there is no parent: whatever else is wrong
+    /// with it, that must not be left.
+    fn sound(&self, seen: &Seen) -> u64 {
+        let sound = seen.entry & !bat::reserved(seen.entry);
+        let partial = bat::state(sound) == bat::PARTIALLY_PRESENT && !self.geometry.has_parent;
+        match seen.slot {
+            Slot::Payload(block) if partial && block < self.geometry.blocks() => present(sound),
+            _ => sound,
+        }
+    }
+
     /// What becomes of an entry.
     fn mended(&self, seen: &Seen) -> Mended {
-        let sound = seen.entry & !bat::reserved(seen.entry);
+        let sound = self.sound(seen);
         match &seen.fault {
             None | Some(Fault::NoBitmap | Fault::LostBitmap | Fault::Partial) if seen.shared => {
                 Mended::Moved
             }
             None | Some(Fault::NoBitmap | Fault::LostBitmap) => Mended::Kept,
-            Some(Fault::Partial) => Mended::Set(present(sound)),
+            Some(Fault::Partial) => Mended::Set(sound),
             Some(Fault::Bitmap) => Mended::Set(0),
             Some(Fault::State) => Mended::GivenUp,
             Some(Fault::BeyondEnd) if seen.placed && !seen.shared => Mended::Longer,
             Some(Fault::BeyondEnd) => Mended::GivenUp,
+            // Offset 0 is what an entry without a block has: what stands behind the header section is others'.
+            Some(Fault::InArea(_)) if bat::offset(sound) == 0 => Mended::GivenUp,
             Some(Fault::InArea(_)) => {
                 let mut copies = Vec::new();
                 self.pieces(seen.slot, bat::offset(sound), 0, &mut copies);

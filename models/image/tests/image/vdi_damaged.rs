@@ -141,6 +141,25 @@ fn blocks_over_the_header_or_the_map_are_found() {
 }
 
 #[test]
+fn blocks_of_one_number_are_left_alone_where_the_map_stands_over_the_numbers_that_are_free() {
+    // The map is said to stand inside the second block, over zeros: all five entries are block 0.
+    let at = u32::try_from(DATA + MIB + 64 * 1024).unwrap();
+    let bytes = with(good(), 0x154, &at.to_le_bytes());
+    let image = plainly(Arc::new(bytes.clone())).unwrap();
+    let found = codes(image.check().unwrap().list());
+    assert!(
+        found.contains(&"VDI-DATA-IN-METADATA") && found.contains(&"VDI-BLOCKS-OVERLAP"),
+        "{found:?}"
+    );
+    let error = image.repair().map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("4 blocks need another number and 3 are free")
+            && error.contains("VDI-DATA-IN-METADATA"),
+        "{error}"
+    );
+}
+
+#[test]
 fn fields_of_the_header_are_found_and_mended() {
     for (at, new, code) in [
         (0x184, &[9u8, 0, 0, 0][..], "VDI-BLOCKS-ALLOCATED"),

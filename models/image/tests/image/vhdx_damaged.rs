@@ -423,6 +423,43 @@ fn states_that_do_not_exist_are_found_and_given_up_and_a_parents_state_without_p
 }
 
 #[test]
+fn a_parents_state_without_parent_is_not_left_whatever_else_is_wrong_with_the_entry() {
+    // Large blocks, so that a part of each wrong place is in no structure.
+    let options = VhdxOptions {
+        block_bytes: Some(8 << 20),
+        ..VhdxOptions::default()
+    };
+    let plan = Plan {
+        size: 32 * MIB,
+        pieces: vec![piece(0, 4 << 20, 1), piece(16 << 20, 100, 2)],
+    };
+    let made = copy(&*packed(&plan.disk(), &Target::VhdxDynamic(options)));
+    let (end, last) = (made.len(), entry(&made, 2) & !7);
+    for (place, code, given_up) in [
+        (0, "VHDX-BLOCK-IN-STRUCTURE", true),
+        (BAT, "VHDX-BLOCK-IN-STRUCTURE", false),
+        (last + MIB, "VHDX-BLOCK-SHARED", false),
+        (1 << 40, "VHDX-BLOCK-LOST", true),
+    ] {
+        let file = copy(&made);
+        set_entry(&file, 1, place | 7);
+        let found = check(&file);
+        assert!(found.contains(&code), "{place}: {found:?}");
+        let mended = repaired(&file);
+        assert!(check(&mended).is_empty(), "{place}");
+        // Of no place nothing is copied: those bytes are another block's.
+        assert_eq!(entry(&mended, 1) == 2, given_up, "{place}");
+        assert!(given_up || entry(&mended, 1) & 7 == 6, "{place}");
+    }
+    // The file ends inside the block: it is lengthened.
+    let file = copy(&made);
+    set_entry(&file, 2, last | 7);
+    file.set_len(end - 7 * MIB - 512).unwrap();
+    assert_eq!(check(&file), ["VHDX-BLOCK-LOST"]);
+    assert_eq!(entry(&repaired(&file), 2), last | 6);
+}
+
+#[test]
 fn all_damage_at_once_is_mended_at_once() {
     let file = dynamic();
     let third = entry(&file, 3);

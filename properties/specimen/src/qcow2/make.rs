@@ -413,7 +413,7 @@ fn header(choices: &mut impl Choices, maker: &mut Maker<Role>, plan: &Plan, tabl
             8,
             refcounts_at,
             Class::Place,
-            Head::Refcounts,
+            Head::RefcountsOffset,
         ),
         (
             "refcount_table_clusters",
@@ -421,7 +421,7 @@ fn header(choices: &mut impl Choices, maker: &mut Maker<Role>, plan: &Plan, tabl
             4,
             refcounts,
             Class::Count,
-            Head::Refcounts,
+            Head::RefcountsCount,
         ),
         (
             "nb_snapshots",

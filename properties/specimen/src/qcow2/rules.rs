@@ -34,7 +34,8 @@ pub(crate) enum Head {
     Crypt,
     L1Size,
     L1Offset,
-    Refcounts,
+    RefcountsOffset,
+    RefcountsCount,
     Snapshots,
     SnapshotsOffset,
     Incompatible,
@@ -145,9 +146,8 @@ impl Rules for Layout {
             Thing::RefcountBlock,
         ];
         let place = match (self.roles[field], aim) {
-            (Role::Header(Head::L1Offset | Head::Refcounts), Aim::Alias | Aim::Straddle) => {
-                return None;
-            }
+            (Role::Header(Head::L1Offset), Aim::Alias | Aim::Straddle) => return None,
+            (Role::Header(Head::RefcountsOffset), Aim::Alias) => of(&[Thing::L2, Thing::Data])?,
             (
                 Role::L1(_) | Role::L2(_) | Role::RefcountTable | Role::Header(_) | Role::Shot(_),
                 Aim::Beyond,
@@ -202,10 +202,15 @@ impl Layout {
                 Expected::refused("Header: l1_table_offset must be aligned to a cluster boundary")
             }
             Head::L1Offset => Expected::anything("Header: l1_table_offset"),
-            Head::Refcounts => {
+            Head::RefcountsOffset if !new.is_multiple_of(self.plan.cluster()) || new >> 56 != 0 => {
+                Expected::refused(
+                    "Header: refcount_table_offset must be aligned to a cluster boundary",
+                )
+            }
+            // What the guest reads does not hang on refcounts, wherever they are said to be.
+            Head::RefcountsOffset | Head::RefcountsCount => {
                 let clause = "Header: refcount_table_offset, refcount_table_clusters";
-                // A table that is said to lie over others leaves open which of them is right.
-                Expected::found(clause, &COUNTS).or_refused()
+                Expected::found(clause, &COUNTS).same()
             }
             Head::Snapshots => {
                 let found = Expected::found("Header: nb_snapshots", &["QCOW2-SNAPSHOT"])
