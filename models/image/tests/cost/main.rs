@@ -230,7 +230,7 @@ fn largest(folder: &Path) -> Vec<PathBuf> {
     let targets = [
         (
             "sparse.vmdk",
-            60u16 << 40,
+            60u64 << 40,
             Target::VmdkSparse(VmdkOptions::default()),
         ),
         (
