@@ -327,13 +327,9 @@ impl Mend<'_> {
             if !good_first && !good_second && (first != 0 || second != 0) {
                 lost = lost.saturating_add(1);
             }
-            if gd != 0
-                && gd == rgd
-                && !self.rgd.is_empty()
-                && !shared.gd
-                && !shared.rgd
-                && !(good_first && overlapping.contains(&number))
-            {
+            let elsewhere =
+                shared.gd || shared.rgd || (good_first && overlapping.contains(&number));
+            if gd != 0 && gd == rgd && !self.rgd.is_empty() && !elsewhere {
                 shared.tables.insert((number, good_first));
             }
             set(&mut self.gd, index(number), gd);
