@@ -18,9 +18,9 @@ crate::finding::rules! {
     BLOCK_LOST = "VHD-BLOCK-LOST", Error, Lossy, "VHD specification 1.0, Block Allocation Table",
         "reading the block fails, and qemu-img refuses the file";
     BLOCK_CUT = "VHD-BLOCK-CUT", Error, Lossy, "VHD specification 1.0, Block Allocation Table",
-        "the file ends inside the block, and qemu-img refuses the file";
+        "the file ends inside the block, and qemu-img refuses the file unless the footer's bytes are enough for the rest";
     BLOCK_SHORT = "VHD-BLOCK-SHORT", Warning, Lossless, "VHD specification 1.0, Data Blocks",
-        "the last block is stored as far as the disk goes only, and qemu-img refuses the file";
+        "the last block is stored as far as the disk goes only, and qemu-img refuses the file unless little is missing";
     BLOCK_IN_METADATA = "VHD-BLOCK-IN-METADATA", Error, Lossy, "VHD specification 1.0, Block Allocation Table",
         "the block stands over headers or tables, and a write to it destroys them";
     BLOCKS_OVERLAP = "VHD-BLOCKS-OVERLAP", Error, Lossless, "VHD specification 1.0, Block Allocation Table",
