@@ -113,13 +113,19 @@ pub(super) struct Mend<'a> {
     rgd: Vec<u32>,
     /// Whether the redundant directory and its tables are where nothing else is.
     second: bool,
-    header: Header,
+    pub(super) header: Header,
     pub(super) front: Header,
 }
 
 impl Hosted {
     /// Plans the repair of this file.
     pub(super) fn plan_repair(&self) -> Result<Plan> {
+        let (lost, active) = self.lost_tables();
+        if lost > 1 && lost.saturating_mul(2) > active {
+            return Err(Error::unsupported(format_args!(
+                "{lost} of {active} entries of the grain directory lead nowhere, so that its place or the capacity in the header is likely to be wrong, and clearing them would destroy what stands there; nothing is planned"
+            )));
+        }
         let mut mend = Mend {
             disk: self,
             plan: Plan::default(),
@@ -227,6 +233,10 @@ impl Mend<'_> {
             && (!self.header.has_markers() || self.starts_stream(first))
         {
             self.header.overhead = first;
+        }
+        if matches!(self.disk.layout, Layout::Footer(_)) && self.starts_stream(self.front.overhead)
+        {
+            self.header.overhead = self.front.overhead;
         }
         if self.disk.header.has_markers() {
             self.end_stream(&survey)?;
@@ -523,9 +533,6 @@ impl Mend<'_> {
         let front = match self.disk.layout {
             Layout::Footer(place) => {
                 self.header.follow(&self.front);
-                if self.starts_stream(self.front.overhead) {
-                    self.header.overhead = self.front.overhead;
-                }
                 settle(&mut self.header);
                 let limits = &self.disk.limits;
                 let old = read_vec(&*self.disk.source, "VMDK footer", place, SECTOR, limits)?;

@@ -7,6 +7,7 @@ use crate::content::{Unit, fill, put, units};
 use crate::field::{Class, Endian};
 use crate::make::Maker;
 use drylab_block::{SparseBytes, WriteAt};
+use std::collections::BTreeMap;
 
 /// Sectors of a grain table.
 const TABLE: u64 = ENTRIES * 4 / SECTOR;
@@ -114,6 +115,7 @@ pub(super) fn sparse(
         roles: Vec::new(),
         plan: plan.clone(),
         entries,
+        packed: BTreeMap::new(),
         metadata_end: end,
         end: maker.end(),
     };
@@ -135,7 +137,7 @@ pub(super) fn put_tables(
     };
     for table in 0..plan.tables() {
         let place = first + table * TABLE;
-        let role = Role::Table { redundant };
+        let role = Role::Table { table, redundant };
         let at = (directory * SECTOR + 4 * table, 4);
         maker.number(format!("{gd}[{table}]"), at, place, Class::Entry, role);
         put_table(maker, place, table, entries, (gt, redundant));
