@@ -275,3 +275,46 @@ fn a_disk_of_no_sectors_is_mended_like_any_other() {
         }
     }
 }
+
+#[test]
+fn markers_of_grains_that_are_not_compressed_are_found_and_not_followed() {
+    let file = stream();
+    let (footer, ..) = places(&file);
+    let flags = 0x2_0001u32.to_le_bytes();
+    let changed = with(file, &[(8, &flags), (footer + 8, &flags)]);
+    let place = (8, 4);
+    damage("flags", &changed, "VMDK-NOT-A-STREAM", place, After::Stays);
+    assert!(!codes(&changed).contains(&"VMDK-STREAM-MARKER"));
+    assert!(mended(&changed).len() == changed.len());
+}
+
+#[test]
+fn a_stream_is_ended_where_it_starts_and_not_where_a_wrong_header_says() {
+    let file = stream();
+    let (footer, ..) = places(&file);
+    let end = (file.len() / 512) as u8;
+    for start in [end, end + 1, end - 1] {
+        let changed = with(file.clone(), &[(64, &[start])]);
+        let (code, place) = ("VMDK-FOOTER-DIFFERS", (footer, 512));
+        damage("start", &changed, code, place, After::Reads(&truth()));
+        assert!(mended(&changed) == file, "{start}");
+    }
+}
+
+#[test]
+fn a_directory_most_of_whose_entries_lead_nowhere_is_left_alone() {
+    // One bit of the capacity: the directory seems to go on over tables and grains.
+    let disk = disk(66 << 20);
+    for file in [sparse_of(&disk), stream_of(&disk)] {
+        let flags = [file[8] & !2];
+        let changed = with(file.clone(), &[(8, &flags), (16, &[8])]);
+        if let Ok(plan) = opened(file_of(&changed)).repair() {
+            let after = file_of(&changed);
+            plan.apply(&*after).unwrap();
+            assert!(bytes_of(&*after)[21 * 512..] == changed[21 * 512..]);
+        }
+    }
+    let changed = with(sparse_of(&disk), &[(8, &[1]), (16, &[8])]);
+    let error = opened(file_of(&changed)).repair().unwrap_err().to_string();
+    assert!(error.contains("lead nowhere"), "{error}");
+}

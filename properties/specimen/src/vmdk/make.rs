@@ -7,7 +7,6 @@ use crate::content::{Unit, fill, put, units};
 use crate::field::{Class, Endian};
 use crate::make::Maker;
 use drylab_block::{SparseBytes, WriteAt};
-use std::collections::BTreeMap;
 
 /// Sectors of a grain table.
 const TABLE: u64 = ENTRIES * 4 / SECTOR;
@@ -115,7 +114,6 @@ pub(super) fn sparse(
         roles: Vec::new(),
         plan: plan.clone(),
         entries,
-        packed: BTreeMap::new(),
         metadata_end: end,
         end: maker.end(),
     };

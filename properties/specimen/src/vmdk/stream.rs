@@ -8,7 +8,6 @@ use crate::content::Unit;
 use crate::field::{Class, Endian};
 use crate::make::Maker;
 use drylab_block::{SparseBytes, WriteAt};
-use std::collections::BTreeMap;
 use std::io::Write;
 
 const TABLE: u64 = ENTRIES * 4 / SECTOR;
@@ -65,7 +64,7 @@ pub(super) fn stream(
         .iter()
         .map(|unit| u64::from(*unit == Unit::Zero))
         .collect();
-    let (mut tables, mut all) = (Vec::new(), BTreeMap::new());
+    let mut tables = Vec::new();
     for table in 0..plan.tables() {
         let last = ((table + 1) * ENTRIES).min(plan.grains());
         let own = table * ENTRIES..last;
@@ -88,7 +87,7 @@ pub(super) fn stream(
             let role = Role::Stream(Stream::Size(len(&packed)));
             maker.number(name("size"), (byte + 8, 4), len(&packed), Class::Size, role);
             maker.put(byte + 12, &packed);
-            let role = Role::Stream(Stream::Packed { grain });
+            let role = Role::Stream(Stream::Packed);
             maker.note(
                 name("data"),
                 (byte + 12, packed.len().min(8)),
@@ -97,7 +96,6 @@ pub(super) fn stream(
                 role,
             );
             at += (12 + len(&packed)).div_ceil(SECTOR);
-            all.insert(grain, packed);
             maker.set_len(at * SECTOR);
         }
         let some = own.clone().any(|grain| entries[index(grain)] != 0);
@@ -150,7 +148,6 @@ pub(super) fn stream(
         roles: Vec::new(),
         plan: plan.clone(),
         entries,
-        packed: all,
         metadata_end,
         end: maker.end(),
     };
