@@ -145,7 +145,11 @@ impl Hosted {
     pub(super) fn tail(&self, at: u64, survey: &Survey) -> Tail {
         let length = self.source.len();
         let behind = at.saturating_add(SECTOR);
-        if at > length || survey.end.saturating_mul(SECTOR) > behind {
+        // What is not there can only be missing right behind the footer.
+        let over =
+            matches!(self.layout, Layout::Footer(place) if at != place.saturating_add(SECTOR));
+        let lost = over && behind > length;
+        if at > length || survey.end.saturating_mul(SECTOR) > behind || lost {
             Tail::Lost
         } else if self.layout == Layout::Markers {
             Tail::Right

@@ -215,7 +215,7 @@ impl Mend<'_> {
             todo.differ.clear();
         }
         self.clear(&todo)?;
-        let shared = self.lead_directories(&survey.shared);
+        let shared = self.lead_directories();
         if self.disk.header.has_markers() {
             // Nothing is put behind the end of a stream, nor is it written again: it can do without a second directory.
             if shared.is_any() {
@@ -306,7 +306,7 @@ impl Mend<'_> {
 
     /// Leads entries without a table to the other directory's, and clears those that neither has. The result is what is
     /// shared then: whether all of the primary, all of the redundant, and single tables.
-    fn lead_directories(&mut self, overlapping: &BTreeSet<u64>) -> Shared {
+    fn lead_directories(&mut self) -> Shared {
         let mut shared = Shared::default();
         let tables = self.disk.header.tables();
         let front = self.disk.layout == Layout::Front && tables > 0;
@@ -337,13 +337,8 @@ impl Mend<'_> {
             if !good_first && !good_second && (first != 0 || second != 0) {
                 lost = lost.saturating_add(1);
             }
-            if gd != 0
-                && gd == rgd
-                && !self.rgd.is_empty()
-                && !shared.gd
-                && !shared.rgd
-                && !(good_first && overlapping.contains(&number))
-            {
+            let kept = !self.rgd.is_empty() && !shared.gd && !shared.rgd;
+            if kept && gd != 0 && gd == rgd {
                 shared.tables.insert((number, good_first));
             }
             set(&mut self.gd, index(number), gd);

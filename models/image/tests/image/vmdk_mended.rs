@@ -169,6 +169,11 @@ fn a_stream_is_not_cut_in_front_of_its_footer() {
         After::Stays,
     );
     assert!(mended(&changed) == changed);
+    // As a grain of four sectors more it ends where the file does, as if the end of the stream were missing.
+    let changed = with(file, &[(gd - 512 + 9, &[8])]);
+    let place = (changed.len(), 0);
+    damage("over", &changed, "VMDK-STREAM-MARKER", place, After::Stays);
+    assert!(mended(&changed) == changed);
 }
 
 #[test]
