@@ -11,6 +11,8 @@ pub struct Expected {
     pub codes: Vec<&'static str>,
     /// Nothing need be found.
     pub quiet: bool,
+    /// Nothing need be found if the disk reads as before.
+    pub or_same: bool,
     /// Anything may be found: the damage changes other structures, and those may be wrong in every way.
     pub any: bool,
     /// The disk reads as before, if the file is opened. Else it may read otherwise, or not at all.
@@ -25,6 +27,7 @@ impl Expected {
             refused: true,
             codes: Vec::new(),
             quiet: false,
+            or_same: false,
             any: false,
             same: false,
         }
@@ -37,6 +40,7 @@ impl Expected {
             refused: false,
             codes: codes.to_vec(),
             quiet: false,
+            or_same: false,
             any: false,
             same: false,
         }
@@ -49,6 +53,7 @@ impl Expected {
             refused: false,
             codes: Vec::new(),
             quiet: true,
+            or_same: false,
             any: false,
             same: true,
         }
@@ -92,6 +97,14 @@ impl Expected {
         }
     }
 
+    /// The same, or nothing found if the disk reads as before.
+    pub(crate) fn or_same(self) -> Self {
+        Self {
+            or_same: true,
+            ..self
+        }
+    }
+
     /// The same, with more codes that will do.
     pub(crate) fn or(mut self, codes: &[&'static str]) -> Self {
         self.codes.extend_from_slice(codes);
@@ -102,7 +115,7 @@ impl Expected {
     #[must_use]
     pub fn answers(&self) -> Vec<&'static str> {
         let refused = self.refused.then_some("refused");
-        let quiet = self.quiet.then_some("nothing");
+        let quiet = (self.quiet || self.or_same).then_some("nothing");
         let codes = self.codes.iter().copied();
         let any = self.any.then_some("anything");
         refused

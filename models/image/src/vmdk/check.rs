@@ -2,7 +2,7 @@
 //!
 //! Memory: the directories, one word for each table, and the bitmaps of [`Claims`]. Reads: every table once for each
 //! window of the file (128 GiB by default) and once more to compare it with its twin, every compressed grain once, and
-//! for streams a sector for every marker.
+//! for streams a sector and 16 bytes for every marker.
 
 use super::claims::{Claim, Claims, Spans};
 use super::header::SECTOR;
@@ -35,7 +35,7 @@ pub(super) enum What {
 /// One thing found in the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A table lies on another one, or on something else.
+    /// A table lies on another one, or on a grain of a stream.
     TableOverlap {
         table: u64,
         redundant: bool,
@@ -106,7 +106,7 @@ impl Hosted {
                 let at = start.saturating_mul(SECTOR);
                 let at = at.saturating_add(table.saturating_mul(4));
                 let path = format!("{name}, entry {table}");
-                let what = format!("sector {sector}, where another table is");
+                let what = format!("sector {sector}, where another table or a grain is");
                 let expected = "sectors of its own";
                 found.add(&rules::GT_OVERLAP, (at, 4), path, what, expected);
             }
@@ -227,7 +227,7 @@ impl Hosted {
         placed.sort_unstable();
         let mut hidden = BTreeSet::new();
         let mut last: Option<(u64, u64)> = None;
-        for (sector, number) in placed {
+        for (sector, number) in placed.iter().copied() {
             let span = self.table_span(sector, number);
             survey.end = survey.end.max(span.end);
             if let Some((other, behind)) = last
@@ -244,6 +244,17 @@ impl Hosted {
             }
             if last.is_none_or(|(_, behind)| span.end >= behind) {
                 last = Some((number, span.end));
+            }
+        }
+        if self.header.has_markers() {
+            for (sector, number) in self.on_grains(&placed)? {
+                if survey.shared.insert(number) {
+                    see(Fault::TableOverlap {
+                        table: number,
+                        redundant: self.gd.is_empty(),
+                        sector,
+                    })?;
+                }
             }
         }
         self.survey_second(survey)?;
@@ -359,13 +370,14 @@ impl Hosted {
             return Ok(None);
         }
         let (length, marker) = self.length_of(unit, place, needed)?;
+        if marker.is_some() {
+            // The sectors are another's, who claims them.
+            return Ok(marker.filter(|_| window.contains(&sector)));
+        }
         let end = sector.saturating_add(div_up(length, SECTOR));
         let claim = claims.claim(sector..end);
         if !window.contains(&sector) {
             return Ok(None);
-        }
-        if let Some(what) = marker {
-            return Ok(Some(what));
         }
         survey.first = Some(survey.first.map_or(sector, |first| first.min(sector)));
         survey.end = survey.end.max(end);

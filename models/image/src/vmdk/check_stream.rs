@@ -94,6 +94,40 @@ impl Hosted {
         Ok(())
     }
 
+    /// Those of some tables, in the order of their sectors, that lie on grains to which the markers lead.
+    pub(super) fn on_grains(&self, placed: &[(u32, u64)]) -> Result<Vec<(u32, u64)>> {
+        let mut found = Vec::new();
+        let mut rest = placed.iter().copied().peekable();
+        let mut at = self.front.overhead.saturating_mul(SECTOR);
+        while rest.peek().is_some() && self.holds(at, SECTOR) {
+            let head = read_vec(&*self.source, "marker", at, 16, &self.limits)?;
+            at = match Marker::parse(&head, at) {
+                Ok(Marker::Grain { lba, size })
+                    if rem(lba, self.header.grain) == 0
+                        && lba < self.header.capacity
+                        && u64::from(size) <= self.packed_most() =>
+                {
+                    let bytes = round_up(u64::from(size).saturating_add(12), SECTOR);
+                    let end = at.saturating_add(bytes);
+                    let (first, next) = (div(at, SECTOR), div(end, SECTOR));
+                    while let Some(table) = rest.next_if(|(sector, _)| u64::from(*sector) < next) {
+                        if self.table_span(table.0, table.1).end > first {
+                            found.push(table);
+                        }
+                    }
+                    end
+                }
+                Ok(
+                    Marker::GrainTable { sectors }
+                    | Marker::GrainDirectory { sectors }
+                    | Marker::Footer { sectors },
+                ) => behind(at, sectors),
+                Ok(Marker::Grain { .. } | Marker::EndOfStream) | Err(_) => break,
+            };
+        }
+        Ok(found)
+    }
+
     /// Whether the footer is at that sector; of a stream that needs none, whether one is.
     fn is_footer(&self, sector: u64) -> Result<bool> {
         let place = sector.saturating_mul(SECTOR);
@@ -111,7 +145,11 @@ impl Hosted {
     pub(super) fn tail(&self, at: u64, survey: &Survey) -> Tail {
         let length = self.source.len();
         let behind = at.saturating_add(SECTOR);
-        if at > length || survey.end.saturating_mul(SECTOR) > behind {
+        // What is not there can only be missing right behind the footer.
+        let over =
+            matches!(self.layout, Layout::Footer(place) if at != place.saturating_add(SECTOR));
+        let lost = over && behind > length;
+        if at > length || survey.end.saturating_mul(SECTOR) > behind || lost {
             Tail::Lost
         } else if self.layout == Layout::Markers {
             Tail::Right
@@ -162,10 +200,10 @@ impl Hosted {
         Ok(table.and_then(|table| table.get(at).map(|entry| u64::from(*entry))))
     }
 
-    /// Where the stream ends by its markers: the place of the end-of-stream marker, or of what should be one. `None`
+    /// Where the stream from sector `start` on ends by its markers: the place of the end-of-stream marker, or of what should be one. `None`
     /// where the walk loses its way before.
-    pub(super) fn stream_end(&self) -> Result<Option<u64>> {
-        let mut at = self.front.overhead.saturating_mul(SECTOR);
+    pub(super) fn stream_end(&self, start: u64) -> Result<Option<u64>> {
+        let mut at = start.saturating_mul(SECTOR);
         while self.source.len().saturating_sub(at) >= SECTOR {
             let sector = read_vec(&*self.source, "marker", at, SECTOR, &self.limits)?;
             at = match Marker::parse(&sector, at) {

@@ -16,7 +16,7 @@ impl Hosted {
     /// Gives up a directory most of whose entries lead nowhere while the other's lead to tables: it is not where the header
     /// says, and what stands there is not to be changed. Of a directory that is kept, single entries are noted.
     pub(super) fn judge_directories(&mut self) -> Result<()> {
-        let count = len64(&self.gd).max(len64(&self.rgd));
+        let count = self.entry_count();
         let (mut active, mut bad_gd, mut bad_rgd, mut lost) = (0u64, 0u64, 0u64, 0u64);
         for number in 0..count {
             let (first, second) = self.entries(number);
@@ -100,6 +100,27 @@ impl Hosted {
             }
         }
         self.findings = findings;
+    }
+
+    /// Entries of the longer directory.
+    fn entry_count(&self) -> u64 {
+        len64(&self.gd).max(len64(&self.rgd))
+    }
+
+    /// How many tables neither directory leads to, and how many there should be.
+    pub(super) fn lost_tables(&self) -> (u64, u64) {
+        let (mut lost, mut active) = (0u64, 0u64);
+        for number in 0..self.entry_count() {
+            let (first, second) = self.entries(number);
+            if first == 0 && second == 0 {
+                continue;
+            }
+            active = active.saturating_add(1);
+            if !self.is_table(first, number) && !self.is_second(second, number) {
+                lost = lost.saturating_add(1);
+            }
+        }
+        (lost, active)
     }
 
     /// Entry `number` of both directories; 0 of one that is not there.

@@ -44,7 +44,7 @@ pub(super) fn find(
         },
         Err(error) => error,
     };
-    if !is_stream(front) || front.overhead == 0 {
+    if !front.has_markers() || front.overhead == 0 {
         return Err(error);
     }
     let walk = Walk::run(&**source, front, limits)?;
@@ -84,7 +84,7 @@ fn accept(place: u64, footer: Header, front: &Header, findings: &mut Findings) -
     expected.unclean = footer.unclean;
     let lies = if lies_on(&footer, place) {
         Some("the same; by what it says the grain directory would lie on it")
-    } else if is_stream(front) && !is_stream(&footer) {
+    } else if front.has_markers() && !footer.has_markers() {
         Some("the same; what it ends is a stream, and it does not say so")
     } else {
         None
@@ -116,11 +116,6 @@ fn accept(place: u64, footer: Header, front: &Header, findings: &mut Findings) -
     }
     let header = Box::new(footer);
     Ok(Found::Footer { place, header })
-}
-
-/// Whether grains are compressed and have markers, as all have where there is a footer.
-fn is_stream(header: &Header) -> bool {
-    header.compressed() && header.has_markers()
 }
 
 /// Whether the grain directory lies on the footer at `place`, or on the marker in front of it.

@@ -195,9 +195,14 @@ impl Header {
         self.flags & FLAG_COMPRESSED != 0
     }
 
-    /// Whether each grain has its own address and length in front.
+    /// Whether each grain has its own address and length in front: only compressed ones do.
     pub(crate) fn has_markers(&self) -> bool {
-        self.flags & FLAG_MARKERS != 0
+        self.compressed() && self.flags & FLAG_MARKERS != 0
+    }
+
+    /// Whether the flags say that of grains that are not compressed, which makes no sense.
+    pub(crate) fn has_odd_markers(&self) -> bool {
+        !self.compressed() && self.flags & FLAG_MARKERS != 0
     }
 
     /// Whether a grain table entry of 1 means zeros.

@@ -213,6 +213,11 @@ impl Hosted {
             let (path, expected) = ("header, version", "2, because of zeroed grains");
             findings.add(&rules::VERSION, (4, 4), path, front.version, expected);
         }
+        if front.has_odd_markers() {
+            let (path, found) = ("header, flags", format!("{:#x}", front.flags));
+            let expected = "flag bit 16, compressed grains, with bit 17, markers in front of them";
+            findings.add(&rules::NOT_A_STREAM, (8, 4), path, found, expected);
+        }
         if front.table_entries != Header::TABLE_ENTRIES {
             let (path, expected) = ("header, numGTEsPerGT", Header::TABLE_ENTRIES);
             let found = front.table_entries;

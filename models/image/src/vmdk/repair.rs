@@ -113,13 +113,19 @@ pub(super) struct Mend<'a> {
     rgd: Vec<u32>,
     /// Whether the redundant directory and its tables are where nothing else is.
     second: bool,
-    header: Header,
+    pub(super) header: Header,
     pub(super) front: Header,
 }
 
 impl Hosted {
     /// Plans the repair of this file.
     pub(super) fn plan_repair(&self) -> Result<Plan> {
+        let (lost, active) = self.lost_tables();
+        if lost > 1 && lost.saturating_mul(2) > active {
+            return Err(Error::unsupported(format_args!(
+                "{lost} of {active} entries of the grain directory lead nowhere, so that its place or the capacity in the header is likely to be wrong, and clearing them would destroy what stands there; nothing is planned"
+            )));
+        }
         let mut mend = Mend {
             disk: self,
             plan: Plan::default(),
@@ -209,7 +215,7 @@ impl Mend<'_> {
             todo.differ.clear();
         }
         self.clear(&todo)?;
-        let shared = self.lead_directories(&survey.shared);
+        let shared = self.lead_directories();
         if self.disk.header.has_markers() {
             // Nothing is put behind the end of a stream, nor is it written again: it can do without a second directory.
             if shared.is_any() {
@@ -227,6 +233,10 @@ impl Mend<'_> {
             && (!self.header.has_markers() || self.starts_stream(first))
         {
             self.header.overhead = first;
+        }
+        if matches!(self.disk.layout, Layout::Footer(_)) && self.starts_stream(self.front.overhead)
+        {
+            self.header.overhead = self.front.overhead;
         }
         if self.disk.header.has_markers() {
             self.end_stream(&survey)?;
@@ -296,7 +306,7 @@ impl Mend<'_> {
 
     /// Leads entries without a table to the other directory's, and clears those that neither has. The result is what is
     /// shared then: whether all of the primary, all of the redundant, and single tables.
-    fn lead_directories(&mut self, overlapping: &BTreeSet<u64>) -> Shared {
+    fn lead_directories(&mut self) -> Shared {
         let mut shared = Shared::default();
         let tables = self.disk.header.tables();
         let front = self.disk.layout == Layout::Front && tables > 0;
@@ -327,9 +337,8 @@ impl Mend<'_> {
             if !good_first && !good_second && (first != 0 || second != 0) {
                 lost = lost.saturating_add(1);
             }
-            let elsewhere =
-                shared.gd || shared.rgd || (good_first && overlapping.contains(&number));
-            if gd != 0 && gd == rgd && !self.rgd.is_empty() && !elsewhere {
+            let kept = !self.rgd.is_empty() && !shared.gd && !shared.rgd;
+            if kept && gd != 0 && gd == rgd {
                 shared.tables.insert((number, good_first));
             }
             set(&mut self.gd, index(number), gd);
@@ -519,9 +528,6 @@ impl Mend<'_> {
         let front = match self.disk.layout {
             Layout::Footer(place) => {
                 self.header.follow(&self.front);
-                if self.starts_stream(self.front.overhead) {
-                    self.header.overhead = self.front.overhead;
-                }
                 settle(&mut self.header);
                 let limits = &self.disk.limits;
                 let old = read_vec(&*self.disk.source, "VMDK footer", place, SECTOR, limits)?;

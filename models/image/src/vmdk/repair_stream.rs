@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 impl Mend<'_> {
     /// Ends a stream with its marker and nothing behind it.
     pub(super) fn end_stream(&mut self, survey: &Survey) -> Result<()> {
-        let Some(at) = self.disk.stream_end()? else {
+        let Some(at) = self.disk.stream_end(self.header.overhead)? else {
             return Ok(());
         };
         let length = self.end;

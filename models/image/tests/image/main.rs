@@ -45,5 +45,6 @@ mod vmdk_children;
 mod vmdk_damage;
 mod vmdk_esx;
 mod vmdk_fuzz;
+mod vmdk_mended;
 mod vmdk_sizes;
 mod vmdk_stream;

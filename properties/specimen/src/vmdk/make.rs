@@ -135,7 +135,7 @@ pub(super) fn put_tables(
     };
     for table in 0..plan.tables() {
         let place = first + table * TABLE;
-        let role = Role::Table { redundant };
+        let role = Role::Table { table, redundant };
         let at = (directory * SECTOR + 4 * table, 4);
         maker.number(format!("{gd}[{table}]"), at, place, Class::Entry, role);
         put_table(maker, place, table, entries, (gt, redundant));

@@ -132,7 +132,10 @@ pub(super) fn stream(
         places.gd = at;
         maker.set_len((at + directory) * SECTOR);
         for (number, place) in (0u64..).zip(&tables) {
-            let role = Role::Table { redundant: false };
+            let role = Role::Table {
+                table: number,
+                redundant: false,
+            };
             let byte = (at * SECTOR + 4 * number, 4);
             maker.number(format!("gd[{number}]"), byte, *place, Class::Entry, role);
         }
