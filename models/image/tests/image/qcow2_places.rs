@@ -4,7 +4,7 @@ use crate::common::assert_same;
 use crate::qcow2::sparse;
 use crate::qcow2_layers::Files;
 use crate::qcow2_repair::{crash_safe, passes_qemu_img};
-use crate::qcow2_rules::{CLUSTER, Made, SIZE, made, open, places, put, put32, word};
+use crate::qcow2_rules::{CLUSTER, Made, SIZE, add_snapshot, made, open, places, put, put32, word};
 use drylab_block::{Limits, ReadAt, SparseBytes};
 use drylab_image::{Qcow2DataFile, Qcow2Layers, Work, write_qcow2_layers};
 use std::sync::Arc;
@@ -95,5 +95,43 @@ fn an_l2_table_that_two_places_of_a_disk_in_a_data_file_share_is_made_two() {
         assert!(left.is_empty(), "{:?}", left.list());
         assert_eq!(word(&mended, right), word(&made, right));
         assert!(word(&mended, wrong) >= 1 << 63 | made.len());
+    }
+}
+
+#[test]
+fn a_snapshot_table_that_is_taken_for_an_l2_table_keeps_its_snapshot_through_a_repair() {
+    for kind in [Made::V3, Made::V2, Made::Extended] {
+        let file = Arc::new(made(kind));
+        let disk = sparse(SIZE).disk();
+        let table = add_snapshot(&file);
+        open(&file).repair().unwrap().apply(&*file).unwrap();
+        let kept = |file: &Arc<SparseBytes>| {
+            let options = drylab_image::Options {
+                snapshot: Some("name"),
+                ..drylab_image::Options::DEFAULT
+            };
+            assert_same(
+                &disk,
+                &drylab_image::open_as(file.clone(), &options).unwrap(),
+            );
+        };
+        kept(&file);
+        // Its first word, the place of the snapshot's L1 table, is an entry: that of guest data in need of a copy.
+        put(&file, CLUSTER, table);
+        let found = open(&file).check().unwrap();
+        for code in ["QCOW2-OVERLAP-L2", "QCOW2-OVERLAP-DATA"] {
+            assert!(found.counts().contains_key(code), "{:?}", found.list());
+        }
+        let plan = open(&file).repair().unwrap();
+        for count in 0..=plan.edits().len() {
+            let crashed = crate::qcow2_repair::copy(&*file);
+            plan.apply_first(count, &*crashed).unwrap();
+            kept(&crashed);
+        }
+        let mended = crash_safe(&file, &plan, &Files([].into()), true);
+        let left = open(&mended).check().unwrap();
+        let mut left = left.list().iter();
+        assert!(left.all(|finding| finding.rule.code == "QCOW2-SNAPSHOTS"));
+        passes_qemu_img(&mended, "snapshot table");
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn places(file: &SparseBytes) -> Places {
     }
 }
 
-fn refcount(file: &SparseBytes, cluster: u64, value: u16) {
+pub(crate) fn refcount(file: &SparseBytes, cluster: u64, value: u16) {
     let at = places(file).block + cluster * 2;
     file.write_at(at, &value.to_be_bytes()).unwrap();
 }
@@ -115,7 +115,7 @@ pub(crate) fn open(file: &Arc<SparseBytes>) -> Image {
 }
 
 /// A snapshot of the active state: a copy of the L1 table and an entry; refcounts are as they were.
-fn add_snapshot(file: &SparseBytes) -> u64 {
+pub(crate) fn add_snapshot(file: &SparseBytes) -> u64 {
     let end = file.len();
     let mut l1 = vec![0; 8];
     file.read_at(CLUSTER, &mut l1).unwrap();
