@@ -270,19 +270,56 @@ impl Moves {
         }
         let structure = mender.structure;
         let cluster = structure.header.cluster_bytes();
+        let (moving, staying): (Vec<&L2>, Vec<&L2>) = structure
+            .tables
+            .iter()
+            .partition(|table| self.l2.contains_key(&key(table)));
         // Tables that are themselves taken for guest data change last.
         let late = |table: &&L2| self.guest.contains(&div(table.offset, cluster));
-        let (last, first): (Vec<&L2>, Vec<&L2>) = structure.tables.iter().partition(late);
-        for table in first.into_iter().chain(last) {
-            let Some(old) = structure.l2(table)? else {
-                continue;
-            };
-            let new: Vec<u64> = old
-                .into_iter()
-                .map(|entry| self.moved(mender, entry))
-                .flat_map(|entry| [entry.word, entry.bitmap])
-                .collect();
-            mender.write_changed(table.offset, &table_bytes(structure, &new))?;
+        let (last, first): (Vec<&L2>, Vec<&L2>) = staying.into_iter().partition(late);
+        let is_moving = !moving.is_empty();
+        for table in moving.into_iter().chain(first) {
+            self.switch_one(mender, table)?;
+        }
+        if is_moving {
+            // What stands where they were is another table, which must not change.
+            mender.flush();
+            self.name_moved(mender)?;
+            mender.flush();
+        }
+        last.into_iter()
+            .try_for_each(|table| self.switch_one(mender, table))
+    }
+
+    fn switch_one(&self, mender: &mut Mender<'_>, table: &L2) -> Result<()> {
+        let structure = mender.structure;
+        let Some(old) = structure.l2(table)? else {
+            return Ok(());
+        };
+        let new: Vec<u64> = old
+            .into_iter()
+            .map(|entry| self.moved(mender, entry))
+            .flat_map(|entry| [entry.word, entry.bitmap])
+            .collect();
+        let bytes = table_bytes(structure, &new);
+        match self.l2.get(&key(table)) {
+            Some(place) => mender.write(*place, &bytes),
+            None => mender.write_changed(table.offset, &bytes),
+        }
+    }
+
+    /// Plans L1 entries that name moved tables, otherwise as they are.
+    fn name_moved(&self, mender: &mut Mender<'_>) -> Result<()> {
+        let structure = mender.structure;
+        for l1 in &structure.l1s {
+            let words = (0u64..).zip(structure.l1_words(l1)?);
+            let words = words.map(|(number, word)| {
+                let table = structure.table_of(word & OFFSET, l1.active.then_some(number));
+                let place = table.and_then(|table| self.l2.get(&key(table)));
+                place.map_or(word, |place| (word & !OFFSET) | place)
+            });
+            let words: Vec<u64> = words.collect();
+            mender.write_changed(l1.offset, &super::be_words(&words))?;
         }
         Ok(())
     }
@@ -392,10 +429,8 @@ impl Moves {
                 })
                 .collect();
             let bytes = table_bytes(structure, &new);
-            match place {
-                Some(place) => mender.write(*place, &bytes)?,
-                None => mender.write_changed(table.offset, &bytes)?,
-            }
+            let place = place.copied().unwrap_or(table.offset);
+            mender.write_changed(place, &bytes)?;
         }
         mender.flush();
         Ok(())

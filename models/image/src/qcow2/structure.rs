@@ -169,10 +169,10 @@ impl<'a> Structure<'a> {
     }
 
     /// Makes one of all entries that point to one table. With an external data file a table is right at one place of the
-    /// disk only: there each active entry is kept by itself, as long as that costs no more than the file.
+    /// disk only: there each active entry is kept by itself, as long as that costs a quarter of the file.
     fn merge(&mut self) {
         let mut apart = match self.header.data_file() {
-            true => div(self.bounds.file, self.header.cluster_bytes()),
+            true => div(self.bounds.file, self.header.cluster_bytes()) / 4,
             false => 0,
         };
         self.tables

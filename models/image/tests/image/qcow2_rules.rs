@@ -12,31 +12,31 @@ use drylab_image::{
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-const CLUSTER: u64 = 65_536;
-const SIZE: u64 = 3 << 20;
+pub(crate) const CLUSTER: u64 = 65_536;
+pub(crate) const SIZE: u64 = 3 << 20;
 
-fn word(file: &SparseBytes, at: u64) -> u64 {
+pub(crate) fn word(file: &SparseBytes, at: u64) -> u64 {
     let mut bytes = [0; 8];
     file.read_at(at, &mut bytes).unwrap();
     u64::from_be_bytes(bytes)
 }
 
-fn put(file: &SparseBytes, at: u64, value: u64) {
+pub(crate) fn put(file: &SparseBytes, at: u64, value: u64) {
     file.write_at(at, &value.to_be_bytes()).unwrap();
 }
 
-fn put32(file: &SparseBytes, at: u64, value: u32) {
+pub(crate) fn put32(file: &SparseBytes, at: u64, value: u32) {
     file.write_at(at, &value.to_be_bytes()).unwrap();
 }
 
 /// First L2 table and, in it, the first entry; refcount table and first block.
-struct Places {
-    l2: u64,
-    refcounts: u64,
+pub(crate) struct Places {
+    pub(crate) l2: u64,
+    pub(crate) refcounts: u64,
     block: u64,
 }
 
-fn places(file: &SparseBytes) -> Places {
+pub(crate) fn places(file: &SparseBytes) -> Places {
     let mut head = [0; 104];
     file.read_at(0, &mut head).unwrap();
     let refcounts = be_u64(&head, 48).unwrap();
@@ -48,13 +48,13 @@ fn places(file: &SparseBytes) -> Places {
     }
 }
 
-fn refcount(file: &SparseBytes, cluster: u64, value: u16) {
+pub(crate) fn refcount(file: &SparseBytes, cluster: u64, value: u16) {
     let at = places(file).block + cluster * 2;
     file.write_at(at, &value.to_be_bytes()).unwrap();
 }
 
 #[derive(Clone, Copy)]
-enum Made {
+pub(crate) enum Made {
     V3,
     V2,
     Packed,
@@ -62,7 +62,7 @@ enum Made {
     Outside,
 }
 
-fn made(kind: Made) -> SparseBytes {
+pub(crate) fn made(kind: Made) -> SparseBytes {
     let disk = sparse(SIZE).disk();
     let plain = Qcow2Layers::default();
     let other = SparseBytes::default();
@@ -109,13 +109,13 @@ fn data() -> SparseBytes {
     data
 }
 
-fn open(file: &Arc<SparseBytes>) -> Image {
+pub(crate) fn open(file: &Arc<SparseBytes>) -> Image {
     let files = Files([("data", Arc::new(data()) as Arc<dyn ReadAt>)].into());
     drylab_image::open_with(file.clone(), &files, &Limits::DEFAULT).unwrap()
 }
 
 /// A snapshot of the active state: a copy of the L1 table and an entry; refcounts are as they were.
-fn add_snapshot(file: &SparseBytes) -> u64 {
+pub(crate) fn add_snapshot(file: &SparseBytes) -> u64 {
     let end = file.len();
     let mut l1 = vec![0; 8];
     file.read_at(CLUSTER, &mut l1).unwrap();
@@ -548,94 +548,5 @@ fn a_check_of_tables_that_name_one_another_over_and_over_reads_four_times_the_fi
             "{code}: {read} of {}",
             source.len()
         );
-    }
-}
-
-#[test]
-fn a_refcount_table_that_is_said_to_stand_over_other_things_hides_nothing_and_is_made_anew() {
-    let disk = sparse(SIZE).disk();
-    let none = Files([].into());
-    for kind in [Made::V3, Made::V2, Made::Packed, Made::Extended] {
-        let sound = made(kind);
-        let places = places(&sound);
-        for (place, clusters, code, is_seen) in [
-            (0, 1, "QCOW2-OVERLAP-REFCOUNTS", true),
-            (CLUSTER, 1, "QCOW2-OVERLAP-REFCOUNTS", true),
-            (places.l2, 1, "QCOW2-OVERLAP-REFCOUNTS", true),
-            (0, 6, "QCOW2-OVERLAP-DATA", true),
-            (2 * CLUSTER, 1, "QCOW2-OVERLAP-DATA", false),
-            (places.refcounts, 64, "QCOW2-REFCOUNT-TABLE", false),
-        ] {
-            let file = Arc::new(made(kind));
-            put(&file, 48, place);
-            put32(&file, 56, clusters);
-            let image = open(&file);
-            assert_same(&disk, &image);
-            let found = image.check().unwrap();
-            assert!(
-                found.counts().contains_key(code),
-                "{place}: {:?}",
-                found.list()
-            );
-            // Who opens strictly is refused where the tables show it.
-            let strict = drylab_image::Options {
-                damage: drylab_image::Damage::Refuse,
-                ..drylab_image::Options::DEFAULT
-            };
-            let refused = drylab_image::open_as(file.clone(), &strict);
-            let refused = refused.map(drop).map_err(|error| error.to_string());
-            match is_seen {
-                true => assert!(refused.unwrap_err().contains("QCOW2-OVERLAP-REFCOUNTS")),
-                false => assert_eq!(refused, Ok(())),
-            }
-            assert!(image.resize(2 * SIZE).is_err() || code == "QCOW2-REFCOUNT-TABLE");
-            let mended = crash_safe(&file, &image.repair().unwrap(), &none, false);
-            let left = open(&mended).check().unwrap();
-            assert!(left.is_empty(), "{place}: {:?}", left.list());
-            assert_same(&disk, &open(&mended));
-            passes_qemu_img(&mended, code);
-        }
-    }
-    // Where the table is, an entry that points to it is still wrong.
-    let file = made(Made::V3);
-    let places = places(&file);
-    put(&file, places.l2, 1 << 63 | places.refcounts);
-    let error = open(&Arc::new(file)).read_at(0, &mut [0; 512]).unwrap_err();
-    assert!(error.to_string().contains("own tables"), "{error}");
-}
-
-#[test]
-fn an_l2_table_that_two_places_of_a_disk_in_a_data_file_share_is_made_two() {
-    let (data, made) = (Arc::new(SparseBytes::default()), SparseBytes::default());
-    let layers = Qcow2Layers {
-        cluster_bits: 9,
-        data_file: Some(Qcow2DataFile {
-            sink: &*data,
-            name: "data",
-            raw: false,
-        }),
-        ..Qcow2Layers::default()
-    };
-    write_qcow2_layers(&sparse(SIZE).disk(), &layers, &made, &Work::ALONE).unwrap();
-    let files = Files([("data", data.clone() as Arc<dyn ReadAt>)].into());
-    let open = |file: &Arc<SparseBytes>| {
-        drylab_image::open_with(file.clone(), &files, &Limits::DEFAULT).unwrap()
-    };
-    let l1 = word(&made, 40);
-    let entries = (0..96).map(|number| l1 + number * 8);
-    let used: Vec<u64> = entries.filter(|at| word(&made, *at) != 0).collect();
-    // Whichever of them is first in the table, the one that is right is left as it is.
-    for (wrong, right) in [(used[0], used[1]), (used[1], used[0])] {
-        let file = crate::qcow2_repair::copy(&made);
-        put(&file, wrong, word(&file, right));
-        let found = open(&file).check().unwrap();
-        let codes = found.counts();
-        assert!(codes.contains_key("QCOW2-DATA-OFFSET"), "{codes:?}");
-        let plan = open(&file).repair().unwrap();
-        let mended = crash_safe(&file, &plan, &files, false);
-        let left = open(&mended).check().unwrap();
-        assert!(left.is_empty(), "{:?}", left.list());
-        assert_eq!(word(&mended, right), word(&made, right));
-        assert!(word(&mended, wrong) >= 1 << 63 | made.len());
     }
 }
