@@ -196,7 +196,8 @@ fn a_sparse_vmdk_is_the_same_file_but_for_its_content_id() {
         let descriptor = |file: &dyn ReadAt| {
             let bytes = read_vec(file, "descriptor", 512, 20 * 512, &Limits::DEFAULT).unwrap();
             let text = String::from_utf8(bytes).unwrap();
-            // The text ends at the first NUL: where its content id has a digit less, qemu-img leaves old bytes behind it.
+            // The text ends at the first NUL: behind it qemu-img leaves the last byte of a longer one when the content id it
+            // drew has six digits (3 of 800 conversions).
             let lines = text.split('\0').next().unwrap().lines();
             let kept = lines
                 .filter(|line| !line.starts_with("CID="))
