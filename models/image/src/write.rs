@@ -98,7 +98,7 @@ pub fn write_with(
     Ok(Written { file_bytes })
 }
 
-/// Hands out a streamOptimized VMDK front to back, in pieces of up to about 512 KiB.
+/// Hands out a streamOptimized VMDK front to back, in pieces of up to about 256 KiB.
 ///
 /// Grains are packed by the workers, `put` is called by one thread at a time. Without a content id in the options the
 /// disk is read twice.

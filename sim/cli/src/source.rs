@@ -4,19 +4,24 @@ use drylab_block::{Error, Extent, ExtentKind, ReadAt, Result};
 use rustix::fs::SeekFrom as Find;
 use rustix::io::Errno;
 use std::any::Any;
+use std::collections::VecDeque;
 use std::fs::{File, Metadata};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Extents of a file that are remembered.
+const EXTENTS: usize = 4;
+
 /// An open file. Only what is asked for is read; nothing is mapped or copied beforehand.
 #[derive(Debug)]
 pub(crate) struct FileSource {
     file: Arc<File>,
     length: u64,
-    /// The extent asked for last: a walk asks for each a few times.
-    extent: Mutex<Option<Extent>>,
+    /// The extents asked for last, the last one in front: a walk asks for each of them many times, by turns for tables and
+    /// for data, and the file system finds the end of an extent by walking through it.
+    extents: Mutex<VecDeque<Extent>>,
 }
 
 impl FileSource {
@@ -73,7 +78,7 @@ impl FileSource {
         Ok(Self {
             file,
             length,
-            extent: Mutex::new(None),
+            extents: Mutex::new(VecDeque::new()),
         })
     }
 
@@ -136,15 +141,15 @@ impl ReadAt for FileSource {
     }
 
     fn extent_at(&self, offset: u64) -> Extent {
-        let mut known = self.extent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.extents.lock().unwrap_or_else(PoisonError::into_inner);
         let holds = |extent: &Extent| {
             extent.offset <= offset && offset < extent.offset.saturating_add(extent.length)
         };
-        let extent = match known.filter(holds) {
-            Some(extent) => extent,
-            None => self.look(offset),
-        };
-        *known = Some(extent);
+        let found = known.iter().position(holds);
+        let extent = found.and_then(|at| known.remove(at));
+        let extent = extent.unwrap_or_else(|| self.look(offset));
+        known.truncate(EXTENTS - 1);
+        known.push_front(extent);
         Extent {
             offset,
             length: extent.offset.saturating_add(extent.length) - offset,

@@ -7,7 +7,6 @@ use crate::math::{div, index, len64, rem};
 use drylab_block::{Below, ReadAt, Result, WriteAt};
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Ranges shared instead of written begin and end at multiples of this many bytes, in both files: the blocks of every
@@ -41,9 +40,6 @@ struct Copy<'a, F> {
     sink: &'a dyn WriteAt,
     unit: u64,
     digest: bool,
-    /// Held while writing. File systems let one thread at a time write to a file, and those that wait for it burn their
-    /// time in the kernel: here they sleep.
-    writing: Mutex<()>,
     /// Whether the sink may be able to share ranges; it is asked until it says no.
     shares: AtomicBool,
     place: PhantomData<fn(F)>,
@@ -94,7 +90,6 @@ impl<F: FnMut(u64) -> Result<u64> + Send> Job for Copy<'_, F> {
     }
 
     fn finish(&self, piece: &Piece, slot: &mut Slot) -> Result<()> {
-        let _writing = self.writing.lock();
         for (host, range) in &slot.writes {
             let Some(bytes) = slot.bytes.get(range.clone()) else {
                 continue;
@@ -159,7 +154,6 @@ pub(crate) fn copy(
         sink,
         unit: unit.max(1),
         digest: name,
-        writing: Mutex::new(()),
         shares: AtomicBool::new(true),
         place: PhantomData,
     };

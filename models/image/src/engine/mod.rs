@@ -4,13 +4,13 @@
 //! extents ─ Cutter ─ pieces in guest order, each with a ticket
 //!              │  any worker: read, look for zeros, compress          `Job::prepare`
 //!              │  one at a time, in order of tickets: where to?       `Job::place`
-//!              └  any worker: write                                   `Job::finish`
+//!              └  one at a time, in any order: write                  `Job::finish`
 //! ```
 //!
 //! Holes and extents known to be zero are never read; zeros inside data are found in pages of 4 KiB and not written.
 //! Only `place` decides where bytes go, and it sees the pieces in guest order: the output does not depend on how many
 //! workers there are. A piece is at most [`CELL`] bytes (or one unit of the format where that is larger and compressed),
-//! and twice as many pieces as workers are in memory. The first error in guest order ends the work and is the result.
+//! and a worker holds a few of them. The first error in guest order ends the work and is the result.
 
 mod copy;
 mod cut;
@@ -25,9 +25,9 @@ pub(crate) use pack::{Packed, Packing, Writes, pack};
 pub(crate) use run::{Job, run};
 pub(crate) use zero::{is_zero, runs};
 
-/// Largest piece of a disk worked on at a time, in bytes: a piece and what is made of it fit the second-level cache of
-/// one core.
-pub(crate) const CELL: u64 = 1 << 19;
+/// Largest piece of a disk worked on at a time, in bytes: some pieces and what is made of them fit the second-level cache
+/// of one core.
+pub(crate) const CELL: u64 = 1 << 18;
 /// Pieces begin at multiples of this, in bytes; it is also what the digest takes at a time.
 pub(crate) const BLOCK: u64 = 1 << 16;
 /// Zeros are looked for in pages of this many bytes.

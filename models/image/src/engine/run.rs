@@ -2,8 +2,9 @@
 
 use super::cut::{Cutter, Piece, data_bytes};
 use super::{Progress, Work};
+use crate::math::{div, index};
 use drylab_block::{Error, ReadAt, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What is done with each piece.
@@ -20,13 +21,15 @@ pub(crate) trait Job: Sync {
     fn prepare(&self, piece: &Piece, slot: &mut Self::Slot, tool: &mut Self::Tool) -> Result<()>;
     /// One at a time, in guest order.
     fn place(&self, order: &mut Self::Order, piece: &Piece, slot: &mut Self::Slot) -> Result<()>;
-    /// Any worker, in any order.
+    /// One at a time, in any order. File systems let one thread at a time write to a file: others would wait for it in
+    /// the kernel, where they can read meanwhile.
     fn finish(&self, piece: &Piece, slot: &mut Self::Slot) -> Result<()>;
 }
 
-/// A piece in work.
+/// A piece in work. The worker that prepares it finishes it, too: its bytes are in the cache of that core.
 #[derive(Default)]
 struct Held<S> {
+    worker: u32,
     piece: Piece,
     slot: S,
 }
@@ -35,12 +38,17 @@ struct Held<S> {
 type Waiting<S> = (Box<Held<S>>, Result<()>);
 
 struct State<J: Job> {
-    free: Vec<Box<Held<J::Slot>>>,
     waiting: BTreeMap<u64, Waiting<J::Slot>>,
     /// The ticket to be placed next.
     turn: u64,
     /// Away while a worker is placing.
     order: Option<J::Order>,
+    /// Placed and not finished, each with its ticket.
+    placed: VecDeque<(u64, Box<Held<J::Slot>>)>,
+    /// Some worker is finishing a piece.
+    finishing: bool,
+    /// Workers that wait for the bell.
+    asleep: u32,
     /// There are no more pieces.
     ended: bool,
     /// The first error in guest order so far, and its ticket.
@@ -57,6 +65,16 @@ struct Shop<'a, J: Job> {
     bell: Condvar,
 }
 
+/// Bytes of pieces that a worker holds, and that all hold together.
+const BYTES_EACH: u64 = 4 << 20;
+const BYTES_ALL: u64 = 32 << 20;
+
+/// Pieces of up to `cell` bytes that each of `jobs` workers holds: enough to read on while another writes.
+fn slots_each(jobs: u32, cell: u64) -> usize {
+    let bytes = BYTES_EACH.min(div(BYTES_ALL, u64::from(jobs)));
+    index(div(bytes, cell).clamp(2, 16))
+}
+
 /// Does `job` to every piece of `disk`; the result is what its last placing left.
 pub(crate) fn run<J: Job>(
     disk: &dyn ReadAt,
@@ -66,17 +84,22 @@ pub(crate) fn run<J: Job>(
     order: J::Order,
 ) -> Result<J::Order> {
     let jobs = work.jobs.clamp(1, 256);
-    let slots = if jobs == 1 { 1 } else { jobs.saturating_mul(2) };
+    let slots = match jobs {
+        1 => 1,
+        _ => slots_each(jobs, cell),
+    };
     let total = work.progress.map_or(0, |_| data_bytes(disk));
     let shop = Shop {
         job,
         work,
         cutter: Mutex::new((Cutter::new(disk, cell, block), 0)),
         state: Mutex::new(State {
-            free: (0..slots).map(|_| Box::default()).collect(),
             waiting: BTreeMap::new(),
             turn: 0,
             order: Some(order),
+            placed: VecDeque::new(),
+            finishing: false,
+            asleep: 0,
             ended: false,
             failed: None,
             progress: Progress { done: 0, total },
@@ -84,10 +107,11 @@ pub(crate) fn run<J: Job>(
         bell: Condvar::new(),
     };
     std::thread::scope(|scope| {
-        for _ in 1..jobs {
-            scope.spawn(|| shop.worker());
+        let shop = &shop;
+        for number in 1..jobs {
+            scope.spawn(move || shop.worker(number, slots));
         }
-        shop.worker();
+        shop.worker(0, slots);
     });
     let state = shop.state.into_inner();
     let state = state.unwrap_or_else(PoisonError::into_inner);
@@ -101,6 +125,7 @@ pub(crate) fn run<J: Job>(
 /// What a worker finds to do.
 enum Task<J: Job> {
     Place(u64, Waiting<J::Slot>, J::Order),
+    Finish(u64, Box<Held<J::Slot>>),
     Cut(Box<Held<J::Slot>>),
 }
 
@@ -110,9 +135,42 @@ struct Alarm<'s, 'a, J: Job>(&'s Shop<'a, J>);
 impl<J: Job> Drop for Alarm<'_, '_, J> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0
-                .fail(&mut self.0.state(), 0, Error::io("a worker panicked"));
+            self.0.state().fail(0, Error::io("a worker panicked"));
             self.0.bell.notify_all();
+        }
+    }
+}
+
+impl<J: Job> State<J> {
+    /// The piece whose turn it is, if it has been prepared and nobody is placing.
+    fn next_to_place(&mut self) -> Option<Task<J>> {
+        if !self.may_place() {
+            return None;
+        }
+        let (waiting, order) = (self.waiting.remove(&self.turn)?, self.order.take()?);
+        Some(Task::Place(self.turn, waiting, order))
+    }
+
+    fn may_place(&self) -> bool {
+        self.order.is_some() && self.waiting.contains_key(&self.turn)
+    }
+
+    /// The first of a worker's pieces that is placed and comes before an error.
+    fn to_finish(&self, worker: u32) -> Option<usize> {
+        let end = self.failed.as_ref().map_or(u64::MAX, |(failed, _)| *failed);
+        self.placed
+            .iter()
+            .position(|(ticket, held)| held.worker == worker && *ticket < end)
+    }
+
+    /// Everything before `ticket` has been placed when this is called, so the least ticket is the first error.
+    fn fail(&mut self, ticket: u64, error: Error) {
+        if self
+            .failed
+            .as_ref()
+            .is_none_or(|(first, _)| ticket < *first)
+        {
+            self.failed = Some((ticket, error));
         }
     }
 }
@@ -122,53 +180,89 @@ impl<J: Job> Shop<'_, J> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn worker(&self) {
+    fn worker(&self, number: u32, slots: usize) {
         let _alarm = Alarm(self);
         let mut tool = match self.job.tool() {
             Ok(tool) => tool,
             Err(error) => {
-                self.fail(&mut self.state(), 0, error);
+                self.state().fail(0, error);
                 return self.bell.notify_all();
             }
         };
-        while let Some(task) = self.task() {
+        let held = |_| {
+            Box::new(Held {
+                worker: number,
+                ..Held::default()
+            })
+        };
+        let mut free = Free {
+            slots: (0..slots).map(held).collect(),
+            all: slots,
+        };
+        while let Some(task) = self.task(number, &mut free) {
             match task {
                 Task::Place(ticket, waiting, order) => self.place(ticket, waiting, order),
-                Task::Cut(held) => self.prepare(held, &mut tool),
+                Task::Finish(ticket, held) => free.slots.extend(self.finish(ticket, held)),
+                Task::Cut(held) => free.slots.extend(self.prepare(held, &mut tool)),
             }
         }
         self.bell.notify_all();
     }
 
-    /// What can be done now, waited for; nothing when the others do the rest.
-    fn task(&self) -> Option<Task<J>> {
+    /// What worker `number` can do now, waited for; nothing when the others do the rest.
+    fn task(&self, number: u32, free: &mut Free<J::Slot>) -> Option<Task<J>> {
         let mut state = self.state();
         loop {
-            if state.failed.is_some() {
-                return None;
-            }
-            let turn = state.turn;
-            if state.order.is_some()
-                && let Some(waiting) = state.waiting.remove(&turn)
-                && let Some(order) = state.order.take()
+            if state.failed.is_none()
+                && let Some(task) = state.next_to_place()
             {
-                return Some(Task::Place(turn, waiting, order));
+                return Some(task);
             }
-            // Whoever prepares or places a piece now comes back for what waits behind it.
-            if state.ended {
+            let first = state.to_finish(number);
+            if !state.finishing
+                && let Some((ticket, held)) = first.and_then(|first| state.placed.remove(first))
+            {
+                state.finishing = true;
+                return Some(Task::Finish(ticket, held));
+            }
+            let over = state.failed.is_some() || (state.ended && free.slots.len() == free.all);
+            if over && first.is_none() {
                 return None;
             }
-            if let Some(held) = state.free.pop() {
+            if state.failed.is_none()
+                && !state.ended
+                && let Some(held) = free.slots.pop()
+            {
                 return Some(Task::Cut(held));
             }
+            state.asleep = state.asleep.saturating_add(1);
             state = self
                 .bell
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
+            state.asleep = state.asleep.saturating_sub(1);
         }
     }
 
-    fn prepare(&self, mut held: Box<Held<J::Slot>>, tool: &mut J::Tool) {
+    /// Wakes those that wait, if there may be something for them.
+    fn wake(&self, state: MutexGuard<'_, State<J>>) {
+        let some = state.may_place()
+            || !(state.placed.is_empty() || state.finishing)
+            || state.ended
+            || state.failed.is_some();
+        let wake = some && state.asleep > 0;
+        drop(state);
+        if wake {
+            self.bell.notify_all();
+        }
+    }
+
+    /// Fills a slot, or gives it back when there is no more to read.
+    fn prepare(
+        &self,
+        mut held: Box<Held<J::Slot>>,
+        tool: &mut J::Tool,
+    ) -> Option<Box<Held<J::Slot>>> {
         let ticket = {
             let mut cutter = self.cutter.lock().unwrap_or_else(PoisonError::into_inner);
             let ticket = cutter.1;
@@ -176,48 +270,57 @@ impl<J: Job> Shop<'_, J> {
             cutter.0.next(&mut held.piece).then_some(ticket)
         };
         let Some(ticket) = ticket else {
-            self.state().ended = true;
-            return self.bell.notify_all();
+            let mut state = self.state();
+            state.ended = true;
+            self.wake(state);
+            return Some(held);
         };
-        let Held { piece, slot } = &mut *held;
+        let Held { piece, slot, .. } = &mut *held;
         let prepared = self.job.prepare(piece, slot, tool);
+        // This worker comes back for it, or the one that is placing now.
         self.state().waiting.insert(ticket, (held, prepared));
+        None
     }
 
     fn place(&self, ticket: u64, (mut held, prepared): Waiting<J::Slot>, mut order: J::Order) {
-        let Held { piece, slot } = &mut *held;
+        let Held { piece, slot, .. } = &mut *held;
         let placed = prepared.and_then(|()| self.job.place(&mut order, piece, slot));
-        let mut state = self.state();
-        let done = state.progress.done.saturating_add(piece.data());
-        state.progress.done = done;
-        let progress = state.progress;
-        drop(state);
         if let (Some(tell), true) = (self.work.progress, placed.is_ok()) {
+            let mut state = self.state();
+            state.progress.done = state.progress.done.saturating_add(piece.data());
+            let progress = state.progress;
+            drop(state);
             tell(progress);
         }
         let mut state = self.state();
         state.order = Some(order);
         state.turn = ticket.saturating_add(1);
-        drop(state);
-        self.bell.notify_all();
-        let finished = placed.and_then(|()| self.job.finish(piece, slot));
-        let mut state = self.state();
-        match finished {
-            Ok(()) => state.free.push(held),
-            Err(error) => self.fail(&mut state, ticket, error),
+        match placed {
+            Ok(()) => state.placed.push_back((ticket, held)),
+            Err(error) => state.fail(ticket, error),
         }
-        drop(state);
-        self.bell.notify_all();
+        self.wake(state);
     }
 
-    /// Everything before `ticket` has been placed when this is called, so the least ticket is the first error.
-    fn fail(&self, state: &mut State<J>, ticket: u64, error: Error) {
-        if state
-            .failed
-            .as_ref()
-            .is_none_or(|(first, _)| ticket < *first)
-        {
-            state.failed = Some((ticket, error));
+    /// The slot of the finished piece, for another.
+    fn finish(&self, ticket: u64, mut held: Box<Held<J::Slot>>) -> Option<Box<Held<J::Slot>>> {
+        let Held { piece, slot, .. } = &mut *held;
+        let finished = self.job.finish(piece, slot);
+        let mut state = self.state();
+        state.finishing = false;
+        if let Err(error) = finished {
+            state.fail(ticket, error);
         }
+        // A worker finishes all that it has before another does: waking one costs as much as reading a piece.
+        if state.to_finish(held.worker).is_none() {
+            self.wake(state);
+        }
+        Some(held)
     }
+}
+
+/// A worker's slots that are not in work.
+struct Free<S> {
+    slots: Vec<Box<Held<S>>>,
+    all: usize,
 }

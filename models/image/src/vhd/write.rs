@@ -9,7 +9,7 @@ use crate::front::Front;
 use crate::math::{div, div_up, index, len64, rem, round_up};
 use crate::uuid;
 use crate::write::Written;
-use drylab_block::{Error, ReadAt, Result, WriteAt};
+use drylab_block::{Error, ReadAt, Result, WriteAt, be_u32};
 
 /// Where the dynamic header stands: behind the copy of the footer.
 pub(super) const HEADER_AT: u64 = 512;
@@ -164,11 +164,16 @@ pub(crate) fn write_dynamic(
         if let Some(entry) = table.get_mut(at..at.saturating_add(4)) {
             entry.copy_from_slice(&sector.to_be_bytes());
         }
-        sink.write_at(end, &bitmap)?;
         let data = end.saturating_add(len64(&bitmap));
         end = data.saturating_add(block);
         Ok(data)
     })?;
+    // Not one by one while blocks are written: they would wait for each other at the file.
+    for sector in table.chunks_exact(4).filter_map(|entry| be_u32(entry, 0)) {
+        if sector != UNUSED {
+            sink.write_at(u64::from(sector).saturating_mul(SECTOR), &bitmap)?;
+        }
+    }
     let footer = named(footer, options, digest).to_bytes();
     let entries = u32::try_from(entries).unwrap_or(u32::MAX);
     sink.write_at(0, &footer)?;
