@@ -409,6 +409,9 @@ impl ReadAt for SparseBytes {
     }
 }
 
+/// A page of nothing.
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
 impl WriteAt for SparseBytes {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = offset
@@ -420,8 +423,8 @@ impl WriteAt for SparseBytes {
             let Some(source) = bytes.get(range) else {
                 continue;
             };
-            // One vector loop a page.
-            let zero = source.iter().fold(0u8, |sum, byte| sum | byte) == 0;
+            // Compared as memory: quick where code is instrumented, too.
+            let zero = ZEROS.get(..source.len()) == Some(source);
             if zero && !inner.pages.contains_key(&page) {
                 continue;
             }

@@ -11,7 +11,7 @@ use crate::container::{Container, Stored};
 use crate::edit::{Edit, Plan};
 use crate::finding::Findings;
 use crate::math::{index, len64};
-use drylab_block::{Error, Extent, ExtentKind, ReadAt, Result};
+use drylab_block::{Below, Error, Extent, ExtentKind, ReadAt, Result};
 
 /// Where the bytes of a range are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,20 @@ pub(crate) struct Piece {
     /// How many, at least one.
     pub(crate) length: u64,
     pub(crate) place: Place,
+}
+
+/// [`ReadAt::below`] of an image in `file`, by what it says of a piece.
+pub(crate) fn below(
+    file: &dyn ReadAt,
+    (extent, stored): (Extent, Option<Stored>),
+) -> Option<Below<'_>> {
+    let stored = stored.filter(|stored| stored.file.is_empty())?;
+    let length = file.len().checked_sub(stored.offset)?.min(extent.length);
+    (length > 0).then_some(Below {
+        source: file,
+        offset: stored.offset,
+        length,
+    })
 }
 
 /// The image that a differencing one stands on.

@@ -66,6 +66,7 @@
     )
 )]
 
+mod backed;
 mod changed;
 mod codec;
 mod container;

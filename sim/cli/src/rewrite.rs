@@ -1,10 +1,11 @@
 //! Files that are changed in place.
 
+use crate::sink;
 use crate::source::FileSource;
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 use rustix::fs::FlockOperation;
 use std::fs::File;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -61,26 +62,17 @@ impl ReadAt for Rewrite {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.file
-            .read_exact_at(buffer, offset)
-            .map_err(|error| Error::io(format_args!("read at offset {offset}: {error}")))
+        sink::read(&self.file, offset, buffer)
     }
 }
 
 impl WriteAt for Rewrite {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|error| {
-            let length = bytes.len();
-            Error::io(format_args!(
-                "write of {length} bytes at offset {offset}: {error}"
-            ))
-        })
+        sink::write(&self.file, offset, bytes)
     }
 
     fn set_len(&self, length: u64) -> Result<()> {
-        self.file
-            .set_len(length)
-            .map_err(|error| Error::io(format_args!("length of {length} bytes: {error}")))
+        sink::set_len(&self.file, length)
     }
 
     fn flush(&self) -> Result<()> {

@@ -115,32 +115,54 @@ impl Drop for FileSink {
     }
 }
 
+/// Reads of an open file.
+///
+/// # Errors
+/// [`Error::Io`] with the offset and the system's reason.
+pub(crate) fn read(file: &File, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    file.read_exact_at(buffer, offset)
+        .map_err(|error| Error::io(format_args!("read at offset {offset}: {error}")))
+}
+
+/// Writes to an open file.
+///
+/// # Errors
+/// [`Error::Io`] with the offset and the system's reason.
+pub(crate) fn write(file: &File, offset: u64, bytes: &[u8]) -> Result<()> {
+    file.write_all_at(bytes, offset).map_err(|error| {
+        let length = bytes.len();
+        Error::io(format_args!(
+            "write of {length} bytes at offset {offset}: {error}"
+        ))
+    })
+}
+
+/// Gives an open file a length.
+///
+/// # Errors
+/// [`Error::Io`] with the length and the system's reason.
+pub(crate) fn set_len(file: &File, length: u64) -> Result<()> {
+    file.set_len(length)
+        .map_err(|error| Error::io(format_args!("length of {length} bytes: {error}")))
+}
+
 impl ReadAt for FileSink {
     fn len(&self) -> u64 {
         self.file.metadata().map_or(0, |found| found.len())
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.file
-            .read_exact_at(buffer, offset)
-            .map_err(|error| Error::io(format_args!("read at offset {offset}: {error}")))
+        read(&self.file, offset, buffer)
     }
 }
 
 impl WriteAt for FileSink {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|error| {
-            let length = bytes.len();
-            Error::io(format_args!(
-                "write of {length} bytes at offset {offset}: {error}"
-            ))
-        })
+        write(&self.file, offset, bytes)
     }
 
     fn set_len(&self, length: u64) -> Result<()> {
-        self.file
-            .set_len(length)
-            .map_err(|error| Error::io(format_args!("length of {length} bytes: {error}")))
+        set_len(&self.file, length)
     }
 
     fn take(&self, offset: u64, source: Below<'_>) -> Result<bool> {

@@ -9,6 +9,7 @@ use super::refcount;
 use super::snapshot::{Snapshot, Snapshots};
 use super::structure::Structure;
 use super::words;
+use crate::backed;
 use crate::codec::{Engine, Unpackers};
 use crate::container::{Container, Opener, Stored};
 use crate::edit::Plan;
@@ -256,46 +257,6 @@ impl Qcow2 {
             self.check_metadata(&what, offset, needed)?;
         }
         Ok(Store::At(offset.saturating_add(within)))
-    }
-
-    /// Reads where a backing file shows through.
-    fn read_over(&self, backing: &Backing, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let mut at = offset;
-        let mut rest = buffer;
-        while !rest.is_empty() {
-            let (hole, length) = self.alike(at, len64(rest))?;
-            let (part, later) = rest
-                .split_at_mut_checked(index(length))
-                .filter(|_| length > 0)
-                .ok_or_else(|| Error::corrupt(format_args!("no bytes known at offset {at}")))?;
-            if hole {
-                backing.read(at, part)?;
-            } else {
-                map::read(self, at, part)?;
-            }
-            at = at.saturating_add(length);
-            rest = later;
-        }
-        Ok(())
-    }
-
-    /// Whether nothing is said of the bytes at an offset, and for how many of `most` that is so.
-    fn alike(&self, offset: u64, most: u64) -> Result<(bool, u64)> {
-        let bytes = self.unit_bytes();
-        let hole = |unit: u64| -> Result<bool> {
-            let number = div(unit, self.units_per_table());
-            match self.table(number)? {
-                Some(table) => Ok(self.store(&table, unit)? == Store::Hole),
-                None => Ok(true),
-            }
-        };
-        let first = div(offset, bytes);
-        let found = hole(first)?;
-        let mut end = first.saturating_add(1).saturating_mul(bytes);
-        while end < offset.saturating_add(most) && hole(div(end, bytes))? == found {
-            end = end.saturating_add(bytes);
-        }
-        Ok((found, end.saturating_sub(offset).min(most)))
     }
 }
 
@@ -545,32 +506,14 @@ impl ReadAt for Qcow2 {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let end = offset.checked_add(len64(buffer));
-        match &self.backing {
-            Some(backing) if end.is_some_and(|end| end <= self.size) => {
-                self.read_over(backing, offset, buffer)
-            }
-            _ => map::read(self, offset, buffer),
-        }
+        backed::read(self, self.backing.as_ref(), offset, buffer)
     }
 
     fn extent_at(&self, offset: u64) -> Extent {
-        let extent = map::extent(self, offset);
-        match &self.backing {
-            Some(backing) if extent.kind == ExtentKind::Hole => {
-                backing.piece(offset, extent.length).0
-            }
-            _ => extent,
-        }
+        backed::extent(self, self.backing.as_ref(), offset)
     }
 
     fn below(&self, offset: u64) -> Option<Below<'_>> {
-        if let Some(backing) = &self.backing {
-            let extent = map::extent(self, offset);
-            if extent.kind == ExtentKind::Hole {
-                return backing.below(offset, extent.length);
-            }
-        }
-        map::below(self, offset)
+        backed::below(self, self.backing.as_ref(), offset)
     }
 }

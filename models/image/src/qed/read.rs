@@ -1,10 +1,11 @@
 //! Reading.
 
 use super::header::Header;
+use crate::backed;
 use crate::container::{Container, Opener, Stored};
 use crate::finding::Findings;
 use crate::map::{self, Store, Units};
-use crate::math::{div, index, len64, rem};
+use crate::math::{div, index, rem};
 use crate::qcow2::{Backing, Declared};
 use crate::recent::Recent;
 use drylab_block::{Below, Error, Extent, ExtentKind, Limits, ReadAt, Result, read_vec};
@@ -78,44 +79,6 @@ impl Qed {
         let limits = &Limits::DEFAULT;
         let table = read_vec(&*self.source, "QED L2 table", offset, bytes, limits)?;
         Ok(words(&table))
-    }
-
-    /// Whether nothing is said of the bytes at an offset, and for how many of `most` that is so.
-    fn alike(&self, offset: u64, most: u64) -> Result<(bool, u64)> {
-        let hole = |unit: u64| -> Result<bool> {
-            match self.table(div(unit, self.units_per_table()))? {
-                Some(table) => Ok(self.store(&table, unit)? == Store::Hole),
-                None => Ok(true),
-            }
-        };
-        let bytes = self.unit_bytes();
-        let first = div(offset, bytes);
-        let found = hole(first)?;
-        let mut end = first.saturating_add(1).saturating_mul(bytes);
-        while end < offset.saturating_add(most) && hole(div(end, bytes))? == found {
-            end = end.saturating_add(bytes);
-        }
-        Ok((found, end.saturating_sub(offset).min(most)))
-    }
-
-    fn read_over(&self, backing: &Backing, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let mut at = offset;
-        let mut rest = buffer;
-        while !rest.is_empty() {
-            let (hole, length) = self.alike(at, len64(rest))?;
-            let (part, later) = rest
-                .split_at_mut_checked(index(length))
-                .filter(|_| length > 0)
-                .ok_or_else(|| Error::corrupt(format_args!("no bytes known at offset {at}")))?;
-            if hole {
-                backing.read(at, part)?;
-            } else {
-                map::read(self, at, part)?;
-            }
-            at = at.saturating_add(length);
-            rest = later;
-        }
-        Ok(())
     }
 }
 
@@ -238,32 +201,14 @@ impl ReadAt for Qed {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let end = offset.checked_add(len64(buffer));
-        match &self.backing {
-            Some(backing) if end.is_some_and(|end| end <= self.header.size) => {
-                self.read_over(backing, offset, buffer)
-            }
-            _ => map::read(self, offset, buffer),
-        }
+        backed::read(self, self.backing.as_ref(), offset, buffer)
     }
 
     fn extent_at(&self, offset: u64) -> Extent {
-        let extent = map::extent(self, offset);
-        match &self.backing {
-            Some(backing) if extent.kind == ExtentKind::Hole => {
-                backing.piece(offset, extent.length).0
-            }
-            _ => extent,
-        }
+        backed::extent(self, self.backing.as_ref(), offset)
     }
 
     fn below(&self, offset: u64) -> Option<Below<'_>> {
-        if let Some(backing) = &self.backing {
-            let extent = map::extent(self, offset);
-            if extent.kind == ExtentKind::Hole {
-                return backing.below(offset, extent.length);
-            }
-        }
-        map::below(self, offset)
+        backed::below(self, self.backing.as_ref(), offset)
     }
 }

@@ -7,7 +7,7 @@ use crate::edit::Plan;
 use crate::finding::Findings;
 use crate::layer::{self, Layer, Parent, Piece, Place, UNITS_MAX};
 use crate::math::{div, index, len64, rem};
-use drylab_block::{Error, Extent, Limits, ReadAt, Result, le_u32, read_vec};
+use drylab_block::{Below, Error, Extent, Limits, ReadAt, Result, le_u32, read_vec};
 use std::sync::Arc;
 
 /// Map entry of a block that is nowhere, or the parent's.
@@ -387,6 +387,10 @@ impl ReadAt for Vdi {
 
     fn extent_at(&self, offset: u64) -> Extent {
         layer::stored(self, offset).0
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        layer::below(&*self.source, layer::stored(self, offset))
     }
 }
 

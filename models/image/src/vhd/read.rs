@@ -163,13 +163,7 @@ impl ReadAt for Vhd {
     }
 
     fn below(&self, offset: u64) -> Option<Below<'_>> {
-        let (extent, stored) = self.piece_at(offset);
-        let stored = stored.filter(|stored| stored.file.is_empty())?;
-        Some(Below {
-            source: &*self.source,
-            offset: stored.offset,
-            length: extent.length,
-        })
+        layer::below(&*self.source, self.piece_at(offset))
     }
 }
 

@@ -13,9 +13,10 @@ use super::survey::Areas;
 use crate::container::{Container, Opener, Stored};
 use crate::edit::Plan;
 use crate::finding::Findings;
+use crate::layer;
 use crate::math::{div, index, len64, rem};
 use crate::recent::Recent;
-use drylab_block::{Error, Extent, ExtentKind, Limits, ReadAt, Result, read_vec, slice_at};
+use drylab_block::{Below, Error, Extent, ExtentKind, Limits, ReadAt, Result, read_vec, slice_at};
 use std::sync::Arc;
 
 /// Entries of the table that are read at once; a power of two, as the chunk ratio is.
@@ -321,14 +322,14 @@ impl Vhdx {
     }
 
     /// The disk in which bytes are looked up that are not in this file, the name of its file, and its bytes from there.
-    fn below(&self, offset: u64) -> Option<(&Parent, u64)> {
+    fn parent_at(&self, offset: u64) -> Option<(&Parent, u64)> {
         let parent = self.parent.as_deref()?;
         let left = parent.disk.len().checked_sub(offset)?;
         (left > 0).then_some((parent, left))
     }
 
     fn read_below(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let Some((parent, left)) = self.below(offset) else {
+        let Some((parent, left)) = self.parent_at(offset) else {
             buffer.fill(0);
             return Ok(());
         };
@@ -362,7 +363,7 @@ impl Vhdx {
                 });
                 (extent(length, ExtentKind::Data), stored)
             }
-            Ok((Place::Parent, length)) => match self.below(offset) {
+            Ok((Place::Parent, length)) => match self.parent_at(offset) {
                 None => (extent(length, ExtentKind::Hole), None),
                 Some((parent, left)) => {
                     let (found, stored) = parent.disk.look(offset);
@@ -461,6 +462,10 @@ impl ReadAt for Vhdx {
 
     fn extent_at(&self, offset: u64) -> Extent {
         self.look(offset).0
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        layer::below(&*self.file.source, self.look(offset))
     }
 }
 
