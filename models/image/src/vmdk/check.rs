@@ -183,7 +183,11 @@ impl Hosted {
     pub(super) fn survey(&self, see: &mut dyn FnMut(Fault) -> Result<()>) -> Result<Survey> {
         let mut survey = Survey::default();
         let ends = self.fixed().map(|span| span.end);
-        survey.end = ends.into_iter().fold(self.footer_span().end, u64::max);
+        // Also what an area is said to have that reaches over `overHead`: no stream is cut in it.
+        let area = self.front.descriptor_offset;
+        let area = area.saturating_add(self.front.descriptor_size);
+        let behind = self.footer_span().end.max(area);
+        survey.end = ends.into_iter().fold(behind, u64::max);
         let same = self.survey_tables(&mut survey, see)?;
         self.compare_tables(&survey, see)?;
         let sectors = div_up(self.source.len(), SECTOR);
