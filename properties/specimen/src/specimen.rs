@@ -1,11 +1,12 @@
 //! An image that was made, with what is known of it.
 
 use crate::choices::Choices;
-use crate::damage::{Aim, Change};
+use crate::damage::{Aim, Change, Corruption};
 use crate::expect::Expected;
 use crate::field::{Field, Seal};
 use drylab_block::{Overlay, ReadAt, SparseBytes, WriteAt};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A format of which specimens are made.
@@ -95,6 +96,13 @@ pub(crate) trait Rules: Send + Sync {
         None
     }
 
+    /// Bytes of the disk that a damage to a field may cost; all others stand in the file as before. `None` where that is not
+    /// known.
+    fn touched(&self, field: usize) -> Option<Vec<Range<u64>>> {
+        let _ = field;
+        None
+    }
+
     /// What must come of two entries of one table that change places. `None` when they are not to.
     fn swapped(&self, one: usize, other: usize) -> Option<Expected> {
         let _ = (one, other);
@@ -167,6 +175,17 @@ impl Specimen {
         let read = self.files[file].bytes.read_at(offset, &mut bytes);
         read.expect("fields stand inside their files");
         bytes
+    }
+
+    /// Bytes of the disk that a damage may cost: whatever a repair does, all others are there after it. `None` where that is
+    /// not known.
+    #[must_use]
+    pub fn touched(&self, damage: &Corruption) -> Option<Vec<Range<u64>>> {
+        let mut all = self.rules.touched(damage.field)?;
+        if let Some(other) = damage.other {
+            all.extend(self.rules.touched(other)?);
+        }
+        Some(all)
     }
 
     /// The files with some places changed.

@@ -1,8 +1,9 @@
 //! The whole structure of a hosted sparse extent: every table, every grain, every marker.
 //!
 //! Memory: the directories, one word for each table, and the bitmaps of [`Claims`]. Reads: every table once for each
-//! window of the file (128 GiB by default) and once more to compare it with its twin, every compressed grain once, and
-//! for streams a sector and 16 bytes for every marker.
+//! window of the file (128 GiB by default), once more to compare it with its twin, and twice more where tables stand
+//! among grains; every compressed grain once, and for streams a sector and 16 bytes for every marker. Of tables at one
+//! sector only the first is read.
 
 use super::claims::{Claim, Claims, Spans};
 use super::header::SECTOR;
@@ -10,7 +11,7 @@ use super::hosted::{Hosted, Layout};
 use super::rules;
 use crate::finding::{Findings, Rule};
 use crate::map::Units;
-use crate::math::{div_up, index, len64};
+use crate::math::{div_up, index};
 use drylab_block::{ReadAt, Result};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -26,6 +27,10 @@ pub(super) enum What {
     Alias,
     /// On some sectors of another grain.
     Overlap,
+    /// Named by another table, too, that lies on this one.
+    Shared,
+    /// On a table of which it cannot be told whether it is one.
+    Table,
     /// The marker there is another's.
     Marker(String),
     /// The bytes there do not unpack.
@@ -54,16 +59,37 @@ pub(super) enum Fault {
     },
 }
 
+/// What became of one entry of a grain table.
+pub(super) enum Look {
+    /// There is nothing to say of it, or in another window.
+    Nothing,
+    /// It leads to a grain of its own.
+    Sound,
+    /// It does not.
+    Bad(What),
+}
+
+impl Look {
+    fn bad(self) -> Option<What> {
+        match self {
+            Self::Bad(what) => Some(what),
+            Self::Nothing | Self::Sound => None,
+        }
+    }
+}
+
 /// What a survey found beside faults.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Survey {
     /// The first sector of any grain.
     pub(super) first: Option<u64>,
     /// Behind the last sector of any grain or table.
     pub(super) end: u64,
-    /// Tables that share sectors with others: nothing is written to them, and of their entries nothing is said, as it
-    /// cannot be told whose they are.
+    /// Tables that share sectors with others, or with grains: nothing is written to them, and of their entries only is said
+    /// which of them share a grain, as it cannot be told whose they are.
     pub(super) shared: BTreeSet<u64>,
+    /// Sectors of those of them that lie on grains.
+    pub(super) doubted: Spans,
     /// Whether the redundant directory or its tables lie on anything else: nothing is written to them.
     pub(super) second_hit: bool,
 }
@@ -157,32 +183,43 @@ impl Hosted {
     pub(super) fn survey(&self, see: &mut dyn FnMut(Fault) -> Result<()>) -> Result<Survey> {
         let mut survey = Survey::default();
         let ends = self.fixed().map(|span| span.end);
-        survey.end = ends.into_iter().fold(self.footer_span().end, u64::max);
-        let hidden = self.survey_tables(&mut survey, see)?;
+        // Also what an area is said to have that reaches over `overHead`: no stream is cut in it.
+        let area = self.front.descriptor_offset;
+        let area = area.saturating_add(self.front.descriptor_size);
+        let behind = self.footer_span().end.max(area);
+        survey.end = ends.into_iter().fold(behind, u64::max);
+        let same = self.survey_tables(&mut survey, see)?;
         self.compare_tables(&survey, see)?;
         let sectors = div_up(self.source.len(), SECTOR);
         let second = self.second_spans();
         for window in Claims::windows(sectors, &self.limits) {
             let mut claims = Claims::new(window.clone());
-            for number in self.numbers() {
-                if hidden.contains(&number) {
-                    continue;
-                }
-                let Some(entries) = self.effective_if_readable(number)? else {
-                    continue;
-                };
-                for (at, value) in (0u64..).zip(entries) {
-                    let place = (number, at, value);
-                    let what = self.look(place, &window, &second, &mut claims, &mut survey)?;
-                    if let Some(what) = what
-                        && !survey.shared.contains(&number)
+            // Tables in doubt claim last, so that no other loses a grain to them.
+            for in_doubt in [false, true] {
+                for number in self.numbers() {
+                    if survey.shared.contains(&number) != in_doubt || same.hidden.contains(&number)
                     {
-                        see(Fault::Grain {
-                            table: number,
-                            entry: at,
-                            value,
-                            what,
-                        })?;
+                        continue;
+                    }
+                    let Some(entries) = self.effective_if_readable(number)? else {
+                        continue;
+                    };
+                    for (at, value) in (0u64..).zip(entries) {
+                        let place = (number, at, value);
+                        let look = self.look(place, &window, &second, &mut claims, &mut survey)?;
+                        let what = if in_doubt {
+                            same.shared(number, look)
+                        } else {
+                            look.bad()
+                        };
+                        if let Some(what) = what {
+                            see(Fault::Grain {
+                                table: number,
+                                entry: at,
+                                value,
+                                what,
+                            })?;
+                        }
                     }
                 }
             }
@@ -191,7 +228,7 @@ impl Hosted {
     }
 
     /// Numbers of the tables that exist.
-    fn numbers(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
         let mut next = self.next_table(0);
         std::iter::from_fn(move || {
             let number = next;
@@ -201,137 +238,11 @@ impl Hosted {
     }
 
     /// A table as it counts, `None` also where a finding of opening says that it cannot be read.
-    fn effective_if_readable(&self, number: u64) -> Result<Option<Vec<u32>>> {
+    pub(super) fn effective_if_readable(&self, number: u64) -> Result<Option<Vec<u32>>> {
         if self.layout != Layout::Markers && !self.is_table(self.table_sector(number), number) {
             return Ok(None);
         }
         self.effective_table(number)
-    }
-
-    /// Finds tables on each other; the result is those whose entries another table has shown already.
-    fn survey_tables(
-        &self,
-        survey: &mut Survey,
-        see: &mut dyn FnMut(Fault) -> Result<()>,
-    ) -> Result<BTreeSet<u64>> {
-        let count = len64(&self.gd).max(len64(&self.rgd));
-        let name = "the list of grain tables";
-        self.limits.check_table(name, count.saturating_mul(16))?;
-        let mut placed = Vec::new();
-        for number in 0..count {
-            let sector = self.table_sector(number);
-            if self.is_table(sector, number) {
-                placed.push((sector, number));
-            }
-        }
-        placed.sort_unstable();
-        let mut hidden = BTreeSet::new();
-        let mut last: Option<(u64, u64)> = None;
-        for (sector, number) in placed.iter().copied() {
-            let span = self.table_span(sector, number);
-            survey.end = survey.end.max(span.end);
-            if let Some((other, behind)) = last
-                && span.start < behind
-            {
-                survey.shared.insert(other);
-                survey.shared.insert(number);
-                hidden.insert(number);
-                see(Fault::TableOverlap {
-                    table: number,
-                    redundant: self.gd.is_empty(),
-                    sector,
-                })?;
-            }
-            if last.is_none_or(|(_, behind)| span.end >= behind) {
-                last = Some((number, span.end));
-            }
-        }
-        if self.header.has_markers() {
-            for (sector, number) in self.on_grains(&placed)? {
-                if survey.shared.insert(number) {
-                    see(Fault::TableOverlap {
-                        table: number,
-                        redundant: self.gd.is_empty(),
-                        sector,
-                    })?;
-                }
-            }
-        }
-        self.survey_second(survey)?;
-        Ok(hidden)
-    }
-
-    /// Finds tables of the redundant directory on each other and on those in use.
-    fn survey_second(&self, survey: &mut Survey) -> Result<()> {
-        if self.gd.is_empty() {
-            return Ok(());
-        }
-        let mut placed: Vec<(u32, u64)> = Vec::new();
-        for (number, sector) in (0u64..).zip(self.rgd.iter().copied()) {
-            if self.is_second(sector, number) && sector != self.table_sector(number) {
-                placed.push((sector, number));
-            }
-        }
-        placed.sort_unstable();
-        let (mut end, own) = (0u64, self.rgd_span());
-        for (sector, number) in placed {
-            let span = self.table_span(sector, number);
-            survey.end = survey.end.max(span.end);
-            let bytes = self.header.entries_of(number).saturating_mul(4);
-            survey.second_hit |= span.start < end || self.in_metadata(sector, bytes);
-            end = end.max(span.end);
-        }
-        if let Ok(start) = u32::try_from(own.start) {
-            let bytes = own.end.saturating_sub(own.start).saturating_mul(SECTOR);
-            survey.second_hit |= !own.is_empty() && self.in_metadata(start, bytes);
-        }
-        survey.end = survey.end.max(own.end);
-        Ok(())
-    }
-
-    fn compare_tables(
-        &self,
-        survey: &Survey,
-        see: &mut dyn FnMut(Fault) -> Result<()>,
-    ) -> Result<()> {
-        // One directory in the place of both is said as a whole.
-        if self.header.gd_offset == self.header.rgd_offset {
-            return Ok(());
-        }
-        let (mut hole, mut other) = (0..0, 0..0);
-        for (number, (first, second)) in (0u64..).zip(self.gd.iter().zip(&self.rgd)) {
-            if !self.is_table(*first, number)
-                || !self.is_second(*second, number)
-                || survey.shared.contains(&number)
-            {
-                continue;
-            }
-            if first == second {
-                see(Fault::TableShared {
-                    table: number,
-                    sector: *first,
-                })?;
-                continue;
-            }
-            if self.is_hole(number, *first, &mut hole) && self.is_hole(number, *second, &mut other)
-            {
-                continue;
-            }
-            let (ours, theirs) = (
-                self.raw_table(number, *first)?,
-                self.raw_table(number, *second)?,
-            );
-            let differs = |(_, (ours, theirs)): &(u64, (&u32, &u32))| ours != theirs;
-            let mut places = (0u64..).zip(ours.iter().zip(&theirs)).filter(differs);
-            if let Some((start, _)) = places.next() {
-                let last = places.last().map_or(start, |(at, _)| at);
-                see(Fault::TablesDiffer {
-                    table: number,
-                    entries: start..last.saturating_add(1),
-                })?;
-            }
-        }
-        Ok(())
     }
 
     /// What is wrong with one entry; each is answered in the window that holds its sector, or in the first.
@@ -342,9 +253,9 @@ impl Hosted {
         second: &Spans,
         claims: &mut Claims,
         survey: &mut Survey,
-    ) -> Result<Option<What>> {
+    ) -> Result<Look> {
         if value == 0 || (value == 1 && self.header.has_zeroed_grains()) {
-            return Ok(None);
+            return Ok(Look::Nothing);
         }
         let unit = number
             .saturating_mul(self.units_per_table())
@@ -356,40 +267,49 @@ impl Hosted {
         };
         let sector = u64::from(value);
         let place = sector.saturating_mul(SECTOR);
-        let answer = |what: What| Ok((window.start == 0).then_some(what));
+        let here = |is_here: bool, look: Look| Ok(if is_here { look } else { Look::Nothing });
+        let is_first = window.start == 0;
         if !self.holds(place, needed) {
-            return answer(What::Range);
+            return here(is_first, Look::Bad(What::Range));
         }
+        let span = sector..sector.saturating_add(div_up(needed, SECTOR));
         if self.in_metadata(value, needed) {
-            return answer(What::Metadata);
+            let in_doubt = survey.doubted.meet(&span);
+            let what = if in_doubt {
+                What::Table
+            } else {
+                What::Metadata
+            };
+            return here(is_first, Look::Bad(what));
         }
-        let sectors = div_up(needed, SECTOR);
-        survey.second_hit |= second.meet(&(sector..sector.saturating_add(sectors)));
+        survey.second_hit |= second.meet(&span);
         let most = div_up(self.packed_most(), SECTOR);
         if sector >= window.end || sector.saturating_add(most) < window.start {
-            return Ok(None);
+            return Ok(Look::Nothing);
         }
         let (length, marker) = self.length_of(unit, place, needed)?;
-        if marker.is_some() {
+        if let Some(what) = marker {
             // The sectors are another's, who claims them.
-            return Ok(marker.filter(|_| window.contains(&sector)));
+            return here(window.contains(&sector), Look::Bad(what));
         }
         let end = sector.saturating_add(div_up(length, SECTOR));
         let claim = claims.claim(sector..end);
         if !window.contains(&sector) {
-            return Ok(None);
+            return Ok(Look::Nothing);
         }
-        survey.first = Some(survey.first.map_or(sector, |first| first.min(sector)));
+        if !survey.shared.contains(&number) {
+            survey.first = Some(survey.first.map_or(sector, |first| first.min(sector)));
+        }
         survey.end = survey.end.max(end);
-        match claim {
-            Claim::Alias => Ok(Some(What::Alias)),
-            Claim::Overlap => Ok(Some(What::Overlap)),
-            Claim::Fresh if self.header.compressed() => {
-                let failed = self.unpack_grain(unit, value).err();
-                Ok(failed.map(|error| What::Packed(error.to_string())))
-            }
-            Claim::Fresh => Ok(None),
-        }
+        Ok(match claim {
+            Claim::Alias => Look::Bad(What::Alias),
+            Claim::Overlap => Look::Bad(What::Overlap),
+            Claim::Fresh if self.header.compressed() => match self.unpack_grain(unit, value) {
+                Ok(_) => Look::Sound,
+                Err(error) => Look::Bad(What::Packed(error.to_string())),
+            },
+            Claim::Fresh => Look::Sound,
+        })
     }
 
     /// Bytes that a grain takes in the file, and what is wrong with its marker.
@@ -467,6 +387,16 @@ fn grain_words(what: &What) -> (&'static Rule, String, &'static str) {
         What::Overlap => (
             &rules::GRAIN_OVERLAP,
             ", inside another grain".to_owned(),
+            "a grain of its own",
+        ),
+        What::Shared => (
+            &rules::GRAIN_SHARED,
+            ", to which another table leads, too".to_owned(),
+            "a grain of its own",
+        ),
+        What::Table => (
+            &rules::GT_OVERLAP,
+            ", inside a grain table that may be none".to_owned(),
             "a grain of its own",
         ),
         What::Marker(marker) => (

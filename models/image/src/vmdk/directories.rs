@@ -12,6 +12,41 @@ use std::ops::Range;
 /// check does it. It is the number of tables of 64 TiB.
 const TABLES_WATCHED: u64 = 1 << 21;
 
+/// A directory that lies on what follows it.
+pub(super) struct Overrun {
+    redundant: bool,
+    start: u64,
+    end: u64,
+    /// What it lies on.
+    on: String,
+}
+
+impl Overrun {
+    fn name(&self) -> &'static str {
+        if self.redundant {
+            "redundant grain directory"
+        } else {
+            "grain directory"
+        }
+    }
+
+    fn span(&self) -> String {
+        format!("sectors {} to {}", self.start, self.end.saturating_sub(1))
+    }
+}
+
+impl std::fmt::Display for Overrun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "the {}, {}, lies on {}",
+            self.name(),
+            self.span(),
+            self.on
+        )
+    }
+}
+
 impl Hosted {
     /// Gives up a directory most of whose entries lead nowhere while the other's lead to tables: it is not where the header
     /// says, and what stands there is not to be changed. Of a directory that is kept, single entries are noted.
@@ -52,7 +87,58 @@ impl Hosted {
                 .add(&rules::RGD_RANGE, (48, 8), path, words(bad_rgd), expected);
         }
         self.note_directories();
+        if let Some(overrun) = self.overrun() {
+            let place = if overrun.redundant { (48, 8) } else { (56, 8) };
+            let path = overrun.name();
+            let found = format!("{}, over {}", overrun.span(), overrun.on);
+            let expected = "sectors of its own";
+            self.findings
+                .add(&rules::GD_OVERLAP, place, path, found, expected);
+        }
         Ok(())
+    }
+
+    /// A directory in use that goes on over what follows it. Single entries that lead into a directory are wrong; where the
+    /// directory would be whole without the sectors from there on, it may as well be too long.
+    pub(super) fn overrun(&self) -> Option<Overrun> {
+        let gd = (!self.gd.is_empty()).then_some((self.header.gd_offset, false));
+        let rgd = (!self.rgd.is_empty()).then_some((self.header.rgd_offset, true));
+        for (start, redundant) in [gd, rgd].into_iter().flatten() {
+            let end = start.saturating_add(self.header.directory_sectors());
+            let behind_first = |sector: u64| sector > start && sector < end;
+            let other = if redundant { gd } else { rgd };
+            let on = match other.filter(|(other, _)| behind_first(*other)) {
+                Some((other, _)) => Some(format!("the other directory at sector {other}")),
+                None => self
+                    .table_within(start, end)
+                    .map(|(number, sector)| format!("grain table {number} at sector {sector}")),
+            };
+            if let Some(on) = on {
+                return Some(Overrun {
+                    redundant,
+                    start,
+                    end,
+                    on,
+                });
+            }
+        }
+        None
+    }
+
+    /// A table, and its sector, that would follow a directory if it had the entries in front of it and no more.
+    fn table_within(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+        if end.saturating_sub(start) < 2 {
+            return None;
+        }
+        (0..self.entry_count()).find_map(|number| {
+            let (first, second) = self.entries(number);
+            let sectors = [first, second].map(u64::from);
+            let sector = sectors.into_iter().find(|sector| {
+                let entries = sector.saturating_sub(start).saturating_mul(SECTOR / 4);
+                *sector < end && number < entries
+            })?;
+            Some((number, sector))
+        })
     }
 
     /// Says that the header that counts announces a redundant directory and has no place for it.
@@ -100,6 +186,41 @@ impl Hosted {
             }
         }
         self.findings = findings;
+    }
+
+    /// What grain table `number` and its redundant copy say: `None` where they are not two.
+    pub(super) fn twins(&self, number: u64) -> Result<Option<(Vec<u32>, Vec<u32>)>> {
+        let (first, second) = self.entries(number);
+        if first == second || !self.is_table(first, number) || !self.is_second(second, number) {
+            return Ok(None);
+        }
+        let ours = self.raw_table(number, first)?;
+        Ok(Some((ours, self.raw_table(number, second)?)))
+    }
+
+    /// Whether the redundant table says what the grain table says.
+    pub(super) fn has_equal_twin(&self, number: u64) -> Result<bool> {
+        Ok(self
+            .twins(number)?
+            .is_some_and(|(ours, theirs)| ours == theirs))
+    }
+
+    /// Whether the redundant table says something else.
+    pub(super) fn has_other_twin(&self, number: u64) -> Result<bool> {
+        Ok(self
+            .twins(number)?
+            .is_some_and(|(ours, theirs)| ours != theirs))
+    }
+
+    /// Whether a grain table has no grain and its redundant copy has some.
+    pub(super) fn is_emptied(&self, number: u64) -> Result<bool> {
+        let has = |table: &[u32]| {
+            table
+                .iter()
+                .any(|entry| *entry != 0 && self.may_be_grain(*entry))
+        };
+        let twins = self.twins(number)?;
+        Ok(twins.is_some_and(|(ours, theirs)| !has(&ours) && has(&theirs)))
     }
 
     /// Entries of the longer directory.
@@ -171,10 +292,13 @@ impl Hosted {
         [0..1, self.descriptor_span(), directory]
     }
 
-    /// Sectors of the descriptor: an area that reaches over a directory ends there.
+    /// Sectors of the descriptor: an area that reaches over a directory, or over `overHead`, ends there.
     fn descriptor_span(&self) -> Range<u64> {
         let start = self.front.descriptor_offset;
-        let end = start.saturating_add(self.front.descriptor_size);
+        let mut end = start.saturating_add(self.front.descriptor_size);
+        if self.front.overhead > start {
+            end = end.min(self.front.overhead);
+        }
         let directories = [
             (&self.gd, self.header.gd_offset),
             (&self.rgd, self.header.rgd_offset),

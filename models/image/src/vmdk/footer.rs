@@ -31,14 +31,15 @@ pub(super) enum Found {
 }
 
 /// Looks for the footer in front of the end of the file, then by the markers; without one, makes the tables from them.
+/// `line` is the size by the extent line.
 pub(super) fn find(
     source: &Arc<dyn ReadAt>,
-    front: &Header,
+    (front, line): (&Header, Option<u64>),
     limits: &Limits,
     findings: &mut Findings,
 ) -> Result<Found> {
     let error = match at_end(&**source, limits) {
-        Ok((place, footer)) => match accept(place, footer, front, findings) {
+        Ok((place, footer)) => match accept(place, footer, (front, line), findings) {
             Ok(found) => return Ok(found),
             Err(error) => error,
         },
@@ -49,7 +50,7 @@ pub(super) fn find(
     }
     let walk = Walk::run(&**source, front, limits)?;
     if let Some((place, footer)) = &walk.footer
-        && let Ok(found) = accept(*place, footer.clone(), front, findings)
+        && let Ok(found) = accept(*place, footer.clone(), (front, line), findings)
     {
         // Behind it is the end of the stream, or nothing; a check says which.
         return Ok(found);
@@ -77,7 +78,12 @@ pub(super) fn find(
 }
 
 /// What counts of a footer and the header: the footer, unless what it says cannot be.
-fn accept(place: u64, footer: Header, front: &Header, findings: &mut Findings) -> Result<Found> {
+fn accept(
+    place: u64,
+    footer: Header,
+    (front, line): (&Header, Option<u64>),
+    findings: &mut Findings,
+) -> Result<Found> {
     let mut expected = front.clone();
     expected.gd_offset = footer.gd_offset;
     expected.rgd_offset = footer.rgd_offset;
@@ -86,6 +92,8 @@ fn accept(place: u64, footer: Header, front: &Header, findings: &mut Findings) -
         Some("the same; by what it says the grain directory would lie on it")
     } else if front.has_markers() && !footer.has_markers() {
         Some("the same; what it ends is a stream, and it does not say so")
+    } else if footer.capacity != front.capacity && line == Some(front.capacity) {
+        Some("the same; of the capacity the header says what the descriptor does")
     } else {
         None
     };

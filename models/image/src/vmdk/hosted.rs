@@ -56,8 +56,13 @@ pub(crate) struct Hosted {
 }
 
 impl Hosted {
-    /// Reads header, footer and grain directories; grain tables and grains are read when asked for.
-    pub(crate) fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
+    /// Reads header, footer and grain directories; grain tables and grains are read when asked for. `line` is how many
+    /// sectors the extent has by its line in the descriptor, where there is one.
+    pub(crate) fn open(
+        source: Arc<dyn ReadAt>,
+        line: Option<u64>,
+        limits: &Limits,
+    ) -> Result<Self> {
         let bytes = read_vec(&*source, "VMDK header", 0, SECTOR, limits)?;
         let front = Header::parse(&bytes, 0, limits)?;
         let grain = front.grain_bytes();
@@ -80,8 +85,9 @@ impl Hosted {
         };
         hosted.note_header();
         if hosted.front.gd_offset == GD_AT_END {
-            hosted.open_end()?;
+            hosted.open_end(line)?;
         } else {
+            hosted.settle_capacity(line)?;
             hosted.open_front()?;
         }
         hosted.note_redundant();
@@ -160,8 +166,14 @@ impl Hosted {
         Ok(())
     }
 
-    fn open_end(&mut self) -> Result<()> {
-        match footer::find(&self.source, &self.front, &self.limits, &mut self.findings)? {
+    fn open_end(&mut self, line: Option<u64>) -> Result<()> {
+        let found = footer::find(
+            &self.source,
+            (&self.front, line),
+            &self.limits,
+            &mut self.findings,
+        )?;
+        match found {
             Found::Footer { place, header } => {
                 self.layout = Layout::Footer(place);
                 self.header = *header;

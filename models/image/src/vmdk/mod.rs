@@ -21,6 +21,12 @@
 //! **Limits.** 64 TiB written; sector addresses of sparse extents end at 2^32 (2 TiB of file); split disks have up to 4096
 //! extents of 2047 MiB. Snapshots are written as monolithicSparse; reading one flattens it.
 //!
+//! **Repair.** Nothing is written over what another reading of the file uses. Where header and descriptor differ in the
+//! capacity, the tables decide which of them is mended. Tables on each other or on grains stay as they are: each grain that
+//! two of them name is found, and whose it is is for a person to say. A repair is refused, with what was found as the
+//! reason, where a directory lies on what follows it or most tables are lost, as the header itself is likely to be wrong
+//! then, and where it would give up the only copy of a table that has grains.
+//!
 //! **Not supported.** Devices (fullDevice, raw device maps), encrypted disks and change tracking files are not read. COWD and
 //! seSparse are read and checked, not written; the journal of seSparse is not replayed.
 //!
@@ -33,8 +39,10 @@
 //! | vmfsSparse (COWD), seSparse | yes | no | yes | no | no |
 //! | snapshots | yes | yes, or flattened | yes, with parents | each file | no |
 
+mod capacity;
 mod check;
 mod check_stream;
+mod check_tables;
 mod child;
 mod claims;
 mod descriptor;
@@ -48,6 +56,7 @@ mod header;
 mod hosted;
 mod open;
 mod repair;
+mod repair_directories;
 mod repair_stream;
 mod resize;
 pub(crate) mod rules;

@@ -16,7 +16,8 @@
 //! [`Resolver`](drylab_block::Resolver) is asked, and the resolver decides about the rest, links among it. The same holds
 //! for the parent of a snapshot, which VMware names with its folder: it is looked for beside the snapshot.
 //!
-//! The size of a sparse extent is the one of its header, as qemu-img has it, also where the line differs.
+//! The size of a sparse extent is the one of its header, as qemu-img has it, also where the line differs, unless its tables
+//! and the line agree on another (see `capacity.rs`).
 
 use super::descriptor::{Descriptor, ExtentLine};
 use super::disk::{Body, Parent, Part, Vmdk};
@@ -87,7 +88,8 @@ impl Vmdk {
         let (text, bytes) = read_embedded(&*source, &front, limits)?;
         let descriptor = Descriptor::parse(&bytes, limits)?;
         check_embedded(&descriptor)?;
-        let hosted = Hosted::open(source.clone(), limits)?;
+        let line = descriptor.extents.first().map(|line| line.sectors);
+        let hosted = Hosted::open(source.clone(), line, limits)?;
         let mut disk = Self::new(source, text, descriptor);
         disk.details.splice(0..0, hosted.details());
         disk.findings.extend("", hosted.noticed());
@@ -191,7 +193,7 @@ impl Vmdk {
             }
             "SPARSE" => {
                 let (file, key) = open(name).map_err(in_extent)?;
-                let hosted = Hosted::open(file, limits).map_err(in_extent)?;
+                let hosted = Hosted::open(file, Some(*sectors), limits).map_err(in_extent)?;
                 self.findings.extend(&key, hosted.noticed());
                 (Body::Hosted(Box::new(hosted)), key)
             }

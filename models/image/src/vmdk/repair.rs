@@ -7,6 +7,14 @@
 //! 2. Copies are written behind the end: grains that two entries share, tables and directories that were lost.
 //! 3. Entries are led to the copies.
 //! 4. Header fields, the mark of an unclean end last.
+//!
+//! Before all of them the capacity, where the header's cannot be: how long directories are depends on it.
+//!
+//! Nothing is planned, and the error says why, where what the plan starts from is in doubt: where a directory lies on what
+//! follows it, where more than half of all tables are lost (clearing so many entries would destroy what stands there when the
+//! place of the directory, the capacity or the size of grains is the wrong one), where a grain table is empty whose
+//! redundant copy has grains, and where a second directory must be made while tables whose sectors are others', too, differ
+//! from their copies. Tables that lie on each other, or behind `overHead` on a grain, are left as they are.
 
 use super::check::{Fault, Survey, What};
 use super::disk::{Body, Vmdk};
@@ -24,9 +32,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const FAULTS_MAX: usize = 1 << 16;
 /// Bytes of a header that are fields.
 const FIELDS: usize = 79;
-/// Entries of a directory in a sector, the unit in which directories are written.
-const DIRECTORY_STEP: usize = 128;
-
 impl Vmdk {
     /// Plans the repair of the opened file and of the extents beside it.
     pub(super) fn plan_repair(&self) -> Result<Plan> {
@@ -108,11 +113,11 @@ pub(super) struct Mend<'a> {
     pub(super) end: u64,
     written: u64,
     /// Tables as they are planned to be.
-    tables: BTreeMap<u64, Vec<u32>>,
-    gd: Vec<u32>,
-    rgd: Vec<u32>,
+    pub(super) tables: BTreeMap<u64, Vec<u32>>,
+    pub(super) gd: Vec<u32>,
+    pub(super) rgd: Vec<u32>,
     /// Whether the redundant directory and its tables are where nothing else is.
-    second: bool,
+    pub(super) second: bool,
     pub(super) header: Header,
     pub(super) front: Header,
 }
@@ -120,6 +125,11 @@ pub(super) struct Mend<'a> {
 impl Hosted {
     /// Plans the repair of this file.
     pub(super) fn plan_repair(&self) -> Result<Plan> {
+        if let Some(overrun) = self.overrun() {
+            return Err(Error::unsupported(format_args!(
+                "{overrun}, so that the capacity, the size of grains or the place of the directory in the header is likely to be wrong; nothing is planned"
+            )));
+        }
         let (lost, active) = self.lost_tables();
         if lost > 1 && lost.saturating_mul(2) > active {
             return Err(Error::unsupported(format_args!(
@@ -171,6 +181,7 @@ impl Hosted {
                     what: What::Range | What::Metadata | What::Marker(_),
                     ..
                 } => todo.clear.entry(table).or_default().push(entry),
+                // Shared through their tables, on tables in doubt, or not unpacked.
                 Fault::Grain { .. } | Fault::TableOverlap { .. } | Fault::TableShared { .. } => {}
             }
             Ok(())
@@ -182,7 +193,7 @@ impl Hosted {
         }
         if !survey.shared.is_empty() {
             plan.note(format!(
-                "{} grain tables share their sectors with others and are left as they are",
+                "{} grain tables share their sectors with others, or with grains, and are left as they are",
                 survey.shared.len()
             ));
         }
@@ -209,10 +220,25 @@ impl Mend<'_> {
     }
 
     fn mend(&mut self) -> Result<()> {
+        self.mend_capacity();
         let (mut todo, survey) = self.disk.collect(&mut self.plan)?;
         if survey.second_hit {
+            for number in &survey.shared {
+                if self.disk.has_other_twin(*number)? {
+                    return Err(Error::unsupported(format_args!(
+                        "grain table {number} is where something else is and differs from its redundant copy, and the redundant directory lies on others, too; which of them is right stands nowhere, and nothing is planned"
+                    )));
+                }
+            }
             self.second = false;
             todo.differ.clear();
+        }
+        for number in &todo.differ {
+            if self.disk.is_emptied(*number)? {
+                return Err(Error::unsupported(format_args!(
+                    "grain table {number} has no grains and its redundant copy has some; which of them is right stands nowhere, and nothing is planned"
+                )));
+            }
         }
         self.clear(&todo)?;
         let shared = self.lead_directories();
@@ -242,6 +268,21 @@ impl Mend<'_> {
             self.end_stream(&survey)?;
         }
         Ok(())
+    }
+
+    /// Plans the capacity that was settled on.
+    fn mend_capacity(&mut self) {
+        let (said, right) = (self.front.capacity, self.header.capacity);
+        if self.disk.layout == Layout::Front && said != right {
+            let old = self.front.to_bytes();
+            self.front.capacity = right;
+            let new = self.front.to_bytes();
+            self.write_header(0, &old, &new);
+            self.barrier = true;
+            self.plan.note(format!(
+                "the capacity in the header, {said} sectors, becomes that of the descriptor, {right}"
+            ));
+        }
     }
 
     /// Table `number` as it is planned to be.
@@ -304,70 +345,8 @@ impl Mend<'_> {
         Ok(())
     }
 
-    /// Leads entries without a table to the other directory's, and clears those that neither has. The result is what is
-    /// shared then: whether all of the primary, all of the redundant, and single tables.
-    fn lead_directories(&mut self) -> Shared {
-        let mut shared = Shared::default();
-        let tables = self.disk.header.tables();
-        let front = self.disk.layout == Layout::Front && tables > 0;
-        if front && self.gd.is_empty() {
-            self.write_offsets(self.header.rgd_offset, self.header.rgd_offset);
-            self.gd = vec![0; self.rgd.len()];
-            shared.gd = true;
-        } else if front && !self.second && self.header.says_redundant() {
-            self.write_offsets(self.header.gd_offset, self.header.gd_offset);
-            self.rgd = vec![0; self.gd.len()];
-            shared.rgd = true;
-        }
-        let mut lost = 0u64;
-        for number in 0..tables {
-            let (first, second) = self.disk.entries(number);
-            let good_first = self.disk.is_table(first, number);
-            let good_second = self.disk.is_second(second, number);
-            let gd = match (good_first, good_second) {
-                (true, _) => first,
-                (false, true) => second,
-                (false, false) => 0,
-            };
-            let rgd = if good_second && !shared.rgd {
-                second
-            } else {
-                gd
-            };
-            if !good_first && !good_second && (first != 0 || second != 0) {
-                lost = lost.saturating_add(1);
-            }
-            let kept = !self.rgd.is_empty() && !shared.gd && !shared.rgd;
-            if kept && gd != 0 && gd == rgd {
-                shared.tables.insert((number, good_first));
-            }
-            set(&mut self.gd, index(number), gd);
-            set(&mut self.rgd, index(number), rgd);
-        }
-        if lost > 0 {
-            let what = format!("{lost} grain tables are nowhere: their entries are cleared");
-            self.plan.note(what);
-        }
-        let (gd, rgd) = (self.disk.gd.clone(), self.disk.rgd.clone());
-        // A directory that is given up is not written: what stands there is another's.
-        self.write_directory(self.disk.header.gd_offset, &gd, &self.gd.clone());
-        if !shared.rgd {
-            self.write_directory(self.disk.header.rgd_offset, &rgd, &self.rgd.clone());
-        }
-        shared
-    }
-
-    /// Plans the change of a directory, sector by sector.
-    fn write_directory(&mut self, sector: u64, old: &[u32], new: &[u32]) {
-        let mut offset = sector.saturating_mul(SECTOR);
-        for (old, new) in old.chunks(DIRECTORY_STEP).zip(new.chunks(DIRECTORY_STEP)) {
-            self.write(offset, word_bytes(old), word_bytes(new));
-            offset = offset.saturating_add(SECTOR);
-        }
-    }
-
     /// Plans another place of the directories in the header that counts.
-    fn write_offsets(&mut self, gd: u64, rgd: u64) {
+    pub(super) fn write_offsets(&mut self, gd: u64, rgd: u64) {
         let old = self.header.to_bytes();
         self.header.gd_offset = gd;
         self.header.rgd_offset = rgd;
@@ -394,7 +373,7 @@ impl Mend<'_> {
     }
 
     /// Puts bytes behind the end of the file; the result is their sector.
-    fn append(&mut self, mut new: Vec<u8>, alignment: u64) -> Result<u32> {
+    pub(super) fn append(&mut self, mut new: Vec<u8>, alignment: u64) -> Result<u32> {
         new.resize(index(round_up(len64(&new), SECTOR)), 0);
         let (offset, sector) = self.reserve(len64(&new), alignment)?;
         self.written = offset.saturating_add(len64(&new));
@@ -403,7 +382,13 @@ impl Mend<'_> {
     }
 
     /// Copies `length` bytes behind the end of the file, into `whole` bytes; the result is their sector.
-    fn append_copy(&mut self, from: u64, length: u64, whole: u64, alignment: u64) -> Result<u32> {
+    pub(super) fn append_copy(
+        &mut self,
+        from: u64,
+        length: u64,
+        whole: u64,
+        alignment: u64,
+    ) -> Result<u32> {
         let (to, sector) = self.reserve(whole.max(length), alignment)?;
         self.written = to.saturating_add(length);
         self.push(Edit::Copy { from, to, length });
@@ -411,7 +396,7 @@ impl Mend<'_> {
     }
 
     /// Gives the file the length that was reserved.
-    fn fill(&mut self) {
+    pub(super) fn fill(&mut self) {
         let (old, new) = (self.written, self.end);
         if old < new {
             self.push(Edit::Length { old, new });
@@ -453,59 +438,6 @@ impl Mend<'_> {
             self.plan.note(what);
         }
         Ok(before)
-    }
-
-    /// Gives tables and directories that are shared since step 1 copies of their own.
-    fn own_tables(&mut self, shared: &Shared) -> Result<()> {
-        let (gd, rgd) = (self.gd.clone(), self.rgd.clone());
-        let mut numbers: Vec<(u64, bool)> = shared.tables.iter().copied().collect();
-        if shared.gd || shared.rgd {
-            let all = (0u64..).zip(if shared.gd { &rgd } else { &gd });
-            numbers = all
-                .filter(|(_, sector)| **sector != 0)
-                .map(|(number, _)| (number, shared.rgd))
-                .collect();
-        }
-        for (number, redundant) in numbers {
-            if !self.disk.is_table(self.disk.table_sector(number), number) {
-                continue;
-            }
-            let whole = self.disk.header.table_sectors().saturating_mul(SECTOR);
-            let sector = if let Some(table) = self.tables.get(&number) {
-                let mut bytes = word_bytes(table);
-                bytes.resize(index(whole), 0);
-                self.append(bytes, SECTOR)?
-            } else {
-                let from = u64::from(self.disk.table_sector(number)).saturating_mul(SECTOR);
-                let length = self.disk.header.entries_of(number).saturating_mul(4);
-                self.append_copy(from, length, whole, SECTOR)?
-            };
-            let directory = if redundant {
-                &mut self.rgd
-            } else {
-                &mut self.gd
-            };
-            set(directory, index(number), sector);
-        }
-        if shared.gd || shared.rgd {
-            let directory = if shared.gd { &self.gd } else { &self.rgd };
-            let bytes = word_bytes(directory);
-            let sector = u64::from(self.append(bytes, SECTOR)?);
-            self.fill();
-            self.barrier = true;
-            let (gd, rgd) = if shared.gd {
-                (sector, self.header.rgd_offset)
-            } else {
-                (self.header.gd_offset, sector)
-            };
-            self.write_offsets(gd, rgd);
-            return Ok(());
-        }
-        self.fill();
-        self.barrier = true;
-        self.write_directory(self.header.gd_offset, &gd, &self.gd.clone());
-        self.write_directory(self.header.rgd_offset, &rgd, &self.rgd.clone());
-        Ok(())
     }
 
     /// Leads entries to the copies of their grains.
@@ -568,23 +500,6 @@ pub(super) fn settle(header: &mut Header) {
         header.version = header.version.max(2);
     }
     header.unclean = 0;
-}
-
-/// What two directories have in common after the first step.
-#[derive(Default)]
-struct Shared {
-    /// The whole primary directory is the redundant one.
-    gd: bool,
-    /// The whole redundant directory is the primary one.
-    rgd: bool,
-    /// Tables that both name: whether the redundant entry is the one to lead elsewhere.
-    tables: BTreeSet<(u64, bool)>,
-}
-
-impl Shared {
-    fn is_any(&self) -> bool {
-        self.gd || self.rgd || !self.tables.is_empty()
-    }
 }
 
 pub(super) fn set(words: &mut [u32], at: usize, value: u32) {

@@ -46,9 +46,12 @@ crate::finding::rules! {
         "nothing stands in when the grain directory is damaged, and some programs refuse the disk";
     RGD_OVERLAP = "VMDK-RGD-OVERLAP", Error, Lossless, TABLES,
         "a program that keeps the redundant tables destroys what the guest has there";
+    GD_OVERLAP = "VMDK-GD-OVERLAP", Error, No, "Virtual Disk Format 5.0, Hosted Sparse Extent Metadata: the grain directory has one entry for each table",
+        "the capacity, the size of grains or the place of a directory is wrong, and tables are taken for entries; a repair is refused, as it would write over them";
     GT_RANGE = "VMDK-GT-RANGE", Error, Lossless, TABLES,
         "programs that use this directory cannot read the grains of the table, or read zeros for them";
-    GT_LOST = "VMDK-GT-LOST", Error, Lossy, TABLES, "none of the grains of the table can be found";
+    GT_LOST = "VMDK-GT-LOST", Error, Lossy, TABLES,
+        "none of the grains of the table can be found; where more than half of all tables are lost, and not one alone, a repair is refused";
     GT_OVERLAP = "VMDK-GT-OVERLAP", Error, No, TABLES,
         "what is written through the one changes the other, and whose the entries are cannot be told";
     GT_SHARED = "VMDK-GT-SHARED", Warning, Lossless, "Virtual Disk Format 5.0, Hosted Sparse Extent Metadata: redundant grain tables",
@@ -63,6 +66,8 @@ crate::finding::rules! {
         "two places of the disk share their bytes: one of them lost its own, and a write to one changes the other";
     GRAIN_OVERLAP = "VMDK-GRAIN-OVERLAP", Error, Lossless, TABLES,
         "two places of the disk share some of their bytes: a write to one changes the other";
+    GRAIN_SHARED = "VMDK-GRAIN-SHARED", Error, No, "Virtual Disk Format 5.0, Hosted Sparse Extent Metadata: each grain table has sectors of its own",
+        "two places of the disk share their bytes through tables that lie on each other or on grains, and whose they are cannot be told";
     GRAIN_MARKER = "VMDK-GRAIN-MARKER", Error, Lossy, STREAM, "the grain found is another's or none, so its own is lost";
     GRAIN_PACKED = "VMDK-GRAIN-PACKED", Error, No, STREAM, "the grain cannot be unpacked";
     STREAM_MARKER = "VMDK-STREAM-MARKER", Warning, No, STREAM,

@@ -44,6 +44,7 @@ mod vhdx_tools;
 mod vmdk_chain;
 mod vmdk_children;
 mod vmdk_damage;
+mod vmdk_doubt;
 mod vmdk_esx;
 mod vmdk_fuzz;
 mod vmdk_mended;

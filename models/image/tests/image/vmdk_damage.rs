@@ -78,7 +78,7 @@ pub(crate) fn without(grain: usize) -> Vec<u8> {
     bytes
 }
 
-fn text_changed(file: Vec<u8>, from: &str, to: &str) -> (Vec<u8>, usize) {
+pub(crate) fn text_changed(file: Vec<u8>, from: &str, to: &str) -> (Vec<u8>, usize) {
     let area = 20 * 512;
     let text = String::from_utf8(file[512..512 + area].to_vec()).unwrap();
     let at = text.find(from).expect(from);

@@ -8,7 +8,7 @@ use crate::vmdk_damage::{
 use drylab_block::{ReadAt, SparseBytes, le_u32};
 use drylab_image::{Target, VmdkOptions, fuzz};
 
-fn sparse_of(disk: &SparseBytes) -> Vec<u8> {
+pub(crate) fn sparse_of(disk: &SparseBytes) -> Vec<u8> {
     bytes_of(&*packed(disk, &Target::VmdkSparse(VmdkOptions::default())))
 }
 
@@ -17,7 +17,7 @@ fn stream_of(disk: &SparseBytes) -> Vec<u8> {
 }
 
 /// The byte to which the sector number at a byte leads.
-fn led(file: &[u8], at: usize) -> usize {
+pub(crate) fn led(file: &[u8], at: usize) -> usize {
     le_u32(file, at).unwrap() as usize * 512
 }
 
@@ -28,12 +28,12 @@ fn places(stream: &[u8]) -> (usize, usize, usize) {
     (footer, gd, led(stream, gd))
 }
 
-fn codes(file: &[u8]) -> Vec<&'static str> {
+pub(crate) fn codes(file: &[u8]) -> Vec<&'static str> {
     let found = opened(file_of(file)).check().unwrap();
     found.counts().keys().copied().collect()
 }
 
-fn mended(file: &[u8]) -> Vec<u8> {
+pub(crate) fn mended(file: &[u8]) -> Vec<u8> {
     let changed = file_of(file);
     let plan = opened(changed.clone()).repair().unwrap();
     plan.apply(&*changed).unwrap();
@@ -308,10 +308,12 @@ fn a_stream_is_ended_where_it_starts_and_not_where_a_wrong_header_says() {
 
 #[test]
 fn a_directory_most_of_whose_entries_lead_nowhere_is_left_alone() {
-    // One bit of the capacity: the directory seems to go on over its tables and the text of the first grain.
-    let file = with(sparse_of(&disk(66 << 20)), &[(8, &[1]), (15, &[0x40])]);
-    let image = opened(file_of(&file));
-    assert!(codes(&file).contains(&"VMDK-GT-LOST"));
+    let file = sparse_of(&disk(66 << 20));
+    let (gd, rgd, far) = (led(&file, 56), led(&file, 48), [0xff; 8]);
+    let changed = with(file, &[(gd, &far), (rgd, &far)]);
+    let image = opened(file_of(&changed));
+    assert!(codes(&changed).contains(&"VMDK-GT-LOST"));
     let error = image.repair().unwrap_err().to_string();
+    assert!(error.contains("2 of 3 entries"), "{error}");
     assert!(error.contains("lead nowhere"), "{error}");
 }

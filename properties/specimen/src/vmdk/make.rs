@@ -1,7 +1,7 @@
 //! monolithicSparse: header, descriptor, directories with their tables, grains.
 
-use super::rules::{Layout, Role};
-use super::{DESCRIPTOR, ENTRIES, Places, Plan, SECTOR, descriptor, disk, header};
+use super::rules::{Layout, Role, Used};
+use super::{DESCRIPTOR, ENTRIES, Places, Plan, SECTOR, descriptor, disk, header, used};
 use crate::choices::{Choices, index};
 use crate::content::{Unit, fill, put, units};
 use crate::field::{Class, Endian};
@@ -101,12 +101,19 @@ pub(super) fn sparse(
     let places = Places { rgd, gd, overhead };
     header(&mut maker, plan, 0, false, &places);
     descriptor(choices, &mut maker, plan);
+    let mut used = used(plan, &entries);
     for redundant in [true, false] {
         if redundant && !plan.redundant {
             continue;
         }
         let (directory, first) = if redundant { (rgd, rgts) } else { (gd, gts) };
-        put_tables(&mut maker, plan, (directory, first), &entries, redundant);
+        used.extend(put_tables(
+            &mut maker,
+            plan,
+            (directory, first),
+            &entries,
+            redundant,
+        ));
     }
     disk.set_len(plan.capacity * SECTOR)
         .expect("memory has any length");
@@ -114,20 +121,22 @@ pub(super) fn sparse(
         roles: Vec::new(),
         plan: plan.clone(),
         entries,
+        used,
         metadata_end: end,
         end: maker.end(),
     };
     (maker, layout, disk)
 }
 
-/// A directory and its tables.
+/// A directory and its tables; the answer is what they use.
 pub(super) fn put_tables(
     maker: &mut Maker<Role>,
     plan: &Plan,
     (directory, first): (u64, u64),
     entries: &[u64],
     redundant: bool,
-) {
+) -> Vec<Used> {
+    let mut used = vec![Used::of(directory, (plan.tables() * 4).div_ceil(SECTOR))];
     let (gd, gt) = if redundant {
         ("rgd", "rgt")
     } else {
@@ -139,7 +148,9 @@ pub(super) fn put_tables(
         let at = (directory * SECTOR + 4 * table, 4);
         maker.number(format!("{gd}[{table}]"), at, place, Class::Entry, role);
         put_table(maker, place, table, entries, (gt, redundant));
+        used.push(Used::table(plan, table, place, redundant));
     }
+    used
 }
 
 /// One table: all its entries, of which those become fields that are something or stand near to them.

@@ -13,7 +13,7 @@ use crate::field::Class;
 use crate::make::Maker;
 use crate::specimen::{File, Format, Specimen};
 use drylab_block::SparseBytes;
-use rules::{Head, Layout, Role};
+use rules::{Head, Layout, Role, Used};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -51,6 +51,12 @@ impl Plan {
 
     pub(super) fn grain_bytes(&self) -> u64 {
         self.grain * SECTOR
+    }
+
+    /// Sectors of a grain table that has the grains of the disk.
+    pub(super) fn table_sectors(&self, table: u64) -> u64 {
+        let entries = (self.grains() - table * ENTRIES).min(ENTRIES);
+        (entries * 4).div_ceil(SECTOR)
     }
 
     /// Bytes of a grain inside the disk.
@@ -248,6 +254,20 @@ pub(crate) fn descriptor(choices: &mut impl Choices, maker: &mut Maker<Role>, pl
             role,
         );
     }
+}
+
+/// What every image has: header, descriptor, and the grains.
+fn used(plan: &Plan, entries: &[u64]) -> Vec<Used> {
+    let mut all = vec![Used::of(0, 1), Used::of(1, DESCRIPTOR)];
+    for (grain, entry) in (0u64..).zip(entries).filter(|(_, entry)| **entry > 1) {
+        // Compressed it is one sector at least.
+        let sectors = match plan.kind {
+            "monolithicSparse" => plan.inside(grain) / SECTOR,
+            _ => 1,
+        };
+        all.push(Used::grain(grain, *entry, sectors));
+    }
+    all
 }
 
 /// An empty disk of the plan.

@@ -1,13 +1,14 @@
 //! What must come of a damage to a VMDK.
 
-use super::{ENTRIES, Plan, SECTOR};
+use super::{DESCRIPTOR, ENTRIES, Plan, SECTOR};
 use crate::choices::{index, len};
 use crate::damage::{Aim, Change};
 use crate::expect::Expected;
 use crate::specimen::Rules;
+use std::ops::Range;
 
 /// Codes of tables that are not where they should be, and of grains that are found through them.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "VMDK-GD-RANGE",
     "VMDK-RGD-RANGE",
     "VMDK-RGD-OVERLAP",
@@ -20,6 +21,7 @@ const TABLES: [&str; 16] = [
     "VMDK-GRAIN-IN-METADATA",
     "VMDK-GRAIN-ALIAS",
     "VMDK-GRAIN-OVERLAP",
+    "VMDK-GRAIN-SHARED",
     "VMDK-GRAIN-MARKER",
     "VMDK-GRAIN-PACKED",
     "VMDK-STREAM-MARKER",
@@ -61,8 +63,11 @@ pub(crate) enum Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
     Lba,
-    /// With the bytes that there are.
-    Size(u64),
+    /// Of the grain at a sector, with the bytes that there are.
+    Size {
+        at: u64,
+        length: u64,
+    },
     /// The first bytes of a compressed grain.
     Packed,
     Marker,
@@ -78,11 +83,47 @@ pub(crate) enum Role {
     Data,
 }
 
+/// Sectors that something has.
+#[derive(Clone, Debug)]
+pub(super) struct Used {
+    sectors: Range<u64>,
+    /// The table that has them, and whether it is a redundant one; of a grain the one that leads to it.
+    table: Option<(u64, bool)>,
+    is_grain: bool,
+}
+
+impl Used {
+    pub(super) fn of(start: u64, count: u64) -> Self {
+        Self {
+            sectors: start..start + count,
+            table: None,
+            is_grain: false,
+        }
+    }
+
+    pub(super) fn grain(grain: u64, start: u64, count: u64) -> Self {
+        Self {
+            table: Some((grain / ENTRIES, false)),
+            is_grain: true,
+            ..Self::of(start, count)
+        }
+    }
+
+    pub(super) fn table(plan: &Plan, table: u64, start: u64, redundant: bool) -> Self {
+        Self {
+            table: Some((table, redundant)),
+            ..Self::of(start, plan.table_sectors(table))
+        }
+    }
+}
+
 pub(super) struct Layout {
     pub(super) roles: Vec<Role>,
     pub(super) plan: Plan,
     /// Sectors of grains; 0 is none, 1 zeros.
     pub(super) entries: Vec<u64>,
+    /// What has which sectors.
+    pub(super) used: Vec<Used>,
     /// First sector behind directories and tables.
     pub(super) metadata_end: u64,
     /// Bytes of the file.
@@ -96,21 +137,22 @@ impl Rules for Layout {
             _ if self.is_empty(field) => {
                 Expected::anything("none: a disk without grains is in no table and no marker")
             }
-            Role::Header { footer: true, what } => self.footer(what, change),
+            Role::Header { footer: true, what } => Self::footer(what),
             Role::Header { what, .. } => self.header(what, change),
             Role::Table {
                 table,
                 redundant: true,
             } => {
                 let found = Expected::found("Metadata: redundant grain directory", &TABLES).same();
-                self.or_as_good(table, found)
+                let as_good = self.is_empty_table(table) && self.is_free((table, true), change.new);
+                if as_good { found.or_quiet() } else { found }
             }
-            Role::Table { table, .. } => self.or_as_good(table, self.table(change)),
+            Role::Table { table, .. } => self.table(table, change),
             Role::Grain {
                 redundant: true, ..
             } => Expected::found("Metadata: redundant grain tables", &["VMDK-GT-DIFFERS"]).same(),
             Role::Grain { grain, .. } => self.grain(grain, change.new),
-            Role::Stream(what) => stream(what, change),
+            Role::Stream(what) => self.stream(what, change),
             Role::Data => Expected::other("none: bytes of the guest"),
         }
     }
@@ -150,6 +192,51 @@ impl Rules for Layout {
                 _ => None,
             },
             _ => None,
+        }
+    }
+
+    fn touched(&self, field: usize) -> Option<Vec<Range<u64>>> {
+        let grains = |from: u64, count: u64| {
+            let bytes = self.plan.grain_bytes();
+            let start = from * bytes;
+            start..start + count * bytes
+        };
+        match self.roles[field] {
+            // Whatever stands there is taken for structure.
+            Role::Header {
+                what:
+                    Head::Magic
+                    | Head::Flags
+                    | Head::Grain
+                    | Head::Descriptor
+                    | Head::TableEntries
+                    | Head::Algorithm
+                    | Head::Text,
+                ..
+            }
+            | Role::Stream(_)
+            | Role::Data => None,
+            Role::Header { what: Head::Gd, .. } if !self.plan.redundant => None,
+            Role::Header { footer: true, .. }
+                if !matches!(
+                    self.roles[field],
+                    Role::Header {
+                        what: Head::Capacity,
+                        ..
+                    }
+                ) =>
+            {
+                None
+            }
+            Role::Header { .. }
+            | Role::Table {
+                redundant: true, ..
+            }
+            | Role::Grain {
+                redundant: true, ..
+            } => Some(Vec::new()),
+            Role::Table { table, .. } => Some(Vec::from([grains(table * ENTRIES, ENTRIES)])),
+            Role::Grain { grain, .. } => Some(Vec::from([grains(grain, 1)])),
         }
     }
 
@@ -226,8 +313,10 @@ impl Layout {
             Head::Version => Expected::harmless("Header: version"),
             Head::Flags => self.flags(change),
             Head::Capacity => {
-                let clause = "Header: capacity";
-                Expected::found(clause, &["VMDK-EXTENT-SIZE"]).or_refused()
+                let found = Expected::found("Header: capacity", &["VMDK-EXTENT-SIZE"]).or_refused();
+                // The descriptor says it again, and here the tables tell which of the two is right, or the footer does.
+                let told = self.at_end() || self.tells(new);
+                if told { found.same() } else { found }
             }
             Head::Grain if !new.is_power_of_two() || new < 8 => {
                 return Expected::refused("Header: grainSize");
@@ -255,7 +344,12 @@ impl Layout {
                     .or_refused();
                 // Zeros that stand there are a directory without tables.
                 let alone = !self.plan.redundant && !self.is_stream();
-                return if alone { found.or_quiet() } else { found };
+                let inside = new > DESCRIPTOR && new < self.end / SECTOR;
+                return if alone && inside {
+                    found.or_quiet()
+                } else {
+                    found
+                };
             }
             Head::Overhead => self.overhead(new),
             Head::Unclean => Expected::found("Header: uncleanShutdown", &["VMDK-UNCLEAN"]).same(),
@@ -316,7 +410,7 @@ impl Layout {
         }
     }
 
-    fn footer(&self, what: Head, change: &Change) -> Expected {
+    fn footer(what: Head) -> Expected {
         let clause = "Stream-Optimized Compressed Sparse Extents: footer";
         let differs = Expected::found(clause, &["VMDK-FOOTER-DIFFERS"]);
         match what {
@@ -324,40 +418,79 @@ impl Layout {
             // Flag bit 1 is clear: there is no redundant directory.
             Head::Idle | Head::Rgd => Expected::harmless(clause),
             Head::Unclean => Expected::found(clause, &["VMDK-UNCLEAN"]).same(),
+            // The header says it, too, and the descriptor.
+            Head::Capacity => differs.or(&["VMDK-NO-FOOTER"]).or_refused().same(),
             // A footer that is none: the stream is walked by its markers.
-            _ => {
-                let _ = change;
-                differs.or(&["VMDK-NO-FOOTER"]).or(&TABLES).or_refused()
-            }
+            _ => differs.or(&["VMDK-NO-FOOTER"]).or(&TABLES).or_refused(),
         }
     }
 
-    /// A table without a grain is as good wherever zeros stand.
-    fn or_as_good(&self, table: u64, found: Expected) -> Expected {
+    /// Grains of a table, as entries.
+    fn of_table(&self, table: u64) -> impl Iterator<Item = u64> {
         let first = index(table * ENTRIES);
-        let own = self.entries.iter().skip(first).take(index(ENTRIES));
-        if own.clone().all(|entry| *entry == 0) {
-            found.or_quiet()
+        self.entries
+            .iter()
+            .copied()
+            .skip(first)
+            .take(index(ENTRIES))
+    }
+
+    /// Whether a table has no entries. It is as good wherever zeros stand.
+    fn is_empty_table(&self, table: u64) -> bool {
+        self.of_table(table).all(|entry| entry == 0)
+    }
+
+    /// Whether a table, and whether it is a redundant one, would stand where nothing else does. To its own grains nothing
+    /// leads then.
+    fn is_free(&self, own: (u64, bool), start: u64) -> bool {
+        let end = start.saturating_add(self.plan.table_sectors(own.0));
+        let mut others = self.used.iter().filter(|used| used.table != Some(own));
+        end <= self.end / SECTOR
+            && !others.any(|used| used.sectors.start < end && start < used.sectors.end)
+    }
+
+    /// Whether the tables tell that the descriptor is right of the capacity, and not the header.
+    fn tells(&self, new: u64) -> bool {
+        let grains = new.div_ceil(self.plan.grain);
+        let tables = grains.div_ceil(ENTRIES);
+        if new > self.plan.capacity {
+            // Directories have no entries behind the last table, and tables are behind them.
+            self.plan.tables() > 0 && tables > self.plan.tables()
         } else {
-            found
+            let stored = self.entries.iter().skip(index(grains));
+            tables < self.plan.tables() || stored.into_iter().any(|entry| *entry != 0)
         }
     }
 
-    fn table(&self, change: &Change) -> Expected {
+    fn table(&self, table: u64, change: &Change) -> Expected {
         let clause = "Metadata: grain directory";
-        if change.old == 0 && self.is_stream() {
-            return Expected::found(clause, &TABLES);
-        }
-        if change.to_zero() {
-            // No table: all its grains are absent, and it may have none. A second directory would say otherwise.
-            let alone = !self.plan.redundant;
-            let found = Expected::found(clause, &TABLES).or_refused();
-            return if alone { found.or_quiet() } else { found };
-        }
-        let found = Expected::found(clause, &TABLES).or_refused();
-        // Without a second one to compare it with, a table may stand anywhere in the file.
-        let free = change.new * SECTOR < self.end && !self.plan.redundant && !self.is_stream();
-        if free { found.or_quiet() } else { found }
+        let found = Expected::found(clause, &TABLES);
+        let stored = self.of_table(table).any(|entry| entry > 1);
+        let free = self.is_free((table, false), change.new);
+        // What is not told, because nothing contradicts it:
+        let untold = if change.to_zero() {
+            // No table: all its grains are absent. A second directory says otherwise; in a stream the marker of the table
+            // does, or those of its grains, where it has one of them.
+            !self.plan.redundant && (!self.is_stream() || (!self.at_end() && !stored))
+        } else if self.plan.redundant {
+            // The second table says what this one says only if zeros stand there, and it has no entries.
+            free && self.is_empty_table(table)
+        } else if self.at_end() {
+            // There is a marker in front of a table.
+            free && self.is_empty_table(table)
+        } else if self.is_stream() {
+            // Grains have markers of their own. Grains that are zeros are as good without a table.
+            free && !stored
+        } else {
+            // A table may stand anywhere in the file, and with anything in it, as long as no other has the sectors.
+            free
+        };
+        let found = if change.old == 0 && self.is_stream() {
+            found
+        } else {
+            found.or_refused()
+        };
+        if untold { found.or_quiet() } else { found }
     }
 
     fn grain(&self, grain: u64, new: u64) -> Expected {
@@ -406,30 +539,50 @@ impl Layout {
         }
         expected
     }
+    fn stream(&self, what: Stream, change: &Change) -> Expected {
+        let clause = "Stream-Optimized Compressed Sparse Extents: markers";
+        match what {
+            Stream::Lba => Expected::found(clause, &["VMDK-GRAIN-MARKER"]),
+            Stream::Size { at, length } => {
+                let found = Expected::found(clause, &MARKERS);
+                let sectors = |length: u64| length.saturating_add(12).div_ceil(SECTOR);
+                let (end, new) = (at + sectors(length), at.saturating_add(sectors(change.new)));
+                let is_table = |used: &&Used| used.table.is_some() && !used.is_grain;
+                let tables = self.used.iter().filter(is_table);
+                let over = |used: &Used| used.sectors.start >= end && used.sectors.start < new;
+                if new == end && change.new > length {
+                    // A few bytes more in the same sector are padding.
+                    found.or_quiet().same()
+                } else if tables.into_iter().any(over) {
+                    // It takes a table for its own, and may end where a marker is behind it.
+                    found.or(&["VMDK-GT-OVERLAP"])
+                } else {
+                    found
+                }
+            }
+            Stream::Packed => {
+                let clause = "RFC 1950: a checksum is over the grain";
+                let found = Expected::found(clause, &["VMDK-GRAIN-PACKED"]);
+                // The same grain may be said in other words, behind a head that is one: in a run of zeros a match may be
+                // any distance off, and nothing in the file tells.
+                if is_zlib(&change.new_bytes) {
+                    found.or_same()
+                } else {
+                    found
+                }
+            }
+            Stream::Marker => Expected::found(clause, &MARKERS).same(),
+        }
+    }
 }
 
-fn stream(what: Stream, change: &Change) -> Expected {
-    let clause = "Stream-Optimized Compressed Sparse Extents: markers";
-    match what {
-        Stream::Lba => Expected::found(clause, &["VMDK-GRAIN-MARKER"]),
-        Stream::Size(length) => {
-            // A grain that is too long may end where another marker is, behind a table.
-            let found = Expected::found(clause, &MARKERS).or(&["VMDK-GT-OVERLAP"]);
-            // A few bytes more in the same sector are padding.
-            let padding = change.new > length
-                && (change.new + 12).div_ceil(SECTOR) == (length + 12).div_ceil(SECTOR);
-            if padding {
-                found.or_quiet().same()
-            } else {
-                found
-            }
-        }
-        // The same grain may be said in other words: in a run of zeros a match may be any distance off.
-        Stream::Packed => Expected::found(
-            "RFC 1950: a checksum is over the grain",
-            &["VMDK-GRAIN-PACKED"],
-        )
-        .or_same(),
-        Stream::Marker => Expected::found(clause, &MARKERS).same(),
-    }
+/// Whether bytes begin as RFC 1950 says: deflate, a window of at most 32 KiB, no dictionary, and the check of the two.
+fn is_zlib(bytes: &[u8]) -> bool {
+    let &[method, flags, ..] = bytes else {
+        return false;
+    };
+    method & 15 == 8
+        && method >> 4 <= 7
+        && flags & 0x20 == 0
+        && (u16::from(method) << 8 | u16::from(flags)) % 31 == 0
 }

@@ -1,8 +1,8 @@
 //! streamOptimized: grains with markers in front, one behind the other; tables and directory behind them, or in front.
 
 use super::make::{bytes_of, grains, put_table, put_tables};
-use super::rules::{Layout, Role, Stream};
-use super::{DESCRIPTOR, ENTRIES, Places, Plan, SECTOR, descriptor, disk, header};
+use super::rules::{Layout, Role, Stream, Used};
+use super::{DESCRIPTOR, ENTRIES, Places, Plan, SECTOR, descriptor, disk, header, used};
 use crate::choices::{Choices, index, len};
 use crate::content::Unit;
 use crate::field::{Class, Endian};
@@ -84,7 +84,10 @@ pub(super) fn stream(
                 Class::Place,
                 Role::Stream(Stream::Lba),
             );
-            let role = Role::Stream(Stream::Size(len(&packed)));
+            let role = Role::Stream(Stream::Size {
+                at,
+                length: len(&packed),
+            });
             maker.number(name("size"), (byte + 8, 4), len(&packed), Class::Size, role);
             maker.put(byte + 12, &packed);
             let role = Role::Stream(Stream::Packed);
@@ -119,17 +122,21 @@ pub(super) fn stream(
     };
     header(&mut maker, plan, 0, false, &places);
     descriptor(choices, &mut maker, plan);
+    let mut used = used(plan, &entries);
     if front {
-        put_tables(
+        used.extend(put_tables(
             &mut maker,
             plan,
             (gd_front, gd_front + directory),
             &entries,
             false,
-        );
+        ));
     } else {
+        let there = (0u64..).zip(&tables).filter(|(_, place)| **place > 0);
+        used.extend(there.map(|(table, place)| Used::table(plan, table, *place, false)));
         at = marker(&mut maker, at, ("gd", 2), directory);
         places.gd = at;
+        used.push(Used::of(at, directory));
         maker.set_len((at + directory) * SECTOR);
         for (number, place) in (0u64..).zip(&tables) {
             let role = Role::Table {
@@ -141,6 +148,7 @@ pub(super) fn stream(
         }
         at = marker(&mut maker, at + directory, ("footer", 3), 1);
         header(&mut maker, plan, at * SECTOR, true, &places);
+        used.push(Used::of(at - 1, 2));
         at += 1;
     }
     marker(&mut maker, at, ("eos", 0), 0);
@@ -148,6 +156,7 @@ pub(super) fn stream(
         roles: Vec::new(),
         plan: plan.clone(),
         entries,
+        used,
         metadata_end,
         end: maker.end(),
     };
