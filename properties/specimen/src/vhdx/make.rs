@@ -97,11 +97,7 @@ pub(super) fn file(
                 let partly = bitmap.filter(|_| *state == PARTIALLY);
                 stored(choices, &mut maker, plan, (block, at, partly), &disk);
             }
-            (None, 1..=3) => put(
-                &disk,
-                block * plan.block,
-                &vec![0; index(plan.inside(block))],
-            ),
+            (None, 1..=3) => zero(&disk, block * plan.block, plan.inside(block)),
             _ => {}
         }
     }
@@ -211,11 +207,11 @@ fn stored(
 
 /// Zeros over what the parent has.
 fn zero(disk: &SparseBytes, start: u64, length: u64) {
-    let zeros = vec![0; index(MIB)];
+    let zeros = [0; 1 << 16];
     let mut at = 0;
     while at < length {
-        let take = index(MIB.min(length - at));
-        put(disk, start + at, &zeros[..take]);
-        at += len(&zeros[..take]);
+        let take = &zeros[..index(len(&zeros).min(length - at))];
+        put(disk, start + at, take);
+        at += len(take);
     }
 }
