@@ -2,7 +2,7 @@
 
 use super::blocks::{Blocks, Reading};
 use super::footer::{Footer, Kind, Located, locate};
-use super::{DISK_BYTES_MAX, VhdFit, VhdSize, check, repair, resize, rules};
+use super::{DISK_BYTES_MAX, VhdFit, VhdSize, check, repair, resize, rules, sizes_are_told_apart};
 use crate::container::{Container, Opener, Stored};
 use crate::edit::Plan;
 use crate::finding::Findings;
@@ -238,7 +238,8 @@ impl Fixed {
 fn note_sizes(located: &Located, size: u64, findings: &mut Findings) {
     let (footer, place) = (&located.footer, located.place);
     let (current, geometry) = (footer.current_size, footer.geometry.bytes());
-    if current != geometry {
+    let told_apart = sizes_are_told_apart(footer.creator, footer.geometry);
+    if current != geometry && !told_apart {
         let found = format!("{current} ({size} was taken)");
         let expected = format!("the {geometry} bytes of the geometry {}", footer.geometry);
         let at = (place.saturating_add(0x30), 12);
