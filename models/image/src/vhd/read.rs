@@ -22,7 +22,7 @@ pub(crate) struct Vhd {
 
 pub(super) enum Body {
     Fixed(Fixed),
-    Blocks(Blocks),
+    Blocks(Box<Blocks>),
 }
 
 /// The bytes of a fixed disk.
@@ -87,7 +87,7 @@ impl Vhd {
                 details.push(("parent".to_owned(), parent.key.clone()));
                 details.push(("parentName".to_owned(), blocks.header.parent_name()));
             }
-            Body::Blocks(blocks)
+            Body::Blocks(Box::new(blocks))
         };
         note_sizes(&located, size, &mut findings);
         Ok(Self {
@@ -138,7 +138,7 @@ impl Container for Vhd {
     fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {
         match &self.body {
             Body::Fixed(fixed) => fixed.piece_at(offset),
-            Body::Blocks(blocks) => layer::stored(blocks, offset),
+            Body::Blocks(blocks) => layer::stored(&**blocks, offset),
         }
     }
 }
@@ -154,7 +154,7 @@ impl ReadAt for Vhd {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         match &self.body {
             Body::Fixed(fixed) => fixed.read_at(offset, buffer),
-            Body::Blocks(blocks) => layer::read(blocks, offset, buffer),
+            Body::Blocks(blocks) => layer::read(&**blocks, offset, buffer),
         }
     }
 
