@@ -5,6 +5,22 @@
 //! clusters are packed by zlib-rs with a window of 4 KiB: QEMU asks its inflate for no more, and a reader that unpacks a
 //! cluster piece by piece then keeps no more (Python's zlib fails on a full window with "invalid distance too far back").
 //! What libdeflate does not unpack zlib-rs tries again, to say what is wrong with it.
+//!
+//! **Streams that no compressor makes.** libdeflate "accepts what zlib accepts, plus a bit more" (a comment of its
+//! deflate_decompress.c, with the reason: a symbol for errors costs speed). These streams are unpacked here, and are an
+//! error to zlib and so to qemu-img; RFC 1951 says only that the codes "will never actually occur in the compressed data":
+//!
+//! | stream | here | zlib |
+//! |---|---|---|
+//! | literal/length code 286 or 287, fixed or in a table (3.2.6) | length 258 | invalid literal/length code, or too many symbols |
+//! | distance code 30 or 31, fixed or in a table (3.2.6) | as code 29: 24,577 and 13 bits | invalid distance code, or too many symbols |
+//! | the codeword that a code of one symbol leaves free (3.2.7) | that symbol | invalid code |
+//! | a distance where the code has no symbol (3.2.7) | 1 | invalid distance code |
+//!
+//! None of it shows in what libdeflate gives back, and only who decodes a stream knows whether one of its blocks has such a
+//! code: to refuse them means to decode everything a second time, by zlib-rs. So they are read. The bytes of VMDK grains
+//! are held against their checksum as always; a qcow2 cluster has none, and most other damage to it goes unnoticed by
+//! every reader as well.
 
 use drylab_block::{Error, Result};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
@@ -373,6 +389,133 @@ mod tests {
             packer.pack_or_store(&noise, &mut packed).unwrap();
             assert!(packed.len() <= noise.len() + STORED_OVERHEAD);
             assert_eq!(unpack(&packed, Framing::Zlib, noise.len()).unwrap(), noise);
+        }
+    }
+
+    /// A deflate stream written bit by bit.
+    #[derive(Default)]
+    struct Bits {
+        bytes: Vec<u8>,
+        used: u32,
+    }
+
+    impl Bits {
+        /// A number, least significant bit first.
+        fn put(mut self, value: u32, bits: u32) -> Self {
+            for bit in 0..bits {
+                if self.used.is_multiple_of(8) {
+                    self.bytes.push(0);
+                }
+                *self.bytes.last_mut().unwrap() |= ((value >> bit & 1) as u8) << (self.used % 8);
+                self.used += 1;
+            }
+            self
+        }
+
+        /// A codeword, most significant bit first.
+        fn code(self, value: u32, bits: u32) -> Self {
+            self.put(value.reverse_bits() >> (32 - bits), bits)
+        }
+
+        /// The header of the last block, of a type.
+        fn last(kind: u32) -> Self {
+            Self::default().put(1, 1).put(kind, 2)
+        }
+
+        /// Tables of a dynamic block: number of lengths of either code, and the lengths in runs of equal ones.
+        fn tables(self, (litlens, distances): (u32, u32), runs: &[(u32, u32)]) -> Self {
+            let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1];
+            let mut all = self.put(litlens - 257, 5).put(distances - 1, 5);
+            // Codewords 0, 1, 2 and 3 of two bits for the lengths 0, 1, 2 and for 18, up to 138 zeros.
+            all = all.put(order.len() as u32 - 4, 4);
+            for symbol in order {
+                all = all.put(
+                    if [0, 1, 2, 18].contains(&symbol) {
+                        2
+                    } else {
+                        0
+                    },
+                    3,
+                );
+            }
+            for (length, count) in runs {
+                let mut left = *count;
+                while *length == 0 && left >= 11 {
+                    let run = left.min(138);
+                    all = all.code(3, 2).put(run - 11, 7);
+                    left -= run;
+                }
+                for _ in 0..left {
+                    all = all.code(*length, 2);
+                }
+            }
+            all
+        }
+    }
+
+    #[test]
+    fn codes_that_never_occur_are_read_where_zlib_refuses_them() {
+        let a = 0x30 + 97;
+        // One more of the byte before, as often as code 286 says.
+        let length = Bits::last(1).code(a, 8).code(0xc6, 8).code(0, 5).code(0, 7);
+        let text: Vec<u8> = (0..24_577u32).map(|i| (i % 89) as u8).collect();
+        let far = text.iter().fold(Bits::last(1), |bits, byte| {
+            bits.code(0x30 + u32::from(*byte), 8)
+        });
+        let far = far.code(1, 7).code(30, 5).put(0, 13).code(0, 7);
+        // Tables as long as the counts allow: 'a', the end and 287; distances 1 and 31.
+        let lengths = [
+            (0, 97),
+            (1, 1),
+            (0, 158),
+            (2, 1),
+            (0, 30),
+            (2, 1),
+            (1, 1),
+            (0, 30),
+            (1, 1),
+        ];
+        let long = Bits::last(2).tables((288, 32), &lengths);
+        let long = long.code(0, 1).code(3, 2).code(0, 1).code(2, 2);
+        // 'a', the end and length 3; one distance, or none.
+        let head = [(0, 97), (1, 1), (0, 158), (2, 2)];
+        let one = Bits::last(2).tables((258, 1), &[&head[..], &[(1, 1)]].concat());
+        let one = one.code(0, 1).code(3, 2).code(1, 1).code(2, 2);
+        let none = Bits::last(2).tables((258, 1), &[&head[..], &[(0, 1)]].concat());
+        let none = none.code(0, 1).code(3, 2).code(0, 1).code(2, 2);
+        // The end is the only symbol, and its codeword 0.
+        let end = Bits::last(2)
+            .tables((257, 1), &[(0, 256), (1, 1), (0, 1)])
+            .code(1, 1);
+        let far_bytes = [&text[..], &text[..3]].concat();
+        for (what, stream, bytes, theirs) in [
+            (
+                "length 286",
+                length,
+                vec![b'a'; 259],
+                "invalid literal/length code",
+            ),
+            ("distance 30", far, far_bytes, "invalid distance code"),
+            (
+                "288 and 32 codes",
+                long,
+                vec![b'a'; 259],
+                "too many length or distance symbols",
+            ),
+            ("one distance", one, vec![b'a'; 4], "invalid distance code"),
+            ("no distance", none, vec![b'a'; 4], "invalid distance code"),
+            (
+                "only the end",
+                end,
+                Vec::new(),
+                "invalid literal/length code",
+            ),
+        ] {
+            let packed = stream.bytes;
+            assert_eq!(unpack(&packed, Framing::Raw, 65_536), Ok(bytes), "{what}");
+            let mut out = vec![0; 65_536];
+            let error = inflate_again(&packed, Framing::Raw, &mut out).unwrap_err();
+            assert!(error.to_string().contains(theirs), "{what}: {error}");
         }
     }
 }

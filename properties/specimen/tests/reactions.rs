@@ -55,7 +55,9 @@ fn qemu_img(made: &Specimen, files: &[File]) -> Option<Does> {
     match done.status.code() {
         Some(0) if !warns => None,
         Some(0 | 1) => Some(Does::Misreads),
-        _ => Some(Does::Refuses),
+        Some(_) => Some(Does::Refuses),
+        // Of that nothing can be said: a machine out of memory does not refuse an image.
+        None => panic!("qemu-img ended by a signal: {done:?}"),
     }
 }
 

@@ -283,3 +283,44 @@ fn a_stream_is_never_cut_in_its_descriptor() {
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
+
+/// Images of every kind, and to each of them 24 times `at_once` damages.
+fn hold_several(format: Format, seeds: u64, at_once: u32) {
+    let mut found = Vec::new();
+    for subformat in format.subformats() {
+        for seed in 0..seeds {
+            let made = specimen(format, subformat, seed);
+            // Streams of their own: 7, 13.
+            let mut stream = Streams::new(seed).stream("damage", 6 * at_once - 5);
+            let mut stream = Stream(|| stream.word());
+            for _ in 0..24 {
+                let drawn = (0..at_once).filter_map(|_| made.corrupt(&mut stream));
+                let damages: Vec<Corruption> = drawn.collect();
+                if let Err(why) = repaired(&made.damaged(&damages)) {
+                    let of =
+                        |one: &Corruption| (made.fields[one.field].name.clone(), one.new.clone());
+                    let all: Vec<_> = damages.iter().map(of).collect();
+                    found.push(format!("{subformat} seed {seed}: {all:02x?}: {why}"));
+                }
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "{} wrong\n{}",
+        found.len(),
+        found[..found.len().min(8)].join("\n")
+    );
+}
+
+#[test]
+fn a_repair_of_a_vhd_with_several_damages_leaves_nothing_to_repair_and_loses_nothing() {
+    hold_several(Format::Vhd, 64, 2);
+    hold_several(Format::Vhd, 64, 3);
+}
+
+#[test]
+fn a_repair_of_a_qcow2_with_several_damages_leaves_nothing_to_repair_and_loses_nothing() {
+    hold_several(Format::Qcow2, 24, 2);
+    hold_several(Format::Qcow2, 24, 3);
+}

@@ -350,6 +350,8 @@ pub(super) const LIBVIRT: &[Reaction] = &[
         Evidence::Measured("qemu-io 10.0.2: \"Image is corrupt; cannot be opened read/write\""),
     ),
     Reaction::refuses("QCOW2-EXTENSION", "the image is not opened", QEMU),
+    Reaction::refuses("QCOW2-REFCOUNT-ALIGNMENT", "the image is not opened", QEMU),
+    Reaction::refuses("QCOW2-REFCOUNT-ORDER", "the image is not opened", QEMU),
     Reaction::refuses("QCOW2-ALIGNMENT", "reading the cluster fails", QEMU),
     Reaction::misreads("QCOW2-BEYOND-END", "the cluster reads as zeros", QEMU),
     Reaction::refuses("QCOW2-ZERO-IN-V2", "reading the cluster fails", QEMU),

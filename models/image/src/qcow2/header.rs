@@ -29,6 +29,8 @@ pub(super) const RAW_EXTERNAL: u64 = 1 << 1;
 pub(super) const L1_MAX: u64 = 32 << 20;
 /// Longest name of a backing file.
 pub(super) const NAME_MAX: u32 = 1023;
+/// Widest refcounts: 2^6 bits.
+const ORDER_MAX: u32 = 6;
 /// Subclusters of a cluster in extended L2 entries.
 pub(super) const SUBCLUSTERS: u64 = 32;
 
@@ -56,6 +58,10 @@ pub(crate) struct Header {
     backing_length: u32,
     crypt: u32,
     compression: u8,
+    /// `refcount_order` as it stands there.
+    order_said: u32,
+    /// The refcount table is taken for none, and a finding says why.
+    no_refcounts: bool,
 }
 
 impl Header {
@@ -78,6 +84,7 @@ impl Header {
             return Err(place(Error::corrupt("has no magic QFI\\xfb")));
         }
         header.check_numbers(limits).map_err(place)?;
+        header.leave_refcounts(findings);
         let start = u64::from(header.length);
         let name = Some(header.backing_offset).filter(|offset| *offset > start);
         let end = name
@@ -96,6 +103,7 @@ impl Header {
         let v3 = version >= 3;
         let length = if v3 { be_u32(bytes, 100)? } else { SIZE_V2 };
         let word = |offset| if v3 { be_u64(bytes, offset) } else { Some(0) };
+        let order = if v3 { be_u32(bytes, 96)? } else { 4 };
         Some(Self {
             version,
             backing_offset: be_u64(bytes, 8)?,
@@ -112,7 +120,9 @@ impl Header {
             incompatible: word(72)?,
             compatible: word(80)?,
             autoclear: word(88)?,
-            refcount_order: if v3 { be_u32(bytes, 96)? } else { 4 },
+            refcount_order: order,
+            order_said: order,
+            no_refcounts: false,
             length,
             // A header that ends before this byte has type 0 (zlib).
             compression: if length > SIZE_V3 {
@@ -129,7 +139,6 @@ impl Header {
         let Self {
             version,
             cluster_bits,
-            refcount_order,
             size,
             length,
             ..
@@ -142,11 +151,6 @@ impl Header {
         if !(9..=21).contains(cluster_bits) {
             return Err(Error::corrupt(format_args!(
                 "cluster_bits {cluster_bits}, allowed are 9 to 21"
-            )));
-        }
-        if *refcount_order > 6 {
-            return Err(Error::corrupt(format_args!(
-                "refcount_order {refcount_order}, allowed are 0 to 6"
             )));
         }
         let too_long = u64::from(*length) > self.cluster_bytes();
@@ -167,17 +171,43 @@ impl Header {
                 self.snapshots
             )));
         }
-        for (name, offset) in [
-            ("L1 table", self.l1_offset),
-            ("refcount table", self.refcount_offset),
-        ] {
-            if rem(offset, self.cluster_bytes()) != 0 || offset >> 56 != 0 {
-                return Err(Error::corrupt(format_args!(
-                    "{name} at offset {offset:#x}, no multiple of a cluster"
-                )));
-            }
+        if !self.is_place(self.l1_offset) {
+            return Err(Error::corrupt(format_args!(
+                "L1 table at offset {:#x}, no multiple of a cluster",
+                self.l1_offset
+            )));
         }
         Ok(())
+    }
+
+    /// Whether a table can be at an offset.
+    fn is_place(&self, offset: u64) -> bool {
+        rem(offset, self.cluster_bytes()) == 0 && offset >> 56 == 0
+    }
+
+    /// Takes refcounts whose table or width cannot be told for none at all: the guest's bytes do not hang on them.
+    fn leave_refcounts(&mut self, findings: &mut Findings) {
+        let mut wrong = false;
+        if self.refcount_order > ORDER_MAX {
+            let found = self.refcount_order;
+            let (place, path) = ((96, 4), "header, refcount_order");
+            let expected = format!("no more than {ORDER_MAX}");
+            findings.add(&rules::REFCOUNT_ORDER, place, path, found, expected);
+            // The width that new refcounts get, and that of version 2.
+            self.refcount_order = 4;
+            wrong = true;
+        }
+        if !self.is_place(self.refcount_offset) {
+            let found = format!("{:#x}", self.refcount_offset);
+            let (place, path) = ((48, 8), "header, refcount_table_offset");
+            let expected = "a multiple of a cluster below 2^56";
+            findings.add(&rules::REFCOUNT_ALIGNMENT, place, path, found, expected);
+            wrong = true;
+        }
+        if wrong {
+            (self.refcount_offset, self.refcount_clusters) = (0, 0);
+            self.no_refcounts = true;
+        }
     }
 
     fn check_features(&self) -> Result<()> {
@@ -308,6 +338,9 @@ impl Header {
                 "0",
             );
         }
+        if self.no_refcounts {
+            return;
+        }
         let table = self.refcount_table_bytes();
         let end = self.refcount_offset.checked_add(table);
         if end.is_none_or(|end| end > source.len()) || table == 0 {
@@ -375,7 +408,7 @@ impl Header {
         let mut all: Vec<(&str, String)> = vec![
             ("header.version", self.version.to_string()),
             ("header.cluster_bits", self.cluster_bits.to_string()),
-            ("header.refcount_order", self.refcount_order.to_string()),
+            ("header.refcount_order", self.order_said.to_string()),
             (
                 "header.incompatible_features",
                 format!("{:#x}", self.incompatible),

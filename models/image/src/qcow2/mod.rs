@@ -24,8 +24,11 @@
 //! A backing file whose format is declared raw is raw whatever its bytes look like. Where no format is declared the bytes
 //! decide, and an image found so must name no further file: a guest may have written its header into a raw disk.
 //!
-//! Refcounts are for writers: a refcount table that is missing, or said to stand over other things, hides nothing that the
-//! mapping tables name, and is made anew by a repair.
+//! Deflate streams with codes that no compressor writes are read, and QEMU fails on them: libdeflate takes some streams
+//! that zlib does not, which the module `codec` lists.
+//!
+//! Refcounts are for writers: a refcount table that is missing, said to stand over other things or where no table can, or
+//! with refcounts of a width that there is not, hides nothing that the mapping tables name, and is made anew by a repair.
 //!
 //! **Limits.** Clusters of 512 bytes to 2 MiB, L1 tables of 32 MiB, refcount tables of 8 MiB where they are written anew,
 //! 65,536 snapshots, 65,535 bitmaps, backing file names of 1,023 bytes; the last sector of compressed data may be cut.

@@ -11,6 +11,11 @@ crate::finding::rules! {
         "the snapshot cannot be read, and what it holds would be taken for free space";
     REFCOUNT_TABLE = "QCOW2-REFCOUNT-TABLE", Warning, Lossless, "Qcow2 Image File Format, Host cluster management",
         "nothing can be allocated, and QEMU refuses to write";
+    REFCOUNT_ALIGNMENT = "QCOW2-REFCOUNT-ALIGNMENT", Error, Lossless,
+        "Qcow2 Image File Format, Header: refcount_table_offset",
+        "QEMU does not open the image; the guest's bytes do not hang on refcounts";
+    REFCOUNT_ORDER = "QCOW2-REFCOUNT-ORDER", Error, Lossless, "Qcow2 Image File Format, Header: refcount_order",
+        "QEMU does not open the image; the guest's bytes do not hang on refcounts";
     REFCOUNT_BLOCK = "QCOW2-REFCOUNT-BLOCK", Error, Lossless, "Qcow2 Image File Format, Host cluster management",
         "what the block describes is taken for free space";
     REFCOUNT = "QCOW2-REFCOUNT", Error, Lossless, "Qcow2 Image File Format, Host cluster management",

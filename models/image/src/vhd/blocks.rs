@@ -28,6 +28,10 @@ pub(super) struct Blocks {
     pub(super) data_end: u64,
     /// Footer copy, dynamic header, BAT and locators: where no block may stand.
     pub(super) metadata: Vec<(u64, u64)>,
+    /// Where locators lead that have no path there.
+    pub(super) doubted: Vec<(u64, u64)>,
+    /// Numbers of the locators that lead to where none can be.
+    pub(super) stray: Vec<u64>,
     parent: Option<Parent>,
     bitmaps: Recent<[u8]>,
 }
@@ -76,15 +80,22 @@ impl Blocks {
             )));
         }
         let mut metadata = vec![(0, 512), (header.at, header.end()), (header.table, end)];
+        let mut said = parent::Said::default();
         let mut below = None;
         if footer.kind == Kind::Differencing && reading == Reading::WithParent {
             let room = parent::Room {
                 taken: metadata.clone(),
                 end: located.data_end,
             };
-            metadata.extend(room.places(&header));
-            let names = parent::names(&*source, &header, &room, findings);
-            below = Some(parent::open(&names, &header, believes, opener, findings)?);
+            said = parent::said(&*source, &header, &room, findings);
+            metadata.append(&mut said.places);
+            below = Some(parent::open(
+                &said.names,
+                &header,
+                believes,
+                opener,
+                findings,
+            )?);
         }
         let blocks = Self {
             source,
@@ -93,6 +104,8 @@ impl Blocks {
             table,
             data_end: located.data_end,
             metadata,
+            doubted: said.doubted,
+            stray: said.stray,
             parent: below,
             bitmaps: Recent::new(BITMAPS),
         };

@@ -3,7 +3,7 @@
 use super::footer::{VERSION, seal, verify};
 use super::{SECTOR, rules};
 use crate::finding::Findings;
-use crate::math::{div_up, round_up};
+use crate::math::{div_up, index, len64, round_up};
 use drylab_block::{Error, Limits, ReadAt, Result, array_at, be_u32, be_u64, read_vec};
 
 const COOKIE: &[u8; 8] = b"cxsparse";
@@ -107,9 +107,16 @@ impl Header {
         })
     }
 
-    /// The header with the fields set right that say nothing of the disk, and another number of entries.
-    pub(super) fn mended(&self, entries: u32) -> Vec<u8> {
+    /// The header with the fields set right that say nothing of the disk, and another number of entries, without the
+    /// locators of these numbers.
+    pub(super) fn mended(&self, entries: u32, without: &[u64]) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
+        for number in without {
+            let place = LOCATORS_AT.saturating_add(index(*number).saturating_mul(LOCATOR));
+            if let Some(entry) = bytes.get_mut(place..place.saturating_add(LOCATOR)) {
+                entry.fill(0);
+            }
+        }
         for (at, new) in [
             (DATA_OFFSET_AT, u64::MAX.to_be_bytes().as_slice()),
             (ENTRIES_AT, entries.to_be_bytes().as_slice()),
@@ -191,8 +198,8 @@ impl Locator {
         (self.offset, end)
     }
 
-    /// The path, as it is written there.
-    pub(super) fn path(&self, source: &dyn ReadAt) -> Result<String> {
+    /// The path, as it is written there, and how many of the bytes it takes: what is behind a NUL is none of it.
+    pub(super) fn path(&self, source: &dyn ReadAt) -> Result<(String, u64)> {
         let length = u64::from(self.length);
         if length > LOCATOR_MAX || length > u64::from(self.space).saturating_mul(SECTOR) {
             return Err(Error::corrupt(format_args!(
@@ -201,20 +208,26 @@ impl Locator {
             )));
         }
         let bytes = read_vec(source, "locator", self.offset, length, &Limits::DEFAULT)?;
-        let path = match &self.code {
-            b"W2ru" | b"W2ku" => utf16(&bytes, u16::from_le_bytes),
-            b"MacX" => url(&String::from_utf8_lossy(&bytes)),
-            _ => String::new(),
+        let (path, used) = match &self.code {
+            b"W2ru" | b"W2ku" => {
+                let (words, _) = bytes.as_chunks::<2>();
+                let end = words.iter().position(|word| *word == [0, 0]);
+                let used = end.map_or(length, |end| {
+                    len64(words.get(..end).unwrap_or_default()).saturating_mul(2)
+                });
+                (utf16(&bytes, u16::from_le_bytes), used)
+            }
+            b"MacX" => {
+                let end = bytes.iter().position(|byte| *byte == 0);
+                let used = end.map_or(length, |end| len64(bytes.get(..end).unwrap_or_default()));
+                (url(&String::from_utf8_lossy(&bytes)), used)
+            }
+            _ => (String::new(), 0),
         };
         if path.is_empty() || path.contains('\u{fffd}') {
             return Err(Error::corrupt("no text of its platform"));
         }
-        Ok(path)
-    }
-
-    /// Whether its platform is one whose paths are read.
-    pub(super) fn is_known(&self) -> bool {
-        [b"W2ru", b"W2ku", b"MacX"].contains(&&self.code)
+        Ok((path, used))
     }
 }
 

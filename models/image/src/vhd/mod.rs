@@ -20,7 +20,8 @@
 //! **Two sizes.** The footer gives the size in bytes and again as cylinders × heads × sectors, which are seldom equal
 //! and end at 127.5 GiB. Programs differ in which they believe, see [`VhdSize`] and [`size_rule`]. What
 //! [`open`](crate::open) takes is [`VhdSize::ByCreator`]; [`open_vhd`](crate::open_vhd) is for a program that decides
-//! otherwise.
+//! otherwise. Two sizes are a finding only where readers of these days disagree, see [`sizes_are_told_apart`]: of a file
+//! of Hyper-V they all take the current size.
 //!
 //! **Sector bitmaps.** A block that exists is read whole, whatever its bitmap says: on dynamic disks Microsoft's
 //! programs and qemu ignore it and set all of it. XenServer takes a sector whose bit is clear for zeros; for the files
@@ -32,10 +33,11 @@
 //!
 //! **Parents.** A differencing disk asks its resolver for a `parent` by the last part of the paths in its locators
 //! (`W2ru`, `W2ku`, `MacX`, in this order) and in its header, and takes the file with the UUID it wants before others. A
-//! set bit of the sector bitmap says that the sector is the child's. Of a locator's data space it is not asked whether
-//! it counts bytes, as Microsoft's programs write it, or sectors, as the specification has it. The parent's time stamp
-//! is compared with its footer's and a difference is a warning only: programs keep the time of the parent's file there,
-//! which no reader of bytes knows, and Windows 10 was seen to write 0.
+//! set bit of the sector bitmap says that the sector is the child's. A locator claims the bytes of its path, against blocks,
+//! too; where it has none it claims nothing, and one that leads to where none can be is taken out by a repair. Of a
+//! locator's data space it is not asked whether it counts bytes, as Microsoft's programs write it, or sectors, as the
+//! specification has it. The parent's time stamp is compared with its footer's and a difference is a warning only: programs
+//! keep the time of the parent's file there, which no reader of bytes knows, and Windows 10 was seen to write 0.
 //!
 //! **Limits.** 2040 GiB; sectors of 32 bits. Blocks of 512 KiB and 2 MiB are written, of any power of two read.
 //!
@@ -147,6 +149,24 @@ pub fn size_rule(creator: Creator, geometry: Geometry) -> VhdSize {
     } else {
         VhdSize::Current
     }
+}
+
+/// Whether readers agree on the current size of a file of `creator` though the geometry says another: the creators whose
+/// files QEMU reads so by either of its rules, as Hyper-V, XenServer and Azure do all files, and any creator whose
+/// geometry stands at its maximum. Only what goes by the geometry of every file, such as qemu-img 0.12, takes the other.
+///
+/// Source: the table "Known creator apps" of QEMU's block/vpc.c, from which all other creators were taken to mean their
+/// geometry until it was turned round; qemu-img 10.0.2 as measured, see [`size_rule`].
+#[must_use]
+pub fn sizes_are_told_apart(creator: Creator, geometry: Geometry) -> bool {
+    let by_size = [
+        Creator::WINDOWS,
+        Creator::QEMU_FORCE_SIZE,
+        Creator::DISK2VHD,
+        Creator::XEN_SERVER,
+        Creator::XEN_CONVERT,
+    ];
+    by_size.contains(&creator) || geometry.sectors() == Geometry::MAX.sectors()
 }
 
 /// How the disk's size and the geometry are brought together by a writer.

@@ -4,7 +4,7 @@ use super::header::{Header, Locator};
 use super::read::Vhd;
 use super::{SECTOR, VhdSize, rules};
 use crate::container::{Container, Opener};
-use crate::finding::Findings;
+use crate::finding::{Findings, Rule};
 use crate::layer::Parent;
 use crate::math::round_up;
 use drylab_block::{Error, ReadAt, Result};
@@ -22,14 +22,61 @@ impl Room {
         let inside = |(from, to): &(u64, u64)| start < *to && *from < end;
         end <= self.end && !self.taken.iter().any(inside)
     }
+}
 
-    /// Where locators stand: no block may.
-    pub(super) fn places(&self, header: &Header) -> impl Iterator<Item = (u64, u64)> {
-        let all = header.locators().into_iter().filter(Locator::is_known);
-        let ranges = all
-            .map(|locator| locator.range())
-            .filter(|range| self.has(*range));
-        ranges.map(|(start, end)| (start, round_up(end, SECTOR)))
+/// What the locators and the header say of the parent.
+#[derive(Default)]
+pub(super) struct Said {
+    /// Names that it may have beside the child.
+    pub(super) names: Vec<String>,
+    /// Where paths stand: no block may.
+    pub(super) places: Vec<(u64, u64)>,
+    /// Where locators lead that have no path there: it claims nothing, and is nobody's to write to.
+    pub(super) doubted: Vec<(u64, u64)>,
+    /// Numbers of the locators that lead to where none can be.
+    pub(super) stray: Vec<u64>,
+}
+
+impl Said {
+    /// Looks where a locator leads; the result is its path, if there is one.
+    ///
+    /// Only a path claims its place: what is none, over a block, is the locator's mistake and not the block's.
+    fn look(
+        &mut self,
+        (source, room): (&dyn ReadAt, &Room),
+        locator: &Locator,
+        findings: &mut Findings,
+    ) -> Option<String> {
+        let (start, end) = locator.range();
+        let mut say = |rule: &'static Rule, found: &dyn std::fmt::Display| {
+            let place = (start, end.saturating_sub(start));
+            let path = format!("parent locator {}", locator.number);
+            findings.add(rule, place, path, found, "a path");
+        };
+        if !room.has((start, end)) {
+            let found = "in the header, in the BAT or past the end";
+            say(&rules::LOCATOR_PLACE, &found);
+            self.stray.push(locator.number);
+            return None;
+        }
+        match locator.path(source) {
+            Ok((path, used)) => {
+                let end = round_up(start.saturating_add(used), SECTOR);
+                self.places.push((start, end));
+                Some(path)
+            }
+            Err(error) => {
+                say(&rules::PARENT_LOCATOR, &error);
+                let all = (start, round_up(end, SECTOR));
+                if matches!(error, Error::Io(_)) {
+                    // What it says is not known.
+                    self.places.push(all);
+                } else {
+                    self.doubted.push(all);
+                }
+                None
+            }
+        }
     }
 }
 
@@ -96,47 +143,34 @@ fn joined(header: &Header, image: Vhd, key: String, findings: &mut Findings) -> 
     }
 }
 
-/// Names that the parent may have beside the child: what locators and header say, without the folders.
+/// What locators and header say: names without the folders, and places.
 ///
 /// Folders are left out on purpose: a path inside an image is nobody's leave to open it, and mostly that of another
 /// machine. The UUID tells whether the file is the one.
-pub(super) fn names(
+pub(super) fn said(
     source: &dyn ReadAt,
     header: &Header,
     room: &Room,
     findings: &mut Findings,
-) -> Vec<String> {
+) -> Said {
     let locators = header.locators();
+    let mut said = Said::default();
     let mut paths = Vec::new();
     for code in [b"W2ru", b"W2ku", b"MacX"] {
         for locator in locators.iter().filter(|locator| locator.code == *code) {
-            let path = if room.has(locator.range()) {
-                locator.path(source)
-            } else {
-                Err(Error::corrupt("in the header, in the BAT or past the end"))
-            };
-            match path {
-                Ok(path) => paths.push(path),
-                Err(error) => {
-                    let (start, end) = locator.range();
-                    let place = (start, end.saturating_sub(start));
-                    let path = format!("parent locator {}", locator.number);
-                    findings.add(&rules::PARENT_LOCATOR, place, path, error, "a path");
-                }
-            }
+            paths.extend(said.look((source, room), locator, findings));
         }
     }
     paths.push(header.parent_name());
-    let mut names: Vec<String> = Vec::new();
     for path in &paths {
         let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
         let strange = name
             .chars()
             .any(|c| c.is_control() || c == ':' || c == '\u{fffd}');
         let usable = !name.is_empty() && name != "." && name != ".." && !strange;
-        if usable && !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
+        if usable && !said.names.iter().any(|known| known == name) {
+            said.names.push(name.to_owned());
         }
     }
-    names
+    said
 }

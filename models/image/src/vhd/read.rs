@@ -2,7 +2,7 @@
 
 use super::blocks::{Blocks, Reading};
 use super::footer::{Footer, Kind, Located, locate};
-use super::{DISK_BYTES_MAX, VhdFit, VhdSize, check, repair, resize, rules};
+use super::{DISK_BYTES_MAX, VhdFit, VhdSize, check, repair, resize, rules, sizes_are_told_apart};
 use crate::container::{Container, Opener, Stored};
 use crate::edit::Plan;
 use crate::finding::Findings;
@@ -22,7 +22,7 @@ pub(crate) struct Vhd {
 
 pub(super) enum Body {
     Fixed(Fixed),
-    Blocks(Blocks),
+    Blocks(Box<Blocks>),
 }
 
 /// The bytes of a fixed disk.
@@ -87,7 +87,7 @@ impl Vhd {
                 details.push(("parent".to_owned(), parent.key.clone()));
                 details.push(("parentName".to_owned(), blocks.header.parent_name()));
             }
-            Body::Blocks(blocks)
+            Body::Blocks(Box::new(blocks))
         };
         note_sizes(&located, size, &mut findings);
         Ok(Self {
@@ -138,7 +138,7 @@ impl Container for Vhd {
     fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {
         match &self.body {
             Body::Fixed(fixed) => fixed.piece_at(offset),
-            Body::Blocks(blocks) => layer::stored(blocks, offset),
+            Body::Blocks(blocks) => layer::stored(&**blocks, offset),
         }
     }
 }
@@ -154,7 +154,7 @@ impl ReadAt for Vhd {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         match &self.body {
             Body::Fixed(fixed) => fixed.read_at(offset, buffer),
-            Body::Blocks(blocks) => layer::read(blocks, offset, buffer),
+            Body::Blocks(blocks) => layer::read(&**blocks, offset, buffer),
         }
     }
 
@@ -232,7 +232,8 @@ impl Fixed {
 fn note_sizes(located: &Located, size: u64, findings: &mut Findings) {
     let (footer, place) = (&located.footer, located.place);
     let (current, geometry) = (footer.current_size, footer.geometry.bytes());
-    if current != geometry {
+    let told_apart = sizes_are_told_apart(footer.creator, footer.geometry);
+    if current != geometry && !told_apart {
         let found = format!("{current} ({size} was taken)");
         let expected = format!("the {geometry} bytes of the geometry {}", footer.geometry);
         let at = (place.saturating_add(0x30), 12);

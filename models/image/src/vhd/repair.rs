@@ -1,9 +1,9 @@
 //! Repair.
 //!
 //! Order, so that a crash leaves a file that opens to the same bytes: the copy of the footer in front, which stands in
-//! for the last one while that moves; entries that name nothing; the longer file with its footer at the new end; blocks
-//! that stand over others, copied behind all that is used; their entries; then what nothing else hangs on, the bitmaps
-//! and the header.
+//! for the last one while that moves; the header, if it has locators that lead behind the end, before anything comes to
+//! stand there; entries that name nothing; the longer file with its footer at the new end; blocks that stand over others,
+//! copied behind all that is used; their entries; then what nothing else hangs on, the bitmaps and the header.
 
 use super::DISK_BYTES_MAX;
 use super::SECTOR;
@@ -150,6 +150,18 @@ fn mend_blocks(image: &Vhd, blocks: &Blocks) -> Result<Plan> {
         plan.write(file, 0, &located.bytes)?;
         flush(&mut plan);
     }
+    let header = (
+        blocks.header.at,
+        blocks.header.mended(blocks.header.entries, &blocks.stray),
+    );
+    if !blocks.stray.is_empty() {
+        plan.write(file, header.0, &header.1)?;
+        flush(&mut plan);
+        plan.note(format!(
+            "{} parent locators that lead to where none can be are taken out; the parent has its name elsewhere, too",
+            blocks.stray.len()
+        ));
+    }
     let kept = without_lost(blocks);
     write_entries(&mut plan, table, (&blocks.table, &kept), u32::to_be_bytes);
     let lost = blocks
@@ -193,11 +205,9 @@ fn mend_blocks(image: &Vhd, blocks: &Blocks) -> Result<Plan> {
     if blocks.below().is_none() {
         set_bits(blocks, &mut plan)?;
     }
-    plan.write(
-        file,
-        blocks.header.at,
-        &blocks.header.mended(blocks.header.entries),
-    )?;
+    if blocks.stray.is_empty() {
+        plan.write(file, header.0, &header.1)?;
+    }
     Ok(plan)
 }
 
@@ -228,7 +238,9 @@ fn base(image: &Vhd, blocks: &Blocks) -> u64 {
             blocks.slot_end(entry)
         }
     });
-    let metadata = blocks.metadata.iter().map(|(_, end)| *end);
+    // A place where a locator has no path must not come to hold one.
+    let metadata = blocks.metadata.iter().chain(&blocks.doubted);
+    let metadata = metadata.map(|(_, end)| *end);
     let used = ends.chain(metadata).max().unwrap_or(0);
     let used = round_up(used, SECTOR);
     // What is left behind them and no longer than a footer is the ruin of one.

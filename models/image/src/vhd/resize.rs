@@ -194,7 +194,7 @@ impl Growth {
         fill(plan, file, (known, self.table_end), 0xff)?;
         self.zero_tail(file, blocks, &table, plan)?;
         flush(plan);
-        plan.write(file, header.at, &header.mended(self.entries))?;
+        plan.write(file, header.at, &header.mended(self.entries, &[]))?;
         flush(plan);
         plan.write(file, 0, then)?;
         flush(plan);
@@ -277,7 +277,7 @@ fn shrink(image: &Vhd, blocks: &Blocks, (size, then): (u64, &[u8]), plan: &mut P
         u32::to_be_bytes,
     );
     let narrow = u32::try_from(entries).unwrap_or(u32::MAX);
-    plan.write(file, header.at, &header.mended(narrow))?;
+    plan.write(file, header.at, &header.mended(narrow, &[]))?;
     flush(plan);
     let before = table.clone();
     let fits = |entry: &u32| blocks.slot_end(*entry) <= place;

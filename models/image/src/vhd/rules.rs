@@ -6,7 +6,7 @@ crate::finding::rules! {
     FIXED_CUT = "VHD-FIXED-CUT", Error, Lossy, "VHD specification 1.0, Hard Disk Footer Format: Current Size",
         "the disk ends before its size does: what is behind cannot be read";
     TWO_SIZES = "VHD-TWO-SIZES", Warning, No, "VHD specification 1.0, Hard Disk Footer Format: Disk Geometry",
-        "programs differ in which of the two sizes they believe";
+        "programs differ in which of the two sizes they believe of a file of this creator";
     SAVED_STATE = "VHD-SAVED-STATE", Warning, No, "VHD specification 1.0, Hard Disk Footer Format: Saved State",
         "the machine was suspended with this disk in use";
     HEADER_CHECKSUM = "VHD-HEADER-CHECKSUM", Warning, Lossless, "VHD specification 1.0, Dynamic Disk Header Format: Checksum",
@@ -39,6 +39,8 @@ crate::finding::rules! {
         "the parent has another size: what it lacks reads as zeros, what it has more is not seen";
     PARENT_LOCATOR = "VHD-PARENT-LOCATOR", Warning, No, "VHD specification 1.0, Parent Locator Entry",
         "programs that look for the parent there do not find it";
+    LOCATOR_PLACE = "VHD-LOCATOR-PLACE", Warning, Lossless, "VHD specification 1.0, Parent Locator Entry: Platform Data Offset",
+        "programs that look for the parent there do not find it, and take what comes to stand there for its path";
     FOOTER_SHORT = "VHD-FOOTER-SHORT", Note, Lossless, "VHD specification 1.0, Hard Disk Footer Format",
         "Virtual PC before 2004 wrote 511 bytes; programs that read 512 refuse the file";
     FOOTER = "VHD-FOOTER", Warning, Lossless, "VHD specification 1.0, Hard Disk Footer Format",

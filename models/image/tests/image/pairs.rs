@@ -304,6 +304,40 @@ proptest! {
     }
 }
 
+/// Of any size in whole sectors, and of none.
+#[test]
+fn what_was_freshly_written_by_default_has_nothing_to_be_found_and_nothing_to_repair() {
+    let fixed: (&str, Write) = ("VDI fixed", |disk| {
+        sole(disk, &Target::VdiFixed(VdiOptions::default()))
+    });
+    let vhd: [(&str, Write); 4] = [
+        ("VHD for Azure", |disk| {
+            sole(disk, &Target::VhdFixed(VhdOptions::azure()))
+        }),
+        ("VHD for XenServer", |disk| {
+            sole(disk, &Target::VhdDynamic(VhdOptions::xen_server()))
+        }),
+        ("VHD as by qemu-img", |disk| {
+            sole(disk, &Target::VhdDynamic(VhdOptions::qemu(false)))
+        }),
+        ("VHD as by qemu-img, force_size", |disk| {
+            sole(disk, &Target::VhdFixed(VhdOptions::qemu(true)))
+        }),
+    ];
+    for size in [0, 512, 77 * 512, (5 << 20) + 512, 40 << 20] {
+        let disk = base(&SparseBytes::new(size));
+        for (name, write) in WRITERS.iter().chain([&fixed]).chain(&vhd) {
+            let image = write(&disk).open();
+            let found = image.check().unwrap();
+            assert!(found.is_empty(), "{name}, {size}: {:?}", found.list());
+            assert!(
+                image.repair().map_or(true, |plan| plan.is_empty()),
+                "{name}"
+            );
+        }
+    }
+}
+
 /// A fixed VDI has an entry for each block and a place for it: by itself, for its size.
 #[test]
 fn a_fixed_vdi_goes_to_every_subformat_and_back() {

@@ -1,13 +1,20 @@
 //! qcow2 of others in all its forms: read to equal bytes, with snapshots and bitmaps listed.
 
-use crate::common::{Folder, OnDisk, Plan, assert_same, fill, have_qemu_img, qemu_img};
+use crate::common::{
+    Folder, OnDisk, Plan, assert_same, fill, have_qemu_img, qemu_img, try_qemu_img,
+};
 use crate::common::{Kind, Piece, opened, packed, unflushed};
 use crate::qcow2_check::{open, text};
+use crate::qcow2_rules::word;
 use crate::qcow2_sizes::SIZES;
+use crate::vhd_steps::{all, on_disk};
 use drylab_block::{
     DenyAll, Error, ExtentKind, Limits, ReadAt, Reference, Resolver, SparseBytes, WriteAt,
 };
-use drylab_image::{Format, Image, Options, Qcow2Options, Target};
+use drylab_image::{
+    Format, Image, Options, Qcow2Compression, Qcow2Layers, Qcow2Options, Target, Work,
+    write_qcow2_layers,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -288,4 +295,66 @@ fn lists_that_a_header_makes_long_cost_no_more_than_the_file() {
     assert!(image.repair().is_err(), "what snapshots hold is not known");
     let error = drylab_image::open_with(file, &DenyAll, &Limits::DEFAULT);
     assert!(error.is_ok());
+}
+
+/// A disk of one cluster of 512 bytes, whose compressed bytes are replaced by `stream`.
+fn with_stream(stream: &[u8]) -> Arc<SparseBytes> {
+    let layers = Qcow2Layers {
+        cluster_bits: 9,
+        compression: Some((Qcow2Compression::Zlib, 6)),
+        ..Qcow2Layers::default()
+    };
+    let disk: Arc<dyn ReadAt> = Arc::new(b"aa\n".repeat(171)[..512].to_vec());
+    let file = SparseBytes::default();
+    write_qcow2_layers(&disk, &layers, &file, &Work::ALONE).unwrap();
+    let table = word(&file, word(&file, 40)) & !(1 << 63);
+    let entry = word(&file, table);
+    assert!(entry >> 62 == 1, "compressed");
+    file.write_at(entry & ((1 << 61) - 1), stream).unwrap();
+    Arc::new(file)
+}
+
+/// RFC 1951, 3.2.6: "literal/length values 286-287 will never actually occur in the compressed data, but participate in
+/// the code construction". libdeflate takes them for 285, a length of 258.
+#[test]
+fn a_cluster_with_a_length_code_that_never_occurs_is_read_where_qemu_img_fails() {
+    // One block with the fixed codes: 'a', a length of 258 and one of 253, each one byte back, and the end.
+    let stream = |code: u32| {
+        let mut bits = vec![1, 1, 0];
+        let mut put = |value: u32, count: u32| {
+            bits.extend((0..count).rev().map(|bit| value >> bit & 1));
+        };
+        put(0x30 + 97, 8);
+        put(0xc0 + code - 280, 8);
+        put(0, 5);
+        put(0xc0 + 284 - 280, 8);
+        // 227 and 26; the bits of a number come the other way round.
+        put(0b01011, 5);
+        put(0, 5);
+        put(0, 7);
+        let byte = |bits: &[u32]| {
+            bits.iter()
+                .rev()
+                .fold(0, |byte, bit| byte << 1 | *bit as u8)
+        };
+        bits.chunks(8).map(byte).collect::<Vec<u8>>()
+    };
+    for (code, is_read) in [(285, true), (286, false), (287, false)] {
+        let file = with_stream(&stream(code));
+        let image = drylab_image::open(file.clone(), &Limits::DEFAULT).unwrap();
+        let mut bytes = [0; 512];
+        image.read_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [b'a'; 512], "{code}");
+        assert!(image.check().unwrap().is_empty(), "{code}");
+        if have_qemu_img() {
+            let (folder, path) = on_disk(&all(&*file));
+            let back = folder.path().join("back");
+            let (path, raw) = (path.to_str().unwrap(), back.to_str().unwrap());
+            let theirs = try_qemu_img(&["convert", "-f", "qcow2", "-O", "raw", path, raw]);
+            assert_eq!(theirs.status.success(), is_read, "{code}: {theirs:?}");
+            if is_read {
+                assert_eq!(std::fs::read(&back).unwrap(), bytes);
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Tables of a qcow2 in places that cannot be theirs: what the guest reads, and what a repair makes of them.
 
-use crate::common::assert_same;
+use crate::common::{assert_same, have_qemu_img, try_qemu_img};
 use crate::qcow2::sparse;
 use crate::qcow2_layers::Files;
 use crate::qcow2_repair::{crash_safe, passes_qemu_img};
@@ -60,6 +60,53 @@ fn a_refcount_table_that_is_said_to_stand_over_other_things_hides_nothing_and_is
     put(&file, places.l2, 1 << 63 | places.refcounts);
     let error = open(&Arc::new(file)).read_at(0, &mut [0; 512]).unwrap_err();
     assert!(error.to_string().contains("own tables"), "{error}");
+}
+
+#[test]
+fn refcounts_that_cannot_be_found_hide_nothing_from_the_guest_and_are_made_anew() {
+    let disk = sparse(SIZE).disk();
+    let none = Files([].into());
+    let misplaced: fn(&SparseBytes) = |file| put(file, 48, places(file).refcounts + 8);
+    let too_wide: fn(&SparseBytes) = |file| put32(file, 96, 7);
+    let both: fn(&SparseBytes) = |file| {
+        put(file, 48, u64::MAX);
+        put32(file, 96, 1 << 31);
+    };
+    for (kind, code, breaks) in [
+        (Made::V3, "QCOW2-REFCOUNT-ALIGNMENT", misplaced),
+        (Made::V2, "QCOW2-REFCOUNT-ALIGNMENT", misplaced),
+        (Made::V3, "QCOW2-REFCOUNT-ORDER", too_wide),
+        (Made::Packed, "QCOW2-REFCOUNT-ORDER", both),
+        (Made::Extended, "QCOW2-REFCOUNT-ALIGNMENT", both),
+    ] {
+        let file = Arc::new(made(kind));
+        breaks(&file);
+        let image = open(&file);
+        assert_same(&disk, &image);
+        assert!(image.info().findings.counts().contains_key(code), "{code}");
+        let strict = drylab_image::Options {
+            damage: drylab_image::Damage::Refuse,
+            ..drylab_image::Options::DEFAULT
+        };
+        let refused = drylab_image::open_as(file.clone(), &strict).unwrap_err();
+        assert!(refused.to_string().contains("QCOW2-REFCOUNT-"), "{refused}");
+        let refused = image.resize(2 * SIZE).unwrap_err().to_string();
+        assert!(refused.contains("repair it first"), "{refused}");
+        if have_qemu_img() {
+            let (folder, path) = crate::vhd_steps::on_disk(&crate::vhd_steps::all(&*file));
+            let theirs = try_qemu_img(&["info", "-f", "qcow2", path.to_str().unwrap()]);
+            assert!(!theirs.status.success(), "{code}");
+            drop(folder);
+        }
+        let mended = crash_safe(&file, &image.repair().unwrap(), &none, false);
+        let image = open(&mended);
+        let left = image.check().unwrap();
+        assert!(left.is_empty(), "{code}: {:?}", left.list());
+        assert_eq!(image.info().detail("header.refcount_order"), Some("4"));
+        passes_qemu_img(&mended, code);
+        // What the old tables took is free now, and the image is one to be written to.
+        assert!(image.resize(2 * SIZE).is_ok());
+    }
 }
 
 #[test]

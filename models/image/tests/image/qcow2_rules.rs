@@ -172,6 +172,20 @@ const BROKEN: &[Broken] = &[
     ("QCOW2-REFCOUNT-TABLE", Made::V3, |file| {
         put(file, 48, 1 << 40)
     }),
+    ("QCOW2-REFCOUNT-ALIGNMENT", Made::V3, |file| {
+        put(file, 48, places(file).refcounts + 512)
+    }),
+    ("QCOW2-REFCOUNT-ALIGNMENT", Made::V2, |file| {
+        put(file, 48, 1)
+    }),
+    ("QCOW2-REFCOUNT-ALIGNMENT", Made::Outside, |file| {
+        put(file, 48, 1 << 56)
+    }),
+    ("QCOW2-REFCOUNT-ORDER", Made::V3, |file| put32(file, 96, 7)),
+    ("QCOW2-REFCOUNT-ORDER", Made::Extended, |file| {
+        put32(file, 96, u32::MAX);
+        put(file, 72, word(file, 72) | 3);
+    }),
     ("QCOW2-REFCOUNT-BLOCK", Made::V3, |file| {
         let places = places(file);
         put(file, places.refcounts, places.block + 1);

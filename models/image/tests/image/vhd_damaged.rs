@@ -107,21 +107,17 @@ fn in_header(bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
 fn a_footer_that_is_damaged_or_lost_is_replaced_by_its_copy() {
     let good = dynamic();
     let last = good.len() - 512;
-    reads_with(good.clone(), &good, &["VHD-TWO-SIZES"]);
+    reads_with(good.clone(), &good, &[]);
     let wrong_sum = with(good.clone(), last + 0x60, &[1]);
-    reads_with(wrong_sum, &good, &["VHD-FOOTER", "VHD-TWO-SIZES"]);
+    reads_with(wrong_sum, &good, &["VHD-FOOTER"]);
     // qemu-img 0.12 writes the last footer with a checksum of 0.
     let no_sum = with(good.clone(), last + 0x40, &[0; 4]);
-    reads_with(no_sum, &good, &["VHD-FOOTER", "VHD-TWO-SIZES"]);
-    reads_with(
-        good[..last].to_vec(),
-        &good,
-        &["VHD-FOOTER", "VHD-TWO-SIZES"],
-    );
+    reads_with(no_sum, &good, &["VHD-FOOTER"]);
+    reads_with(good[..last].to_vec(), &good, &["VHD-FOOTER"]);
     let copy = with(good.clone(), 0, &[0; 512]);
-    reads_with(copy, &good, &["VHD-FOOTER-COPY", "VHD-TWO-SIZES"]);
+    reads_with(copy, &good, &["VHD-FOOTER-COPY"]);
     let differ = seal(with(good.clone(), 0x18, &[9]), 0, 512, 0x40);
-    reads_with(differ, &good, &["VHD-FOOTERS-DIFFER", "VHD-TWO-SIZES"]);
+    reads_with(differ, &good, &["VHD-FOOTERS-DIFFER"]);
     refuses(
         with(with(good, 0x60, &[1]), last + 0x60, &[1]),
         &["footer", "checksum"],
@@ -136,7 +132,7 @@ fn a_copy_of_the_footer_that_differs_only_where_nothing_is_said_is_found() {
     for (at, new) in [(0x0b, 3), (0x0f, 1), (0x60, 7)] {
         for place in [0, last] {
             let differ = seal(with(good.clone(), place + at, &[new]), place, 512, 0x40);
-            reads_with(differ, &good, &["VHD-FOOTERS-DIFFER", "VHD-TWO-SIZES"]);
+            reads_with(differ, &good, &["VHD-FOOTERS-DIFFER"]);
         }
     }
 }
@@ -145,7 +141,7 @@ fn a_copy_of_the_footer_that_differs_only_where_nothing_is_said_is_found() {
 fn a_footer_of_511_bytes_is_found() {
     for good in [fixed(), dynamic()] {
         let short = good[..good.len() - 1].to_vec();
-        reads_with(short, &good, &["VHD-FOOTER-SHORT", "VHD-TWO-SIZES"]);
+        reads_with(short, &good, &["VHD-FOOTER-SHORT"]);
     }
 }
 
@@ -183,7 +179,7 @@ fn a_fixed_disk_without_a_valid_footer_is_refused_and_never_taken_for_raw() {
         .iter()
         .map(|f| f.rule.code)
         .collect();
-    assert_eq!(codes, ["VHD-FIXED-LENGTH", "VHD-TWO-SIZES"]);
+    assert_eq!(codes, ["VHD-FIXED-LENGTH"]);
 }
 
 #[test]
@@ -264,12 +260,12 @@ fn what_a_footer_or_header_must_not_say_is_refused_with_the_value() {
 fn what_microsofts_programs_refuse_and_others_read_is_said() {
     let good = dynamic();
     let sum = with(good.clone(), 512 + 0x24, &[1]);
-    reads_with(sum, &good, &["VHD-HEADER-CHECKSUM", "VHD-TWO-SIZES"]);
+    reads_with(sum, &good, &["VHD-HEADER-CHECKSUM"]);
     // Quirk GQ107: only the low half is set.
     let offset = in_header(good.clone(), 8, &0xffff_ffffu64.to_be_bytes());
-    reads_with(offset, &good, &["VHD-HEADER-DATA-OFFSET", "VHD-TWO-SIZES"]);
+    reads_with(offset, &good, &["VHD-HEADER-DATA-OFFSET"]);
     let saved = in_footers(good.clone(), 0x54, &[1]);
-    reads_with(saved, &good, &["VHD-TWO-SIZES", "VHD-SAVED-STATE"]);
+    reads_with(saved, &good, &["VHD-SAVED-STATE"]);
 }
 
 #[test]
@@ -314,8 +310,7 @@ fn entries_that_point_outside_or_into_metadata_or_each_other_are_found() {
             .info()
             .findings
             .list()
-            .len()
-            == 1,
+            .is_empty(),
         "a block less is no overlap"
     );
 }
@@ -326,11 +321,7 @@ fn bitmaps_of_dynamic_disks_are_ignored_as_microsofts_programs_do() {
     let first = u32::from_be_bytes(good[1536..1540].try_into().unwrap()) as usize * 512;
     assert_eq!(good[first..first + 128], [0xff; 128]);
     assert_eq!(good[first + 128..first + 512], [0; 384]);
-    reads_with(
-        with(good.clone(), first, &[0; 128]),
-        &good,
-        &["VHD-TWO-SIZES"],
-    );
+    reads_with(with(good.clone(), first, &[0; 128]), &good, &[]);
 }
 
 #[test]

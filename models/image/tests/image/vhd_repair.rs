@@ -80,7 +80,7 @@ fn mended(bytes: &[u8], code: &str) -> Vec<u8> {
 fn files_as_they_were_written_need_nothing() {
     for bytes in [dynamic(), fixed()] {
         let image = plainly(Arc::new(bytes)).unwrap();
-        assert_eq!(codes(image.check().unwrap().list()), ["VHD-TWO-SIZES"]);
+        assert_eq!(codes(image.check().unwrap().list()), [""; 0]);
         assert!(image.repair().unwrap().is_empty());
     }
 }
@@ -211,7 +211,7 @@ fn clear_bits_over_data_are_found_where_xen_server_reads_zeros_and_set() {
     // Sector 1 of the first block holds data, sector 20 none.
     let zeros = with(good.clone(), DATA + 2, &[0xf7]);
     let image = plainly(Arc::new(zeros)).unwrap();
-    assert_eq!(codes(image.check().unwrap().list()), ["VHD-TWO-SIZES"]);
+    assert_eq!(codes(image.check().unwrap().list()), [""; 0]);
     let clear = with(good.clone(), DATA, &[0xbf]);
     let image = plainly(Arc::new(clear.clone())).unwrap();
     let found = image.check().unwrap();
@@ -295,7 +295,7 @@ fn what_belongs_to_the_geometry_of_virtual_pc_stays_its() {
 fn every_rule_says_what_comes_of_it() {
     let all = drylab_image::rules();
     let rules = all.iter().filter(|rule| rule.code.starts_with("VHD-"));
-    assert_eq!(rules.clone().count(), 21);
+    assert_eq!(rules.clone().count(), 22);
     assert!(
         rules
             .clone()

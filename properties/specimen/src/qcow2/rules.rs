@@ -203,9 +203,8 @@ impl Layout {
             }
             Head::L1Offset => Expected::anything("Header: l1_table_offset"),
             Head::RefcountsOffset if !new.is_multiple_of(self.plan.cluster()) || new >> 56 != 0 => {
-                Expected::refused(
-                    "Header: refcount_table_offset must be aligned to a cluster boundary",
-                )
+                let clause = "Header: refcount_table_offset must be aligned to a cluster boundary";
+                Expected::found(clause, &["QCOW2-REFCOUNT-ALIGNMENT"]).same()
             }
             // What the guest reads does not hang on refcounts, wherever they are said to be.
             Head::RefcountsOffset | Head::RefcountsCount => {
@@ -234,7 +233,9 @@ impl Layout {
                 let codes = ["QCOW2-RAW-EXTERNAL", "QCOW2-EXTENSION"];
                 Expected::harmless("Header: autoclear_features").or(&codes)
             }
-            Head::RefcountOrder if new > 6 => Expected::refused("Header: refcount_order"),
+            Head::RefcountOrder if new > 6 => {
+                Expected::found("Header: refcount_order", &["QCOW2-REFCOUNT-ORDER"]).same()
+            }
             Head::RefcountOrder => Expected::found("Header: refcount_order", &COUNTS)
                 .or_refused()
                 .same(),

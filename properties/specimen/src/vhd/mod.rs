@@ -39,6 +39,15 @@ pub(super) struct Footer {
 const BY_SIZE: [[u8; 4]; 5] = [*b"win ", *b"tap\0", *b"qem2", *b"vbox", *b"d2v "];
 const BY_GEOMETRY: [[u8; 4]; 2] = [*b"qemu", *b"vpc "];
 
+/// Creators whose disks have the size in the footer to whoever asks for the creator at all.
+const TOLD_APART: [[u8; 4]; 5] = [*b"win ", *b"tap\0", *b"qem2", *b"d2v ", *b"CTXS"];
+
+/// Whether readers agree on the size in the footer where the geometry has another.
+pub(super) fn is_told_apart(creator: &[u8], geometry: (u64, u64, u64)) -> bool {
+    let most = bytes_of((65_535, 16, 255));
+    TOLD_APART.iter().any(|known| known == creator) || bytes_of(geometry) == most
+}
+
 /// Cylinders, heads and sectors of a size, by the appendix "CHS Calculation".
 pub(super) fn geometry(sectors: u64) -> (u64, u64, u64) {
     let sectors = sectors.min(65_535 * 16 * 255);
@@ -95,7 +104,7 @@ impl Footer {
     }
 
     fn two_sizes(&self) -> bool {
-        self.size != bytes_of(self.geometry)
+        self.size != bytes_of(self.geometry) && !is_told_apart(&self.creator, self.geometry)
     }
 
     /// Puts the footer at a place, as `footer` or `copy`.

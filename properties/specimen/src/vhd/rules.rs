@@ -205,7 +205,7 @@ impl Layout {
             }
             Foot::Geometry(part) => self.geometry(part, change.new),
             Foot::SavedState => saved(change),
-            Foot::Creator => self.creator(),
+            Foot::Creator => self.creator(change),
             _ => Expected::harmless("Hard Disk Footer Format: says nothing of the bytes"),
         }
     }
@@ -217,19 +217,25 @@ impl Layout {
         let mut parts = [cylinders, heads, sectors];
         parts[part] = new;
         let [cylinders, heads, sectors] = parts;
-        if super::bytes_of((cylinders, heads, sectors)) == self.footer.size {
+        let geometry = (cylinders, heads, sectors);
+        if super::bytes_of(geometry) == self.footer.size {
             return Expected::other(clause);
+        }
+        if super::is_told_apart(&self.footer.creator, geometry) {
+            return Expected::harmless(clause);
         }
         Expected::found(clause, &[TWO_SIZES])
     }
 
     /// Which of two sizes counts depends on the creator.
-    fn creator(&self) -> Expected {
+    fn creator(&self, change: &Change) -> Expected {
         let clause = "Hard Disk Footer Format: Creator Application";
-        if self.footer.two_sizes() {
-            return Expected::other(clause);
+        let geometry = self.footer.geometry;
+        let is_one = super::bytes_of(geometry) == self.footer.size;
+        if is_one || super::is_told_apart(&change.new_bytes, geometry) {
+            return Expected::harmless(clause);
         }
-        Expected::harmless(clause)
+        Expected::found(clause, &[TWO_SIZES])
     }
 
     /// The last footer of a dynamic or differencing disk, for which the copy stands in.
@@ -317,7 +323,12 @@ impl Table {
             Head::LocatorCode | Head::Locator => {
                 // The parent's name stands in more than one place; locators that move may stand over blocks.
                 let clause = "Parent Locator Entry";
-                Expected::found(clause, &["VHD-PARENT-LOCATOR", "VHD-BLOCK-IN-METADATA"]).or_quiet()
+                let codes = [
+                    "VHD-PARENT-LOCATOR",
+                    "VHD-LOCATOR-PLACE",
+                    "VHD-BLOCK-IN-METADATA",
+                ];
+                Expected::found(clause, &codes).or_quiet()
             }
             _ => Expected::harmless("Dynamic Disk Header Format: says nothing of the bytes"),
         }

@@ -48,11 +48,9 @@ fn empty_images_of_every_kind_are_made_without_their_size_in_memory() {
             ),
             (&format.into(), &kind.into(), &size.into())
         );
-        assert_eq!(
-            run(&["image", "check", text(&path)]).code,
-            0,
-            "{format} {kind}"
-        );
+        // What was just written breaks no rule, not one that makes a program refuse it either.
+        let ran = run(&["image", "check", text(&path), "--strict"]);
+        assert_eq!(ran.code, 0, "{format} {kind}: {}", ran.out);
         let refused = run(&args);
         assert_eq!(refused.code, 3, "a file that is there stays");
         std::fs::remove_file(&path).expect("removed");
@@ -70,6 +68,68 @@ fn empty_images_of_every_kind_are_made_without_their_size_in_memory() {
     ] {
         let ran = run(&[&["image", "create", text(&path)], wrong].concat());
         assert_eq!(ran.code, 1, "{wrong:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn what_was_just_written_has_no_finding_that_a_strict_check_minds() {
+    let images = Images::new();
+    let kinds = [
+        ("raw", &[][..]),
+        (
+            "vmdk",
+            &[
+                "monolithicSparse",
+                "streamOptimized",
+                "monolithicFlat",
+                "twoGbMaxExtentSparse",
+                "twoGbMaxExtentFlat",
+                "vmfs",
+            ],
+        ),
+        ("vhd", &["dynamic", "fixed"]),
+        ("vhdx", &["dynamic", "fixed"]),
+        ("vdi", &["dynamic", "fixed"]),
+        ("qcow2", &["v3", "v2"]),
+    ];
+    let mut all: Vec<Vec<&str>> = Vec::new();
+    for (format, kinds) in kinds {
+        all.push(vec!["--to", format]);
+        let of = |kind: &&'static str| vec!["--to", format, "--subformat", *kind];
+        all.extend(kinds.iter().map(of));
+    }
+    let products = ["azure", "esxi", "hyperv-2008r2", "libvirt", "xenserver"];
+    all.extend(products.map(|product| vec!["--for", product]));
+    let source = images.at("disk.raw");
+    for (number, args) in all.iter().enumerate() {
+        let path = images.at(&format!("{number}.image"));
+        let written = [
+            vec!["image", "convert", text(&source), text(&path)],
+            // 77 sectors more than a MiB: of no geometry.
+            vec!["image", "create", text(&path), "1088000"],
+        ];
+        for command in written {
+            data(&[&command[..], args, &["--sync", "never"]].concat());
+            let folder = text(images.folder.path());
+            let check = [
+                "image",
+                "check",
+                text(&path),
+                "--strict",
+                "--format",
+                "json",
+            ];
+            let ran = run(&[&check[..], &["--allow-beneath", folder]].concat());
+            assert_eq!(ran.code, 0, "{command:?} {args:?}: {}", ran.out);
+            assert!(ran.out.contains("\"damaged\": false"), "{}", ran.out);
+            for entry in std::fs::read_dir(folder).expect("there") {
+                let made = entry.expect("there").path();
+                let name = made.file_name().and_then(|name| name.to_str());
+                if name.is_some_and(|name| name.starts_with(&format!("{number}"))) {
+                    std::fs::remove_file(&made).expect("removed");
+                }
+            }
+        }
     }
 }
 
