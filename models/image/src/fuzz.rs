@@ -3,6 +3,7 @@
 //! A panic is a bug of ours; an error is an answer.
 
 mod laws;
+mod qed;
 mod written;
 
 pub use written::{qcow2_written, vdi_written, vhd_written, vhdx_written, vmdk_written};
@@ -99,11 +100,27 @@ pub fn qcow2_repair(data: &[u8]) {
     }
 }
 
-/// Opens `data` as a QED with whatever backing file it names; reads and checks it.
+/// Opens `data` as a QED, or the file that it makes as a script of changes to a sound one, with whatever backing file it
+/// names; reads and checks it.
 pub fn qed(data: &[u8]) {
+    let source: Arc<dyn ReadAt> = if data.starts_with(crate::qed::MAGIC) {
+        Arc::new(data.to_vec())
+    } else {
+        match qed::scripted(data) {
+            Ok(file) => Arc::new(file),
+            Err(_) => return,
+        }
+    };
     let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
-    let opener = Opener::new(&other, &limits);
-    seen(Qed::open(Arc::new(data.to_vec()), &opener));
+    seen(Qed::open(source, &Opener::new(&other, &limits)));
+}
+
+/// The file that a script makes: what [`qed`](fn@qed) opens.
+///
+/// # Errors
+/// None that is not a bug of ours.
+pub fn qed_file(data: &[u8]) -> Result<SparseBytes> {
+    qed::scripted(data)
 }
 
 /// Opens `data` as a VHD, as each kind of program sees it, after setting its checksums right: no change of a few bytes

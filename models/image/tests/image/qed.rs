@@ -303,3 +303,28 @@ proptest! {
         fuzz::qed(&bytes);
     }
 }
+
+#[test]
+fn the_fuzzers_files_are_sound_before_they_are_changed() {
+    let base: Arc<dyn ReadAt> = Arc::new(vec![0x33u8; 3 * CLUSTER]);
+    for kind in 0..16u8 {
+        let file = Arc::new(fuzz::qed_file(&[kind]).unwrap());
+        let files = Files([("base", base.clone())].into());
+        let image = drylab_image::open_with(file, &files, &Limits::DEFAULT).unwrap();
+        let tables = if kind & 1 == 0 { 1 } else { 2 };
+        assert_eq!(image.virtual_size(), tables * (2 << 20) + 40_960);
+        let found = image.check().unwrap();
+        let codes: BTreeSet<_> = found.list().iter().map(|one| one.rule.code).collect();
+        let mut expected = BTreeSet::new();
+        if kind & 0b0100 != 0 {
+            expected.insert("QED-NEED-CHECK");
+        }
+        if kind & 0b1010 == 0b0010 {
+            expected.insert("QED-BACKING-FORMAT");
+        }
+        assert_eq!(codes, expected, "{kind:#b}");
+        let mut bytes = [0; 4];
+        image.read_at(3 * CLUSTER as u64, &mut bytes).unwrap();
+        assert_eq!(bytes, [0x22; 4]);
+    }
+}
