@@ -9,8 +9,14 @@ use crate::specimen::{File, Format, Specimen};
 use arbitrary::Unstructured;
 use drylab_block::ReadAt;
 
-/// Most bytes of a file that are handed to the reader's own entry points.
-const BYTES_MAX: u64 = 8 << 20;
+/// Most bytes of a file that are handed to the reader's own entry points, which copy it for each step of a repair; a VHDX
+/// has megabytes in any case.
+fn bytes_max(format: Format) -> u64 {
+    match format {
+        Format::Vhdx => 8 << 20,
+        _ => 1 << 20,
+    }
+}
 
 /// The reader's own entry points: open and walk, repair.
 type Reader = fn(&[u8]);
@@ -68,7 +74,10 @@ fn structure(format: Format, readers: &[Reader], data: &[u8]) {
         Ok(()),
         "the reader and the rules of the format disagree"
     );
-    if let Some(bytes) = files.first().and_then(small) {
+    if let Some(bytes) = files
+        .first()
+        .and_then(|file| small(file, bytes_max(format)))
+    {
         for reader in readers {
             reader(&bytes);
         }
@@ -76,9 +85,9 @@ fn structure(format: Format, readers: &[Reader], data: &[u8]) {
 }
 
 /// The bytes of a file that is not too large.
-fn small(file: &File) -> Option<Vec<u8>> {
+fn small(file: &File, most: u64) -> Option<Vec<u8>> {
     let length = file.bytes.len();
-    let mut bytes = vec![0; index(length.min(BYTES_MAX))];
-    let whole = length <= BYTES_MAX;
+    let mut bytes = vec![0; index(length.min(most))];
+    let whole = length <= most;
     (whole && file.bytes.read_at(0, &mut bytes).is_ok()).then_some(bytes)
 }
