@@ -6,7 +6,7 @@ use drylab_block::{Error, ReadAt, Result, WriteAt};
 /// One step of a [`Plan`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// Writes bytes over others of the same number, or behind the end of the file (then `old` is empty).
+    /// Writes bytes over others, and past the end of the file where `old` is shorter than `new`.
     Write {
         /// First byte.
         offset: u64,
@@ -155,7 +155,8 @@ impl Edit {
                 if !old.is_empty() {
                     file.read_at(*offset, &mut found)?;
                 }
-                if found != *old {
+                let end = offset.saturating_add(len64(old));
+                if found != *old || (old.len() < new.len() && end < file.len()) {
                     return Err(Error::io(format_args!(
                         "the {} bytes at offset {offset} are not those that were planned for; plan again",
                         old.len()

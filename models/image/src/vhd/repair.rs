@@ -185,7 +185,7 @@ fn mend_blocks(image: &Vhd, blocks: &Blocks) -> Result<Plan> {
         lift(file, end, &located.bytes, &mut plan)?;
         flush(&mut plan);
     }
-    clear_old_footer(image, blocks, &mut plan)?;
+    clear_old_footer(image, blocks, end, &mut plan)?;
     let mut new = kept.clone();
     for one in &moves {
         copy(file, blocks, one, &mut plan)?;
@@ -269,12 +269,12 @@ fn moves(image: &Vhd, blocks: &Blocks) -> Result<Vec<Move>> {
     Ok(moves)
 }
 
-/// The last footer was taken for data by a block that the file cut: zeros, as behind it.
-fn clear_old_footer(image: &Vhd, blocks: &Blocks, plan: &mut Plan) -> Result<()> {
-    let (place, length) = (blocks.data_end, image.source.len());
+/// The last footer was taken for data by a block that the file cut: zeros, as behind it, up to the new footer at `end`.
+fn clear_old_footer(image: &Vhd, blocks: &Blocks, end: u64, plan: &mut Plan) -> Result<()> {
+    let (place, length) = (blocks.data_end, image.source.len().min(end));
     let kept = blocks.standing().filter(|(_, _, over)| !over);
     let mut cut = kept.filter(|(entry, _, _)| blocks.slot_end(*entry) > place);
-    if length == place || cut.next().is_none() {
+    if length <= place || cut.next().is_none() {
         return Ok(());
     }
     let old = standing(&*image.source, place, length.saturating_sub(place))?;

@@ -96,14 +96,7 @@ impl Mend<'_> {
         let Tape { start, bytes: new } = tail;
         let (length, end) = (self.end, start.saturating_add(len64(&new)));
         let held = length.min(end).saturating_sub(start);
-        let mut old = read_vec(&*self.disk.source, "end of the stream", start, held, limits)?;
-        old.resize(new.len(), 0);
-        if end > length {
-            self.push(Edit::Length {
-                old: length,
-                new: end,
-            });
-        }
+        let old = read_vec(&*self.disk.source, "end of the stream", start, held, limits)?;
         self.write(start, old, new);
         if end < length {
             self.push(Edit::Length {
