@@ -358,3 +358,11 @@ proptest! {
         fuzz::vhd_repair(&bytes);
     }
 }
+
+#[test]
+fn an_old_footer_that_the_new_one_overlaps_is_cleared_only_in_front_of_it() {
+    // Blocks of 512 bytes, and a footer that ends the file at no whole sector: the new one begins within it.
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpora/fuzz/vhd_repair");
+    let bytes = std::fs::read(format!("{corpus}/footer-over-the-old-one")).unwrap();
+    drylab_image::fuzz::vhd_repair(&bytes);
+}
