@@ -49,10 +49,14 @@ fn mend_fixed(image: &Vhd, fixed: &Fixed) -> Result<Plan> {
             "the last {} bytes of the disk are gone: zeros take their place",
             end.saturating_sub(place)
         ));
-        append(length, end, &footer, &mut plan);
+        plan.push(Edit::Write {
+            offset: end,
+            old: standing(file, end, length.saturating_sub(end))?,
+            new: footer,
+        });
         flush(&mut plan);
         // The old footer stands inside the disk now.
-        let old = standing(file, place, length.saturating_sub(place))?;
+        let old = standing(file, place, length.min(end).saturating_sub(place))?;
         let new = vec![0; old.len()];
         plan.push(Edit::Write {
             offset: place,

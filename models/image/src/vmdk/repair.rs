@@ -23,6 +23,7 @@ use super::hosted::{Hosted, Layout};
 use super::sparse::address;
 use crate::codec::Packer;
 use crate::edit::{Edit, Plan};
+use crate::layer::flush;
 use crate::map::Units;
 use crate::math::{div, index, len64, round_up};
 use drylab_block::{Error, ReadAt, Result, read_vec};
@@ -43,19 +44,7 @@ impl Vmdk {
                 "sparse extents of ESX are not repaired; convert the disk",
             ));
         }
-        for part in &self.parts {
-            match &part.body {
-                Body::Hosted(hosted) if part.key.is_empty() => plan.append(hosted.plan_repair()?),
-                Body::Hosted(hosted) if done.insert(part.key.as_str()) => {
-                    plan.first(&part.key, hosted.plan_repair()?);
-                }
-                Body::Esx(_) => plan.note(format!("{:?} is of ESX and not repaired", part.key)),
-                Body::Flat(file, _) if done.insert(part.key.as_str()) => {
-                    plan.first(&part.key, self.plan_length(&part.key, file.len()));
-                }
-                Body::Hosted(_) | Body::Zero | Body::Flat(..) => {}
-            }
-        }
+        // First of all: while the sizes differ, what the next steps change may turn which of them counts.
         let mut text = self.text.clone();
         for part in &self.parts {
             let line = self.descriptor.extents.get(part.line);
@@ -65,10 +54,26 @@ impl Vmdk {
             }
         }
         if text != self.text {
-            if !plan.edits().is_empty() {
-                plan.push(Edit::Flush);
-            }
             self.text.change(&text, &*self.file, &mut plan)?;
+        }
+        for part in &self.parts {
+            match &part.body {
+                Body::Hosted(hosted) if part.key.is_empty() => {
+                    let own = hosted.plan_repair()?;
+                    if !own.edits().is_empty() {
+                        flush(&mut plan);
+                    }
+                    plan.append(own);
+                }
+                Body::Hosted(hosted) if done.insert(part.key.as_str()) => {
+                    plan.first(&part.key, hosted.plan_repair()?);
+                }
+                Body::Esx(_) => plan.note(format!("{:?} is of ESX and not repaired", part.key)),
+                Body::Flat(file, _) if done.insert(part.key.as_str()) => {
+                    plan.first(&part.key, self.plan_length(&part.key, file.len()));
+                }
+                Body::Hosted(_) | Body::Zero | Body::Flat(..) => {}
+            }
         }
         Ok(plan)
     }

@@ -361,8 +361,11 @@ proptest! {
 
 #[test]
 fn an_old_footer_that_the_new_one_overlaps_is_cleared_only_in_front_of_it() {
-    // Blocks of 512 bytes, and a footer that ends the file at no whole sector: the new one begins within it.
+    // Both end the file at no whole sector, so that the new footer begins within the old one: blocks of 512 bytes, and a
+    // fixed disk that is longer than what stands in front of its footer.
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpora/fuzz/vhd_repair");
-    let bytes = std::fs::read(format!("{corpus}/footer-over-the-old-one")).unwrap();
-    drylab_image::fuzz::vhd_repair(&bytes);
+    for name in ["footer-over-the-old-one", "fixed-footer-within-the-old-one"] {
+        let bytes = std::fs::read(format!("{corpus}/{name}")).unwrap();
+        drylab_image::fuzz::vhd_repair(&bytes);
+    }
 }
