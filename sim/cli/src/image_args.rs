@@ -311,9 +311,9 @@ pub(crate) struct ConvertArgs {
     /// Compress the clusters of a qcow2.
     #[arg(long, value_enum)]
     pub(crate) compress: Option<Compress>,
-    /// How much work compression is.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) level: Level,
+    /// How much work compression is: of vmdk streamOptimized, and of a qcow2 with --compress; default unless told.
+    #[arg(long, value_enum)]
+    pub(crate) level: Option<Level>,
     /// Worker threads; as many as there are processors unless told. Does not change the output.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) jobs: Option<u32>,
