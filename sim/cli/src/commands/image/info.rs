@@ -3,13 +3,17 @@
 use super::document::{FORMAT, FindingsDocument, ImageDocument, SecondDocument, json};
 use super::open;
 use crate::args::Format;
+use crate::beneath::Beneath;
 use crate::exit::{Exit, Stop};
 use crate::image_args::InfoArgs;
 use crate::quantity::shown;
+use crate::source::FileSource;
 use crate::terminal;
+use drylab_block::ReadAt;
 use drylab_report::harmless;
 use serde::Serialize;
 use std::fmt::Write;
+use std::sync::Arc;
 
 #[derive(Serialize)]
 struct Document {
@@ -21,7 +25,15 @@ struct Document {
 }
 
 pub(super) fn run(args: &InfoArgs) -> Result<Exit, Stop> {
-    let opened = open(&args.file, &args.reading)?;
+    let opened = match open(&args.file, &args.reading) {
+        Ok(opened) => opened,
+        Err(stop) => {
+            if let Some(text) = alone(args).filter(|_| args.format == Format::Text) {
+                terminal::print(&text)?;
+            }
+            return Err(stop);
+        }
+    };
     let info = opened.image.info();
     let image = ImageDocument::of(&args.file, &opened)?;
     let files = opened.beneath.opened();
@@ -40,6 +52,30 @@ pub(super) fn run(args: &InfoArgs) -> Result<Exit, Stop> {
         Format::Text => text(&document),
     })?;
     Ok(Exit::Done)
+}
+
+/// What can be told of an image without the files that it names, when it was not opened for want of them.
+fn alone(args: &InfoArgs) -> Option<String> {
+    let source = Arc::new(FileSource::open(&args.file).ok()?);
+    let beneath = Beneath::new(&args.file, &source, args.reading.allow_beneath.as_deref()).ok()?;
+    super::image(source.clone(), &beneath, &args.reading).err()?;
+    let named = beneath.denied();
+    if named.is_empty() {
+        return None;
+    }
+    let found = drylab_image::detect(&*source).ok()?;
+    let kind = format!("{} {}", found.format, found.subformat);
+    let mut text = format!(
+        "{}: {}\n  file          {}, of which {} are allocated\n",
+        args.file.display(),
+        kind.trim_end(),
+        shown(source.len()),
+        shown(source.allocated().ok()?)
+    );
+    for (kind, name) in named {
+        let _ = writeln!(text, "  {kind} {name:?} is not opened");
+    }
+    Some(harmless(&text))
 }
 
 fn text(document: &Document) -> String {
