@@ -70,7 +70,7 @@ impl Reading {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Reads headers and tables only. Findings are those of opening; check looks at everything. Of an image that names files \
-which are not opened (see --allow-beneath) it shows format, size and those names, and ends with 3.
+which are not opened (see --allow-beneath) it shows what it says of itself and those names, as text, and ends with 3.
 
 Examples:
   drylab image info disk.vhd

@@ -20,7 +20,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "qemu-img info child.qcow2",
         "drylab image info child.qcow2",
-        "without --allow-beneath it shows format, size and what it stands on, and ends with 3",
+        "without --allow-beneath it shows what the image says of itself and what it stands on, and ends with 3",
     ),
     (
         "qemu-img info -U running.qcow2",

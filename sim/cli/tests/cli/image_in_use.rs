@@ -140,6 +140,45 @@ fn who_reads_an_image_that_another_program_writes_is_told() {
     drop(held);
 }
 
+/// Ends a program also when the test fails.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_disk_that_qemu_has_open_is_said_to_be_in_use_and_not_replaced() {
+    if !crate::support::have("qemu-io") {
+        return;
+    }
+    let (folder, raw) = guest();
+    let image = folder.path().join("disk.qcow2");
+    assert_eq!(convert(&raw, &image, &["--to", "qcow2"]).code, 0);
+    let qemu = Command::new("qemu-io")
+        .args(["-f", "qcow2", "-c", "sleep 600000", text(&image)])
+        .stdin(Stdio::null())
+        .spawn();
+    let qemu = Running(qemu.expect("it starts"));
+    let info = || run(&["image", "info", text(&image)]);
+    let is_told = |_| {
+        std::thread::sleep(Duration::from_millis(5));
+        info().err.contains("disk.qcow2 is in use")
+    };
+    assert!((0..2000).any(is_told), "{}", info().err);
+    let before = bytes(&image);
+    let ran = convert(&raw, &image, &["--to", "qcow2", "--force"]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.err.contains("holds a lock"), "{}", ran.err);
+    assert!(bytes(&image) == before);
+    drop(qemu);
+    assert_eq!(info().err, "");
+    assert_eq!(convert(&raw, &image, &["--to", "qcow2", "--force"]).code, 0);
+}
+
 #[test]
 fn no_file_that_is_read_is_replaced_under_any_of_its_names() {
     let (folder, raw) = guest();

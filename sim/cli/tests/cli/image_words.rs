@@ -71,24 +71,41 @@ fn a_corpus_that_is_there_stays_and_no_option_is_named_that_there_is_not() {
 #[test]
 fn an_image_whose_files_are_not_opened_is_told_as_far_as_it_goes_and_how_to_go_on() {
     let images = Images::new();
-    let child = images.at("child.qcow2");
-    let base = images.of("qcow2", "v3");
-    let create = [
-        "image",
-        "create",
-        text(&child),
-        "--to",
-        "qcow2",
-        "--backing",
-    ];
-    data(&[&create[..], &[text(&base)]].concat());
-    let ran = run(&["image", "info", text(&child)]);
-    assert_eq!(ran.code, 3);
-    contains(&ran.out, "child.qcow2: qcow2 v3\n");
-    contains(&ran.out, "backing file \"disk.qcow2-v3\" is not opened");
-    contains(&ran.err, "--allow-beneath ");
-    let ran = run(&["image", "info", text(&child), "--format", "json"]);
-    assert_eq!((ran.code, ran.out.as_str()), (3, ""));
+    let raw = images.at("disk.raw");
+    let flat = images.at("flat.vmdk");
+    let kind = ["--to", "vmdk", "--subformat", "monolithicFlat"];
+    data(&[&["image", "convert", text(&raw), text(&flat)], &kind[..]].concat());
+    let mut all = vec![(
+        flat,
+        "vmdk monolithicFlat",
+        "extent \"flat-flat.vmdk\"".to_owned(),
+    )];
+    for (to, kind, said) in [
+        ("qcow2", "v3", "qcow2 v3"),
+        ("vmdk", "monolithicSparse", "vmdk monolithicSparse"),
+        ("vhd", "dynamic", "vhd differencing"),
+        ("vhdx", "dynamic", "vhdx differencing"),
+    ] {
+        let base = images.of(to, kind);
+        let child = images.at(&format!("child.{to}"));
+        let create = ["image", "create", text(&child), "--to", to, "--backing"];
+        data(&[&create[..], &[text(&base)]].concat());
+        let name = base.file_name().and_then(|name| name.to_str());
+        all.push((child, said, name.expect("UTF-8").to_owned()));
+    }
+    for (image, said, name) in all {
+        let ran = run(&["image", "info", text(&image)]);
+        assert_eq!(ran.code, 3);
+        contains(
+            &ran.out,
+            &format!(": {said}\n  virtual size  20971520 bytes (20.0 MiB)\n"),
+        );
+        contains(&ran.out, &name);
+        contains(&ran.out, "is not opened\n");
+        contains(&ran.err, "--allow-beneath ");
+        let ran = run(&["image", "info", text(&image), "--format", "json"]);
+        assert_eq!((ran.code, ran.out.as_str()), (3, ""));
+    }
 }
 
 #[test]
