@@ -23,6 +23,9 @@ impl Rewrite {
     /// [`Error::Io`] with the system's reason; [`Error::Unsupported`] for anything else than files and for files in use.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let found = std::fs::metadata(path).map_err(Error::io)?.file_type();
+        if found.is_dir() {
+            return Err(Error::unsupported("it is a directory, not a file"));
+        }
         if !found.is_file() && !found.is_block_device() {
             return Err(Error::unsupported(
                 "it is neither a regular file nor a block device",

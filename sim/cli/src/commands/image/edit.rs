@@ -8,7 +8,7 @@ use crate::args::Format;
 use crate::beneath::Beneath;
 use crate::exit::{Exit, Stop, While};
 use crate::image_args::{Reading, RepairArgs, ResizeArgs};
-use crate::quantity::shown;
+use crate::quantity::{NewSize, shown};
 use crate::rewrite::Rewrite;
 use crate::source::FileSource;
 use crate::terminal;
@@ -271,9 +271,16 @@ pub(super) fn resize(args: &ResizeArgs) -> Result<Exit, Stop> {
     let subject = Subject::open(&args.file, &args.reading, args.dry_run)?;
     let old = subject.opened.image.virtual_size();
     let new = args.size.of(old).ok_or_else(|| {
-        Stop::usage(format_args!(
-            "a disk of {old} bytes cannot be changed by that many"
-        ))
+        let old = shown(old);
+        Stop::usage(match args.size {
+            NewSize::Shrunk(fewer) => {
+                format!("the disk has {old}, and cannot lose {}", shown(fewer))
+            }
+            NewSize::Grown(more) | NewSize::To(more) => format!(
+                "the disk has {old}, and with {} more it would have 2^64 bytes or more",
+                shown(more)
+            ),
+        })
     })?;
     if new < old && !args.shrink {
         return Err(Stop::usage(format_args!(
