@@ -426,7 +426,7 @@ impl<'a> Structure<'a> {
         // Only guest bytes that the disk has can be missing.
         if let (Cluster::Standard(offset), true) = (judged.cluster, judged.problems.is_empty())
             && !self.header.data_file()
-            && let Some(missing) = self.cut(table, number, offset)
+            && let Some(missing) = self.cut((table, number), judged.mended, offset)
         {
             let path = Self::entry_path(table, number);
             let expected = format!("{missing} bytes more in the file");
@@ -435,14 +435,15 @@ impl<'a> Structure<'a> {
     }
 
     /// Bytes of a cluster that the disk needs and the file does not have.
-    fn cut(&self, table: &L2, number: u64, offset: u64) -> Option<u64> {
+    fn cut(&self, (table, number): (&L2, u64), entry: Entry, offset: u64) -> Option<u64> {
         let cluster = self.header.cluster_bytes();
         let guest = table
             .number()?
             .saturating_mul(self.header.per_table())
             .saturating_add(number)
             .saturating_mul(cluster);
-        let needed = self.header.size.saturating_sub(guest).min(cluster);
+        let shown = self.header.size.saturating_sub(guest).min(cluster);
+        let needed = self.header.stored(entry, shown);
         let missing = offset
             .saturating_add(needed)
             .saturating_sub(self.bounds.file);
