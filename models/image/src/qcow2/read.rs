@@ -451,7 +451,7 @@ impl Container for Qcow2 {
 
     fn check(&self, found: &mut Findings) -> Result<()> {
         let structure = self.structure(&self.limits, false, found)?;
-        check::check(&structure, found)?;
+        check::check(&structure, Some(self.limits.table_bytes_max), found)?;
         if let Some(backing) = &self.backing {
             // What opening it noticed is there already.
             let mut all = Findings::default();

@@ -28,7 +28,7 @@ pub(super) fn resize(image: &Qcow2, size: u64) -> Result<Plan> {
     refuse(image, size)?;
     let mut found = image.noticed().clone();
     let mut structure = image.structure(&image.limits, false, &mut found)?;
-    super::check::check(&structure, &mut found)?;
+    super::check::check(&structure, None, &mut found)?;
     let bad =
         |finding: &&Finding| finding.file.is_empty() && finding.rule.severity == Severity::Error;
     if let Some(finding) = found.list().iter().find(bad) {

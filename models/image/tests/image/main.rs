@@ -12,6 +12,7 @@ mod pairs;
 mod qcow2;
 mod qcow2_check;
 mod qcow2_layers;
+mod qcow2_packed;
 mod qcow2_places;
 mod qcow2_repair;
 mod qcow2_resize;
