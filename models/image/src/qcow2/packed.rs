@@ -137,8 +137,7 @@ impl<'a> Said<'a> {
         let entry = u64::from(entry);
         let place = structure.entry_place(table, entry);
         let path = Structure::entry_path(table, entry);
-        self.found
-            .add(&rules::PACKED, place, path, what, expected);
+        self.found.add(&rules::PACKED, place, path, what, expected);
     }
 }
 

@@ -59,7 +59,10 @@ fn compressed_clusters_that_are_cut_or_changed_are_found_where_they_do_not_unpac
                 sound_at.push(length);
             }
         }
-        assert!(lost_at.last() < sound_at.first(), "{lost_at:?} {sound_at:?}");
+        assert!(
+            lost_at.last() < sound_at.first(),
+            "{lost_at:?} {sound_at:?}"
+        );
         assert!(!lost_at.is_empty() && !sound_at.is_empty());
         // Inside the file, a stream that is none is found, too, and no repair makes it one.
         let file = Arc::new(compressed(how));
@@ -100,7 +103,9 @@ fn a_cut_compressed_file_of_qemu_img_is_damaged_where_reading_fails() {
     for how in ["zlib", "zstd"] {
         let options = format!("compression_type={how}");
         let names = [text(&raw), text(&file)];
-        qemu_img(&["convert", "-c", "-O", "qcow2", "-o", &options, names[0], names[1]]);
+        qemu_img(&[
+            "convert", "-c", "-O", "qcow2", "-o", &options, names[0], names[1],
+        ]);
         let whole = std::fs::read(&file).unwrap();
         assert_eq!(codes(&qcow2_check::open(&file).unwrap()), [] as [&str; 0]);
         let mut found = 0;
@@ -149,7 +154,15 @@ fn a_sound_file_of_qemu_img_with_subclusters_is_sound_though_its_last_cluster_is
         disk[200_000..200_000 + bytes].fill(7);
         std::fs::write(&raw, &disk).unwrap();
         let names = [text(&raw), text(&file)];
-        qemu_img(&["convert", "-O", "qcow2", "-o", "extended_l2=on", names[0], names[1]]);
+        qemu_img(&[
+            "convert",
+            "-O",
+            "qcow2",
+            "-o",
+            "extended_l2=on",
+            names[0],
+            names[1],
+        ]);
         let image = qcow2_check::open(&file).unwrap();
         let found = image.check().unwrap();
         assert!(found.is_empty(), "{bytes}: {:?}", found.list());
