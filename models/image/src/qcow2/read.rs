@@ -57,7 +57,7 @@ impl Qcow2 {
         let mut findings = Findings::default();
         let header = Header::read(&*source, limits, &mut findings)?;
         let snapshots = Snapshots::read(&*source, &header, limits, &mut findings)?;
-        let bitmaps = Bitmaps::read(&*source, &header, &mut findings)?;
+        let bitmaps = Bitmaps::read(&*source, &header, limits, &mut findings)?;
         let chosen = snapshot.map(|wanted| snapshots.find(wanted)).transpose()?;
         let (size, place) = active_table(&header, chosen)?;
         let is_snapshot = chosen.is_some();

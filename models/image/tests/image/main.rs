@@ -7,6 +7,7 @@ mod engine;
 mod flat;
 mod foreign;
 mod foreign_oracle;
+mod limits;
 mod matrix;
 mod pairs;
 mod qcow2;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const CLUSTER: usize = 4096;
 
 /// Header, L1 table, one L2 table, two clusters and one that nothing names; with room for a backing file's name.
-fn tiny(features: u64, backing: &str) -> Vec<u8> {
+pub(crate) fn tiny(features: u64, backing: &str) -> Vec<u8> {
     let mut file = b"QED\0".to_vec();
     for field in [CLUSTER as u32, 1, 1] {
         file.extend(field.to_le_bytes());
