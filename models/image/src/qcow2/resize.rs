@@ -270,6 +270,10 @@ impl Qcow2 {
 
 fn shrink(mender: &mut Mender<'_>, image: &Qcow2, size: u64) -> Result<()> {
     let header = &image.header;
+    mender.plan.note(format!(
+        "the last {} bytes of the disk are given up",
+        header.size.saturating_sub(size)
+    ));
     let mut change = Change::new(mender)?;
     change.drop_from(mender, div_up(size, header.cluster_bytes()))?;
     let (_, entries) = change.l1();

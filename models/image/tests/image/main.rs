@@ -22,6 +22,7 @@ mod qcow2_sizes;
 mod qed;
 mod qemu;
 mod raw;
+mod resize_notes;
 mod roundtrip;
 mod stream;
 mod vdi;
