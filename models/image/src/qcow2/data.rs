@@ -37,7 +37,7 @@ impl Backing {
     /// it may be a raw disk whose guest wrote an image's header there to be given a file of the host (the way of
     /// CVE-2008-2004 and its successors).
     pub(crate) fn open(name: &str, declared: Declared<'_>, opener: &Opener<'_>) -> Result<Self> {
-        let second = opener.second("backing file", name)?;
+        let second = opener.below("backing file", name)?;
         let within = |error: Error| error.within(format_args!("backing file {name:?}"));
         let raw = matches!(declared, Declared::As(format) if is_raw(format));
         let image = if raw {

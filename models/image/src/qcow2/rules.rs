@@ -42,6 +42,8 @@ crate::finding::rules! {
         "reading the cluster fails; qemu-img convert takes it for zeros";
     CUT = "QCOW2-CUT", Error, No, "Qcow2 Image File Format, Cluster mapping: Standard Cluster Descriptor",
         "the file ends inside the cluster: reading its rest fails";
+    PACKED = "QCOW2-PACKED", Error, No, "Qcow2 Image File Format, Cluster mapping: Compressed Clusters Descriptor",
+        "the cluster cannot be unpacked: reading it fails";
     PACKED_BEYOND_END = "QCOW2-PACKED-BEYOND-END", Error, Lossy,
         "Qcow2 Image File Format, Cluster mapping: Compressed Clusters Descriptor", "reading the cluster fails";
     PACKED_COPIED = "QCOW2-PACKED-COPIED", Error, Lossless, "Qcow2 Image File Format, Cluster mapping: L2 table entry, bit 63",

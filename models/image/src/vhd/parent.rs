@@ -91,7 +91,7 @@ pub(super) fn open(
     let mut other = None;
     let mut first = None;
     for name in names {
-        let opened = opener.second("parent", name).and_then(|second| {
+        let opened = opener.below("parent", name).and_then(|second| {
             let image = Vhd::open(second.bytes, believes, &second.opener)?;
             Ok((image, second.key))
         });

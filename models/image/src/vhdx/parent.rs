@@ -26,7 +26,7 @@ impl Parent {
         let (mut other, mut refused) = (None, None);
         let mut right = None;
         for name in locator.names() {
-            let found = opener.second("parent", &name).and_then(|second| {
+            let found = opener.below("parent", &name).and_then(|second| {
                 let disk = Vhdx::open(second.bytes, &second.opener);
                 let disk = disk.map_err(|error| error.within(format_args!("parent {name:?}")))?;
                 Ok(Self {

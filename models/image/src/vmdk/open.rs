@@ -386,7 +386,7 @@ impl Vmdk {
             ))
         };
         check_name(name).map_err(needs)?;
-        let second = opener.second("parent disk", name).map_err(needs)?;
+        let second = opener.below("parent disk", name).map_err(needs)?;
         let image = crate::image::opened(second.bytes, crate::VhdSize::default(), &second.opener);
         let image = image.map_err(|error| error.within(format_args!("parent disk {name:?}")))?;
         if image.format() != crate::Format::Vmdk {

@@ -236,6 +236,10 @@ const BROKEN: &[Broken] = &[
         put(file, places(file).l2, 1 << 63 | end);
         refcount(file, end / CLUSTER, 1);
     }),
+    ("QCOW2-PACKED", Made::Packed, |file| {
+        let at = word(file, places(file).l2) & 0xff_ffff_ffff;
+        file.write_at(at, &[0xff; 64]).unwrap();
+    }),
     ("QCOW2-PACKED-BEYOND-END", Made::Packed, |file| {
         put(file, places(file).l2, 1 << 62 | 1 << 40)
     }),

@@ -67,7 +67,7 @@ fn child(disk: &dyn ReadAt, parent: &Arc<SparseBytes>, link: &ParentLink) -> Arc
 }
 
 /// Parent and child as files, the child linked by one relative path.
-fn pair() -> (Arc<SparseBytes>, Arc<SparseBytes>, Beside) {
+pub(crate) fn pair() -> (Arc<SparseBytes>, Arc<SparseBytes>, Beside) {
     let parent = packed(&base(), &Target::VhdDynamic(small()));
     let link = ParentLink::beside(&*parent, "base.vhd").unwrap();
     let file = child(&changed(), &parent, &link);

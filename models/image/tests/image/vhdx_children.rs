@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 
 /// Files by name; what was asked for is written down.
 #[derive(Default)]
-struct Files {
-    files: BTreeMap<String, Arc<SparseBytes>>,
+pub(crate) struct Files {
+    pub(crate) files: BTreeMap<String, Arc<SparseBytes>>,
     asked: Mutex<Vec<(String, String)>>,
 }
 
@@ -86,7 +86,7 @@ fn data(files: &Files) -> Plan {
 }
 
 /// A base and a child that has a block partly, one wholly and one as zeros.
-fn family() -> (Files, SparseBytes) {
+pub(crate) fn family() -> (Files, SparseBytes) {
     let base = data(&Files::default()).disk();
     let disk = copy(&base);
     disk.write_at(512, &[0xaa; 1024]).unwrap();

@@ -78,7 +78,7 @@ fn layer(grains: &[u64], cid: u32, parent: Option<(u32, &str)>) -> Vec<u8> {
 }
 
 /// Three layers: what is in the last counts.
-fn chain() -> (Files, Vec<u8>) {
+pub(crate) fn chain() -> (Files, Vec<u8>) {
     let files = Files::default()
         .with("base.vmdk", layer(&[0, 1, 2, 9], 1, None))
         .with("middle.vmdk", layer(&[1, 3, 15], 2, Some((1, "base.vmdk"))))
