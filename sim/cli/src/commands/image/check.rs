@@ -34,10 +34,11 @@ struct ProductDocument {
 
 #[derive(Serialize)]
 struct ReactionDocument {
+    /// Code of a rule; or `FORMAT`, `SUBFORMAT` or `SIZE` of the file as a whole.
     code: &'static str,
     /// `refuses` or `misreads`.
     does: &'static str,
-    how: &'static str,
+    how: String,
     /// `measured`, `source`, `document`, `issue` or `belief`.
     evidence: &'static str,
     source: &'static str,
@@ -46,16 +47,23 @@ struct ReactionDocument {
 impl ProductDocument {
     fn of(profile: &'static Profile, image: &Image, found: &Findings) -> Self {
         let rows = profile.reactions(image.subformat(), found);
-        let reactions: Vec<ReactionDocument> = rows
-            .into_iter()
-            .map(|(_, reaction)| ReactionDocument {
-                code: reaction.code,
-                does: reaction.does.name(),
-                how: reaction.how,
-                evidence: reaction.evidence.mark(),
-                source: reaction.evidence.source(),
-            })
-            .collect();
+        let rows = rows.into_iter().map(|(_, reaction)| ReactionDocument {
+            code: reaction.code,
+            does: reaction.does.name(),
+            how: reaction.how.to_owned(),
+            evidence: reaction.evidence.mark(),
+            source: reaction.evidence.source(),
+        });
+        let (kind, bytes) = (image.subformat(), image.virtual_size());
+        let misfits = profile.misfits(image.format(), kind, bytes).into_iter();
+        let misfits = misfits.map(|misfit| ReactionDocument {
+            code: misfit.code,
+            does: misfit.does.name(),
+            how: misfit.how,
+            evidence: misfit.evidence.mark(),
+            source: misfit.evidence.source(),
+        });
+        let reactions: Vec<ReactionDocument> = misfits.chain(rows).collect();
         let is_other = |code: &&str| reactions.iter().all(|one| one.code != *code);
         let others = found.counts().keys().copied().filter(is_other).collect();
         Self {
