@@ -1,6 +1,7 @@
 //! Laws over one run.
 
 use drylab_catalog::{Mark, Place, Score, Witness};
+use drylab_image::profile::Profile;
 use drylab_kernel::{Event, Kind};
 use drylab_pipeline::{Check, LabState, Measure, Overall, RunReport};
 use drylab_scenario::{Edit, Step};
@@ -167,13 +168,15 @@ fn explained(report: &RunReport) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a link is where a chain may end: a row of knowledge, a place in the guest, what a person asked for, a fault.
+/// Whether a link is where a chain may end: a row of knowledge, a place in the guest, what a product does with a damaged
+/// image, what a person asked for, a fault.
 fn ends(link: &Witness, report: &RunReport) -> bool {
     match &link.place {
         Place::Quirk(id) => drylab_catalog::quirk(id)
             .is_some_and(|row| row.mark == Mark::Belief || !row.source.is_empty()),
         Place::File { path, .. } | Place::Overlay(path) => path.starts_with('/'),
         Place::Key(key) | Place::Asked(key) => !key.is_empty(),
+        Place::Fact(key) => is_reaction(key),
         Place::Event(sequence) => report
             .trace
             .events()
@@ -181,6 +184,15 @@ fn ends(link: &Witness, report: &RunReport) -> bool {
             .any(|event| event.sequence == *sequence && event.kind == Kind::Fault),
         _ => false,
     }
+}
+
+/// Whether a key is a product's profile with the code of a rule that the product minds.
+fn is_reaction(key: &str) -> bool {
+    let row = key.split_once('/').and_then(|(name, code)| {
+        let mut rows = Profile::named(name)?.reactions.iter();
+        rows.find(|row| row.code == code)
+    });
+    row.is_some_and(|row| !row.evidence.source().is_empty())
 }
 
 fn source_unharmed(report: &RunReport) -> Result<(), String> {

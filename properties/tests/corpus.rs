@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Reader = fn(&[u8]);
 
 /// Every fuzz target with the function it calls.
-const TARGETS: [(&str, Reader); 39] = [
+const TARGETS: [(&str, Reader); 58] = [
     ("bcd", drylab_guest::fuzz::bcd),
     ("delta", drylab_block::fuzz::delta),
     ("detect", drylab_image::fuzz::detect),
@@ -34,19 +34,38 @@ const TARGETS: [(&str, Reader); 39] = [
     ("ova", drylab_appliance::fuzz::ova),
     ("ovf", drylab_appliance::fuzz::ovf),
     ("qcow2", drylab_image::fuzz::qcow2),
+    ("qcow2_repair", drylab_image::fuzz::qcow2_repair),
+    ("qed", drylab_image::fuzz::qed),
     ("qemu_img", drylab_converter::fuzz::qemu_img),
     ("scenario", drylab_scenario::fuzz::scenario),
     ("token", drylab_scenario::fuzz::token),
     ("udev_rules", drylab_guest::fuzz::udev_rules),
     ("units", drylab_appliance::fuzz::units),
+    ("vdi", drylab_image::fuzz::vdi),
+    ("vdi_repair", drylab_image::fuzz::vdi_repair),
     ("vhd", drylab_image::fuzz::vhd),
+    ("vhdx", drylab_image::fuzz::vhdx),
+    ("vhdx_repair", drylab_image::fuzz::vhdx_repair),
+    ("vhd_repair", drylab_image::fuzz::vhd_repair),
     ("virt_convert_ovf", drylab_converter::fuzz::virt_convert_ovf),
     ("virt_convert_vmx", drylab_converter::fuzz::virt_convert_vmx),
     ("virt_image", drylab_appliance::fuzz::virt_image),
     ("vmdk", drylab_image::fuzz::vmdk),
     ("vmdk_flat", drylab_image::fuzz::vmdk_flat),
+    ("vmdk_repair", drylab_image::fuzz::vmdk_repair),
+    ("vmdk_split", drylab_image::fuzz::vmdk_split),
+    ("qcow2_written", drylab_image::fuzz::qcow2_written),
+    ("vdi_written", drylab_image::fuzz::vdi_written),
+    ("vhd_written", drylab_image::fuzz::vhd_written),
+    ("vhdx_written", drylab_image::fuzz::vhdx_written),
+    ("vmdk_written", drylab_image::fuzz::vmdk_written),
     ("vmx", drylab_appliance::fuzz::vmx),
     ("xva", drylab_appliance::fuzz::xva),
+    ("qcow2_structure", drylab_specimen::fuzz::qcow2_structure),
+    ("vdi_structure", drylab_specimen::fuzz::vdi_structure),
+    ("vhd_structure", drylab_specimen::fuzz::vhd_structure),
+    ("vhdx_structure", drylab_specimen::fuzz::vhdx_structure),
+    ("vmdk_structure", drylab_specimen::fuzz::vmdk_structure),
 ];
 
 /// Inputs that broke a reader or cost it too much before it was mended: target, file of its corpus, what went wrong.

@@ -77,7 +77,7 @@ fn images() -> Done {
                 version,
                 cluster_bits,
                 compress,
-                level: 6,
+                ..Qcow2Options::default()
             };
             targets.push(("qcow2", kind, Target::Qcow2(options)));
         }

@@ -51,4 +51,4 @@ pub use extent::{Extent, ExtentKind, Extents};
 pub use fields::{array_at, be_u16, be_u32, be_u64, le_u16, le_u32, le_u64, slice_at};
 pub use limits::{DenyAll, Limits, Reference, Resolver};
 pub use overlay::{Delta, Overlay};
-pub use source::{ReadAt, SparseBytes, Window, WriteAt, copy_data, read_vec};
+pub use source::{Below, ReadAt, SparseBytes, Window, WriteAt, copy_data, read_vec};

@@ -60,6 +60,8 @@ pub struct Reference {
     pub kind: &'static str,
     /// The name as written in the input.
     pub name: String,
+    /// [`Resolver::key`] of the file that names it; empty for the one that was opened first.
+    pub by: String,
 }
 
 /// Decides whether a file named *inside* an input may be opened. Nothing opens one by itself.
@@ -69,6 +71,12 @@ pub trait Resolver {
     /// # Errors
     /// [`Error::Unsupported`] when the reference is refused.
     fn resolve(&self, reference: &Reference) -> Result<Arc<dyn ReadAt>>;
+
+    /// A name by which this resolver knows the file wherever it is named: equal names are one file, so that a chain that
+    /// comes back to itself is seen. By default the name as written.
+    fn key(&self, reference: &Reference) -> String {
+        reference.name.clone()
+    }
 }
 
 /// The default: refuses everything.

@@ -1,6 +1,7 @@
 //! Where bytes come from and go to.
 
 use crate::{Error, Extent, ExtentKind, Extents, Limits, Result};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
@@ -27,6 +28,56 @@ pub trait ReadAt: Send + Sync {
             kind: ExtentKind::Data,
         }
     }
+
+    /// The source below, of which the range that starts at `offset` (`offset < len`) is a range, byte for byte.
+    ///
+    /// `None` where bytes are made and not found: holes, zeros, compressed units; and for a source with nothing below.
+    /// With it a copy can ask the file itself for its holes, or have its file system share the range.
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        let _ = offset;
+        None
+    }
+
+    /// What a sink that knows this kind of source may ask for, to take a range of it without reading it: a file is
+    /// itself. See [`WriteAt::take`].
+    fn handle(&self) -> Option<&dyn Any> {
+        None
+    }
+}
+
+/// A range of a source that is, byte for byte, a range of another one. See [`ReadAt::below`].
+#[derive(Clone, Copy)]
+pub struct Below<'a> {
+    /// The source below.
+    pub source: &'a dyn ReadAt,
+    /// Offset of the range in it.
+    pub offset: u64,
+    /// Bytes for which this holds, at least one.
+    pub length: u64,
+}
+
+impl std::fmt::Debug for Below<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Below({}+{})", self.offset, self.length)
+    }
+}
+
+impl<'a> Below<'a> {
+    /// The lowest source that holds the first byte of this range as it is, and how far.
+    #[must_use]
+    pub fn lowest(mut self) -> Self {
+        // A window of a window of an extent of an image: more than a few levels are a source that names itself.
+        for _ in 0..16 {
+            let Some(next) = self.source.below(self.offset) else {
+                break;
+            };
+            self = Self {
+                length: next.length.min(self.length),
+                ..next
+            };
+        }
+        self
+    }
 }
 
 /// Bytes that can also be written, still over `&self`.
@@ -42,6 +93,24 @@ pub trait WriteAt: ReadAt {
     /// # Errors
     /// [`Error::Io`] when the sink cannot have that length.
     fn set_len(&self, length: u64) -> Result<()>;
+
+    /// Takes the range `source` to `offset` without its bytes passing through, where the medium can share or copy them by
+    /// itself; `false` when it cannot, and then they are to be written. By default it cannot.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it can and failed.
+    fn take(&self, offset: u64, source: Below<'_>) -> Result<bool> {
+        let _ = (offset, source);
+        Ok(false)
+    }
+
+    /// Returns when everything written so far is on the medium; a sink in memory has none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the medium fails.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Length of a slice as 64 bits.
@@ -92,6 +161,32 @@ impl<S: ReadAt + ?Sized> ReadAt for Arc<S> {
     fn extent_at(&self, offset: u64) -> Extent {
         (**self).extent_at(offset)
     }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        (**self).below(offset)
+    }
+
+    fn handle(&self) -> Option<&dyn Any> {
+        (**self).handle()
+    }
+}
+
+impl<S: WriteAt + ?Sized> WriteAt for Arc<S> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        (**self).write_at(offset, bytes)
+    }
+
+    fn set_len(&self, length: u64) -> Result<()> {
+        (**self).set_len(length)
+    }
+
+    fn take(&self, offset: u64, source: Below<'_>) -> Result<bool> {
+        (**self).take(offset, source)
+    }
+
+    fn flush(&self) -> Result<()> {
+        (**self).flush()
+    }
 }
 
 impl<S: ReadAt + ?Sized> ReadAt for &S {
@@ -105,6 +200,14 @@ impl<S: ReadAt + ?Sized> ReadAt for &S {
 
     fn extent_at(&self, offset: u64) -> Extent {
         (**self).extent_at(offset)
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        (**self).below(offset)
+    }
+
+    fn handle(&self) -> Option<&dyn Any> {
+        (**self).handle()
     }
 }
 
@@ -170,6 +273,15 @@ impl ReadAt for Window {
             length: found.length.min(self.length.saturating_sub(offset)),
             kind: found.kind,
         }
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        let length = self.length.checked_sub(offset).filter(|left| *left > 0)?;
+        Some(Below {
+            source: &*self.source,
+            offset: self.start.checked_add(offset)?,
+            length,
+        })
     }
 }
 
@@ -297,6 +409,9 @@ impl ReadAt for SparseBytes {
     }
 }
 
+/// A page of nothing.
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
 impl WriteAt for SparseBytes {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = offset
@@ -308,8 +423,8 @@ impl WriteAt for SparseBytes {
             let Some(source) = bytes.get(range) else {
                 continue;
             };
-            // One vector loop a page.
-            let zero = source.iter().fold(0u8, |sum, byte| sum | byte) == 0;
+            // Compared as memory: quick where code is instrumented, too.
+            let zero = ZEROS.get(..source.len()) == Some(source);
             if zero && !inner.pages.contains_key(&page) {
                 continue;
             }

@@ -1,9 +1,12 @@
 //! What a product's importers demand of a package, and the machine they ask the console for.
 //!
+//! A damaged disk is refused or misread as its product's [profile](drylab_image::profile) says.
+//!
 //! Reading a package has no effect: it says what would be refused, what a person would have to do by hand, and which
 //! machine would be made of which files. Making it is [`crate::console::create`]'s.
 
 mod by_hand;
+mod damage;
 mod hyperv;
 mod kvm;
 mod limits;

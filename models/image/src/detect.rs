@@ -1,7 +1,10 @@
 //! What a file is, told from its bytes and never from its name.
 
 use crate::qcow2;
+use crate::qed;
+use crate::vdi;
 use crate::vhd;
+use crate::vhdx;
 use crate::vmdk::{self, Descriptor, Header};
 use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
 
@@ -11,23 +14,32 @@ use drylab_block::{Error, Limits, ReadAt, Result, be_u32, le_u32, read_vec};
 pub enum Format {
     /// The bytes of the disk.
     Raw,
-    /// VMware's virtual disk: a hosted sparse extent, or the descriptor of flat ones.
+    /// VMware's virtual disk: a sparse extent, or the descriptor of extents beside it.
     Vmdk,
     /// QEMU's copy-on-write image, version 2 or 3.
     Qcow2,
+    /// QEMU's enhanced disk, a legacy format.
+    Qed,
     /// Microsoft's virtual hard disk of before Windows Server 2012.
     Vhd,
+    /// Microsoft's virtual hard disk since Windows Server 2012.
+    Vhdx,
+    /// VirtualBox' disk image.
+    Vdi,
 }
 
 impl Format {
-    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `vhd`.
+    /// The name users type and read: `raw`, `vmdk`, `qcow2`, `qed`, `vhd`, `vhdx`, `vdi`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Vmdk => "vmdk",
             Self::Qcow2 => "qcow2",
+            Self::Qed => "qed",
             Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Vdi => "vdi",
         }
     }
 }
@@ -43,19 +55,23 @@ impl std::fmt::Display for Format {
 pub struct Detected {
     /// The format.
     pub format: Format,
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD, VHDX or VDI, empty
+    /// for raw.
     pub subformat: String,
 }
 
+/// Refused with what to do.
+const PARALLELS: &str = "Parallels (convert it with prl_convert or qemu-img -f parallels)";
+const LUKS: &str =
+    "LUKS (encrypted; convert it with qemu-img and the key, or open it with cryptsetup)";
+
+const UDIF: &str = "Apple UDIF (.dmg; convert it with hdiutil or qemu-img -f dmg)";
+
 /// Magics at fixed places of the head, of formats that are known but not read.
 const KNOWN_HEADS: &[(usize, &[u8], &str)] = &[
-    (0, b"COWD", "VMDK COWD (ESX sparse extent)"),
-    (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK seSparse"),
-    (0, b"vhdxfile", "VHDX"),
-    (64, b"\x7f\x10\xda\xbe", "VDI"),
-    (0, b"QED\0", "QED"),
-    (0, b"WithoutFreeSpace", "Parallels"),
-    (0, b"WithouFreSpacExt", "Parallels"),
+    (0, b"WithoutFreeSpace", PARALLELS),
+    (0, b"WithouFreSpacExt", PARALLELS),
+    (0, b"LUKS\xba\xbe", LUKS),
     (0, b"EVF\x09\x0d\x0a\xff\0", "EWF (EnCase)"),
     (0, b"EVF2\x0d\x0a\x81\0", "EWF (EnCase, version 2)"),
     (0, b"MSWIM\0\0\0", "WIM"),
@@ -93,13 +109,25 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
     if head.starts_with(vmdk::MAGIC) {
         return found(Format::Vmdk, &sparse_subformat(source, &head));
     }
+    if let Some(kind) = vmdk::EsxKind::of(&head) {
+        return found(Format::Vmdk, kind.create_type());
+    }
     if head.starts_with(qcow2::MAGIC) {
         return match be_u32(&head, 4) {
-            Some(1) => refused("qcow (version 1)"),
+            Some(1) => refused("qcow (version 1; convert it with qemu-img -f qcow)"),
             Some(version @ (2 | 3)) => found(Format::Qcow2, &format!("v{version}")),
             Some(version) => refused(&format!("qcow2 version {version}")),
             None => Err(Error::corrupt(format_args!("qcow2 of {length} bytes"))),
         };
+    }
+    if head.starts_with(qed::MAGIC) {
+        return found(Format::Qed, "");
+    }
+    if head.starts_with(vhdx::MAGIC) {
+        return found(Format::Vhdx, vhdx::kind(source).unwrap_or(""));
+    }
+    if drylab_block::slice_at(&head, 0x40, vdi::MAGIC.len()) == Some(vdi::MAGIC) {
+        return found(Format::Vdi, vdi::kind(&head));
     }
     let hit = |(offset, magic, _): &&(usize, &[u8], &str)| {
         drylab_block::slice_at(&head, *offset, (*magic).len()) == Some(*magic)
@@ -120,10 +148,10 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
             .value("createType")
             .unwrap_or("unknown type")
             .to_owned();
-        let flat = vmdk::FLAT_TYPES
+        let read = vmdk::TYPES
             .iter()
             .any(|known| known.eq_ignore_ascii_case(&kind));
-        return if flat {
+        return if read {
             found(Format::Vmdk, &kind)
         } else {
             Err(vmdk::refused_descriptor(&kind))
@@ -134,7 +162,19 @@ pub fn detect(source: &dyn ReadAt) -> Result<Detected> {
         let kind = vhd::footer(source).map_or("", |(footer, _)| footer.kind.name());
         return found(Format::Vhd, kind);
     }
+    if is_udif(source, length)? {
+        return refused(UDIF);
+    }
     found(Format::Raw, "")
+}
+
+/// Whether a file ends as an Apple disk image does: its block of 512 bytes begins with `koly` and says so many bytes.
+fn is_udif(source: &dyn ReadAt, length: u64) -> Result<bool> {
+    let Some(place) = length.checked_sub(512) else {
+        return Ok(false);
+    };
+    let block = read_vec(source, "last block", place, 512, &Limits::DEFAULT)?;
+    Ok(block.starts_with(b"koly") && be_u32(&block, 8) == Some(512))
 }
 
 /// Whether a text file starts as a VMDK descriptor does.
@@ -196,17 +236,22 @@ mod tests {
             file[place..place + 8].copy_from_slice(b"conectix");
             assert_eq!(detect(&file).unwrap().format, Format::Vhd);
         }
+        let mut file = vec![0u8; 4096];
+        file[3584..3596].copy_from_slice(b"koly\0\0\0\x04\0\0\x02\0");
+        let error = detect(&file).unwrap_err().to_string();
+        assert!(error.contains("Apple UDIF"), "{error}");
         assert!(
             detect(&b"QFI\xfb\0\0\0\x01".to_vec())
                 .unwrap_err()
                 .to_string()
-                .contains("qcow (version 1)")
+                .contains("qcow (version 1")
         );
         let text = |kind| {
             format!("# Disk DescriptorFile\nversion=1\ncreateType=\"{kind}\"\n").into_bytes()
         };
-        let refused = detect(&text("vmfsSparse")).unwrap_err().to_string();
-        assert!(refused.contains("vmfsSparse"), "{refused}");
+        let refused = detect(&text("fullDevice")).unwrap_err().to_string();
+        assert!(refused.contains("fullDevice"), "{refused}");
+        assert_eq!(detect(&text("vmfsSparse")).unwrap().subformat, "vmfsSparse");
         assert_eq!(detect(&text("vmfs")).unwrap().subformat, "vmfs");
     }
 

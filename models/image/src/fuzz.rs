@@ -2,18 +2,23 @@
 //!
 //! A panic is a bug of ours; an error is an answer.
 
-use crate::qcow2::Qcow2;
-use crate::vhd::{Vhd, VhdSize};
-use crate::vmdk::{Flat, Vmdk, walk_stream};
-use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result};
-use std::sync::Arc;
+mod laws;
+mod qed;
+mod written;
 
-/// Extents walked of one input, so that a small input cannot cost much.
-const EXTENTS: usize = 4096;
-/// Extents read of one input.
-const READS: u64 = 64;
-/// Bytes read at a place.
-const PIECE: u64 = 4096;
+pub use written::{qcow2_written, vdi_written, vhd_written, vhdx_written, vmdk_written};
+
+use crate::container::Opener;
+use crate::qcow2::Qcow2;
+use crate::qed::Qed;
+use crate::vdi::Vdi;
+use crate::vhd::{Vhd, VhdSize};
+use crate::vhdx::{Vhdx, scripted};
+use crate::vmdk::{Vmdk, walk_stream};
+use crate::write::Target;
+use drylab_block::{DenyAll, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
+use laws::{Open, Trial, boxed, copy, mended, resized, seen, walk};
+use std::sync::Arc;
 
 fn limits() -> Limits {
     let mut limits = Limits::DEFAULT;
@@ -26,66 +31,155 @@ fn limits() -> Limits {
 pub fn vmdk(data: &[u8]) {
     let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
     let _ = walk_stream(&*source, &limits());
-    if let Ok(image) = Vmdk::open(source, &limits()) {
-        drop(image.details());
-        walk(&image);
+    let limits = limits();
+    seen(Vmdk::open(source, &Opener::new(&DenyAll, &limits)));
+}
+
+/// Repairs `data` as a VMDK and checks it again.
+pub fn vmdk_repair(data: &[u8]) {
+    let limits = limits();
+    mended(&Trial {
+        file: &|| copy(data),
+        open: &|file| boxed(Vmdk::open(file, &Opener::new(&DenyAll, &limits))),
+        kept: &["VMDK-GT-OVERLAP"],
+        drops: true,
+    });
+}
+
+/// Opens `data` as the descriptor of a VMDK up to its first NUL, with the rest as every file that it names.
+pub fn vmdk_split(data: &[u8]) {
+    let end = data
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(data.len());
+    let (text, rest) = data.split_at_checked(end).unwrap_or_default();
+    let rest = rest.get(1..).unwrap_or_default();
+    let beside = Beside(Arc::new(rest.to_vec()));
+    let limits = limits();
+    let text: Arc<dyn ReadAt> = Arc::new(text.to_vec());
+    seen(Vmdk::open(text, &Opener::new(&beside, &limits)));
+}
+
+/// One file, whatever it is called.
+struct Any(Arc<dyn ReadAt>);
+
+impl Resolver for Any {
+    fn resolve(&self, _: &Reference) -> Result<Arc<dyn ReadAt>> {
+        Ok(self.0.clone())
     }
 }
 
-/// Opens `data` as a qcow2.
+/// Opens `data` as a qcow2 with whatever other files it names, and as its first snapshot; reads and checks it.
 pub fn qcow2(data: &[u8]) {
-    if let Ok(image) = Qcow2::open(Arc::new(data.to_vec()), &limits()) {
-        drop(image.details());
-        walk(&image);
+    let source: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    for snapshot in [None, Some("1")] {
+        let opener = Opener::new(&other, &limits);
+        seen(Qcow2::open(source.clone(), snapshot, &opener));
     }
+}
+
+/// Opens `data` as a qcow2, repairs a copy and checks that. What was mended is then given other sizes.
+pub fn qcow2_repair(data: &[u8]) {
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    let open: Open<'_> = &|file| boxed(Qcow2::open(file, None, &Opener::new(&other, &limits)));
+    let Some(file) = mended(&Trial {
+        file: &|| copy(data),
+        open,
+        kept: &[],
+        drops: true,
+    }) else {
+        return;
+    };
+    let Ok(image) = open(file.clone()) else {
+        return;
+    };
+    let sectors = image.len() / 512;
+    for sectors in [sectors / 2, sectors.saturating_add(137)] {
+        resized(&*image, &file, sectors.saturating_mul(512), open);
+    }
+}
+
+/// Opens `data` as a QED, or the file that it makes as a script of changes to a sound one, with whatever backing file it
+/// names; reads and checks it.
+pub fn qed(data: &[u8]) {
+    let source: Arc<dyn ReadAt> = if data.starts_with(crate::qed::MAGIC) {
+        Arc::new(data.to_vec())
+    } else {
+        match qed::scripted(data) {
+            Ok(file) => Arc::new(file),
+            Err(_) => return,
+        }
+    };
+    let (other, limits) = (Any(Arc::new(vec![0x5a; 100_000])), limits());
+    seen(Qed::open(source, &Opener::new(&other, &limits)));
+}
+
+/// The file that a script makes: what [`qed`](fn@qed) opens.
+///
+/// # Errors
+/// None that is not a bug of ours.
+pub fn qed_file(data: &[u8]) -> Result<SparseBytes> {
+    qed::scripted(data)
 }
 
 /// Opens `data` as a VHD, as each kind of program sees it, after setting its checksums right: no change of a few bytes
-/// would get past them. A damaged one is a matter of [`detect`].
+/// would get past them. A damaged one is a matter of [`detect`]. Whatever parent it names is a small fixed disk.
 pub fn vhd(data: &[u8]) {
     let mut bytes = data.to_vec();
     crate::vhd::mend(&mut bytes);
     let source: Arc<dyn ReadAt> = Arc::new(bytes);
+    let beside = Beside(parent(&Target::VhdFixed(crate::VhdOptions::default())));
     for believes in [VhdSize::ByCreator, VhdSize::Current, VhdSize::Geometry] {
-        if let Ok(image) = Vhd::open(source.clone(), believes, &limits()) {
-            drop(image.details());
-            walk(&image);
-        }
+        let limits = limits();
+        seen(Vhd::open(
+            source.clone(),
+            believes,
+            &Opener::new(&beside, &limits),
+        ));
     }
-    if crate::vhd::is_child(&*source) {
-        child(&source);
-    }
+    let limits = limits();
+    seen(Vhd::open_alone(
+        source,
+        VhdSize::Current,
+        &Opener::new(&DenyAll, &limits),
+    ));
 }
 
-/// A differencing disk alone, and on the parent that it names, empty and as large as it is.
-fn child(source: &Arc<dyn ReadAt>) {
-    let Ok(alone) = crate::vhd::open_alone(source.clone(), VhdSize::Current, &limits()) else {
-        return;
-    };
-    walk(&*alone);
-    let Ok(named) = crate::vhd::parent_name(&**source, &limits()) else {
-        return;
-    };
-    let options = crate::VhdOptions {
-        unique_id: Some(named.unique_id),
-        ..crate::VhdOptions::default()
-    };
-    let (disk, base) = (
-        drylab_block::SparseBytes::new(alone.len()),
-        drylab_block::SparseBytes::default(),
-    );
-    let target = crate::Target::VhdFixed(options);
-    if crate::write(&disk, &target, &base).is_ok() {
-        let chain: [Arc<dyn ReadAt>; 2] = [source.clone(), Arc::new(base)];
-        if let Ok(whole) = crate::vhd::open_chain(&chain, &limits()) {
-            assert_eq!(
-                whole.len(),
-                alone.len(),
-                "a child is as large as its parent"
-            );
-            walk(&*whole);
+/// Opens `data` as a VHDX, or the file that it makes as a script of changes to a sound one, and checks it.
+pub fn vhdx(data: &[u8]) {
+    let (file, base): (Arc<dyn ReadAt>, Arc<dyn ReadAt>) = if data.starts_with(crate::vhdx::MAGIC) {
+        (Arc::new(data.to_vec()), Arc::new(Vec::new()))
+    } else {
+        match scripted(data) {
+            Ok((file, base)) => (Arc::new(file), Arc::new(base)),
+            Err(_) => return,
         }
-    }
+    };
+    let (limits, parents) = (limits(), Any(base));
+    seen(Vhdx::open(file, &Opener::new(&parents, &limits)));
+}
+
+/// The file that a script makes, and the parent of a differencing one: what [`vhdx`] and [`vhdx_repair`] open.
+///
+/// # Errors
+/// None that is not a bug of ours.
+pub fn vhdx_file(data: &[u8]) -> Result<(drylab_block::SparseBytes, drylab_block::SparseBytes)> {
+    scripted(data)
+}
+
+/// Repairs the VHDX that a script makes.
+pub fn vhdx_repair(data: &[u8]) {
+    let Ok((_, base)) = scripted(data) else {
+        return;
+    };
+    let (base, limits) = (Any(Arc::new(base)), limits());
+    mended(&Trial {
+        file: &|| scripted(data).map(|(file, _)| file),
+        open: &|file| boxed(Vhdx::open(file, &Opener::new(&base, &limits))),
+        kept: &[],
+        drops: false,
+    });
 }
 
 /// Files of one length beside a descriptor, whatever their names.
@@ -102,13 +196,71 @@ impl Resolver for Beside {
     }
 }
 
+/// Repairs `data` as a VHD, as it is and with its checksums set right.
+pub fn vhd_repair(data: &[u8]) {
+    let beside = Beside(parent(&Target::VhdFixed(crate::VhdOptions::default())));
+    let limits = limits();
+    let mut bytes = data.to_vec();
+    crate::vhd::mend(&mut bytes);
+    for data in [data, &bytes] {
+        mended(&Trial {
+            file: &|| copy(data),
+            open: &|file| {
+                let opener = Opener::new(&beside, &limits);
+                boxed(Vhd::open(file, VhdSize::ByCreator, &opener))
+            },
+            kept: &[],
+            drops: false,
+        });
+    }
+}
+
+/// Opens `data` as a VDI. Whatever parent it names is a small fixed image.
+pub fn vdi(data: &[u8]) {
+    let beside = Beside(parent(&Target::VdiFixed(small_vdi())));
+    let limits = limits();
+    seen(Vdi::open(
+        Arc::new(data.to_vec()),
+        &Opener::new(&beside, &limits),
+    ));
+}
+
+/// Repairs `data` as a VDI.
+pub fn vdi_repair(data: &[u8]) {
+    let beside = Beside(parent(&Target::VdiFixed(small_vdi())));
+    let limits = limits();
+    mended(&Trial {
+        file: &|| copy(data),
+        open: &|file| boxed(Vdi::open(file, &Opener::new(&beside, &limits))),
+        // Where the data area begins inside the map there may be no room for all blocks.
+        kept: &["VDI-DATA-IN-METADATA"],
+        drops: false,
+    });
+}
+
+fn small_vdi() -> crate::VdiOptions {
+    crate::VdiOptions {
+        block_bytes: 4096,
+        ..crate::VdiOptions::qemu()
+    }
+}
+
+/// A small disk as a file of a format.
+fn parent(target: &Target) -> Arc<dyn ReadAt> {
+    let (disk, file) = (SparseBytes::new(1 << 16), SparseBytes::default());
+    let made = disk
+        .write_at(700, b"parent")
+        .and_then(|()| crate::write(&disk, target, &file));
+    assert!(made.is_ok(), "a small disk can be written");
+    Arc::new(file)
+}
+
 /// Opens `data` as the descriptor of a flat VMDK whose extents are files of 1 MiB.
 pub fn vmdk_flat(data: &[u8]) {
     let beside = Beside(Arc::new(drylab_block::SparseBytes::new(1 << 20)));
-    if let Ok(image) = Flat::open(&data, &beside, &limits()) {
-        drop(image.details());
-        walk(&image);
-    }
+    let limits = limits();
+    let text: Arc<dyn ReadAt> = Arc::new(data.to_vec());
+    seen(Vmdk::open(text, &Opener::new(&beside, &limits)));
 }
 
 /// Opens `data` as what it says it is.
@@ -120,46 +272,5 @@ pub fn detect(data: &[u8]) {
         assert!(known, "what was opened must have been detected");
         drop(image.info());
         walk(&image);
-    }
-}
-
-/// Extents touch, cover the disk and can be read or refused.
-fn walk(disk: &dyn ReadAt) {
-    let mut end = 0u64;
-    let mut reads = 0u64;
-    let mut walked = 0usize;
-    let mut buffer = [0u8; 4096];
-    for extent in Extents::new(disk).take(EXTENTS) {
-        let said = disk.extent_at(extent.offset);
-        assert!(
-            extent.offset == end && said.length > 0,
-            "extents must touch and not be empty"
-        );
-        end = extent.offset.saturating_add(said.length);
-        assert!(end <= disk.len(), "an extent must end inside the disk");
-        walked = walked.saturating_add(1);
-        if extent.kind.has_bytes() && reads < READS {
-            reads = reads.saturating_add(1);
-            read(disk, extent.offset, extent.length, &mut buffer);
-            let last = end.saturating_sub(extent.length.min(PIECE));
-            read(disk, last, end.saturating_sub(last), &mut buffer);
-        }
-    }
-    assert!(
-        walked == EXTENTS || end == disk.len(),
-        "extents must cover the disk"
-    );
-    read(
-        disk,
-        disk.len().saturating_sub(PIECE),
-        PIECE.min(disk.len()),
-        &mut buffer,
-    );
-}
-
-fn read(disk: &dyn ReadAt, offset: u64, length: u64, buffer: &mut [u8]) {
-    let length = usize::try_from(length.min(PIECE)).unwrap_or(0);
-    if let Some(part) = buffer.get_mut(..length) {
-        let _ = disk.read_at(offset, part);
     }
 }

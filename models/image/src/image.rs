@@ -1,29 +1,25 @@
 //! One open image of any format.
 
+use crate::container::{Container, Damage, Opener, Stored};
 use crate::detect::{Detected, Format, detect};
-use crate::math::len64;
+use crate::edit::Plan;
+use crate::finding::{Finding, Findings};
 use crate::qcow2::Qcow2;
+use crate::qed::Qed;
+use crate::raw::Raw;
+use crate::vdi::Vdi;
 use crate::vhd::{Vhd, VhdSize};
-use crate::vmdk::{self, Flat, Vmdk};
-use drylab_block::{
-    DenyAll, Error, Extent, Finding, Limits, ReadAt, Resolver, Result, Severity, read_vec,
-};
+use crate::vhdx::Vhdx;
+use crate::vmdk::Vmdk;
+use drylab_block::{Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity};
 use std::sync::Arc;
 
 /// A disk inside a container: its [`ReadAt`] is what a guest would see.
 ///
 /// Metadata and unpacked data used last are cached; many threads may read one image.
 pub struct Image {
-    content: Content,
+    container: Box<dyn Container>,
     detected: Detected,
-}
-
-enum Content {
-    Raw(Arc<dyn ReadAt>),
-    Vmdk(Vmdk),
-    Flat(Flat),
-    Qcow2(Qcow2),
-    Vhd(Vhd),
 }
 
 /// What is known of an image from opening it.
@@ -31,14 +27,15 @@ enum Content {
 pub struct Info {
     /// The format.
     pub format: Format,
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed` or `dynamic` of a VHD, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD or VDI,
+    /// empty for raw.
     pub subformat: String,
     /// Guest-visible bytes.
     pub virtual_size: u64,
     /// Header fields and descriptor lines in the format's own words, in file order: `ddb.adapterType`, `lsilogic`.
     pub details: Vec<(String, String)>,
     /// What was noticed and does not hinder reading.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
 }
 
 impl Info {
@@ -50,6 +47,32 @@ impl Info {
             .find(|(known, _)| known.eq_ignore_ascii_case(key))
             .map(|(_, value)| value.as_str())
     }
+}
+
+/// How an image is opened. [`Options::DEFAULT`] opens no other file, keeps the default limits and notes damage.
+#[derive(Clone)]
+pub struct Options<'a> {
+    /// Opens the files that the image names: extents, parents, backing and data files.
+    pub resolver: &'a dyn Resolver,
+    /// What the file may cost.
+    pub limits: Limits,
+    /// Whether a file is refused that breaks rules and can still be read.
+    pub damage: Damage,
+    /// Which of its two sizes is believed of a VHD.
+    pub vhd_size: VhdSize,
+    /// Id or name of the internal snapshot of a qcow2 that is opened; the active state otherwise.
+    pub snapshot: Option<&'a str>,
+}
+
+impl Options<'_> {
+    /// No other file, [`Limits::DEFAULT`], [`Damage::Note`], [`VhdSize::ByCreator`], the active state.
+    pub const DEFAULT: Self = Self {
+        resolver: &DenyAll,
+        limits: Limits::DEFAULT,
+        damage: Damage::Note,
+        vhd_size: VhdSize::ByCreator,
+        snapshot: None,
+    };
 }
 
 /// Opens whatever disk image `source` holds, told by its content; no other file.
@@ -64,8 +87,9 @@ pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Image> {
     open_with(source, &DenyAll, limits)
 }
 
-/// [`open`], with the extents of a flat VMDK opened through `resolver`. It is asked for each name once, and only for
-/// names of files beside the descriptor: without folders, drives and ways up.
+/// [`open`], with the files that the image names opened through `resolver`. It is asked for each name once, and only for
+/// names of files beside the image: without folders, drives and ways up. The parent of a VDI, which has no name there, is
+/// asked for by its UUID.
 ///
 /// # Errors
 /// As [`open`], and what the resolver answers.
@@ -74,33 +98,69 @@ pub fn open_with(
     resolver: &dyn Resolver,
     limits: &Limits,
 ) -> Result<Image> {
-    let mut detected = detect(&*source)?;
-    let content = match detected.format {
-        Format::Raw if source.len() > limits.disk_bytes_max => {
-            let (length, most) = (source.len(), limits.disk_bytes_max);
-            return Err(Error::unsupported(format_args!(
-                "raw image of {length} bytes, more than the {most} allowed"
-            )));
-        }
-        Format::Raw => Content::Raw(source),
-        Format::Vmdk if !starts_with(&*source, vmdk::MAGIC)? => {
-            let flat = Flat::open(&*source, resolver, limits)?;
-            flat.subformat().clone_into(&mut detected.subformat);
-            Content::Flat(flat)
-        }
-        Format::Vmdk => {
-            let vmdk = Vmdk::open(source, limits)?;
-            vmdk.subformat().clone_into(&mut detected.subformat);
-            Content::Vmdk(vmdk)
-        }
-        Format::Qcow2 => {
-            let qcow2 = Qcow2::open(source, limits)?;
-            detected.subformat = qcow2.subformat();
-            Content::Qcow2(qcow2)
-        }
-        Format::Vhd => Content::Vhd(Vhd::open(source, VhdSize::default(), limits)?),
+    let limits = *limits;
+    open_as(
+        source,
+        &Options {
+            resolver,
+            limits,
+            ..Options::DEFAULT
+        },
+    )
+}
+
+/// [`open`] with all options.
+///
+/// # Errors
+/// As [`open`], what the resolver answers, and with [`Damage::Refuse`] the first rule broken whose severity is an error.
+pub fn open_as(source: Arc<dyn ReadAt>, options: &Options<'_>) -> Result<Image> {
+    let opener = Opener::new(options.resolver, &options.limits);
+    let image = match options.snapshot {
+        Some(snapshot) => opened_snapshot(source, snapshot, &opener)?,
+        None => opened(source, options.vhd_size, &opener)?,
     };
-    Ok(Image { content, detected })
+    image.refuse(options.damage)
+}
+
+/// Opens an image, the first one or one that another names.
+pub(crate) fn opened(
+    source: Arc<dyn ReadAt>,
+    vhd_size: VhdSize,
+    opener: &Opener<'_>,
+) -> Result<Image> {
+    let limits = opener.limits;
+    let mut detected = detect(&*source)?;
+    let container: Box<dyn Container> = match detected.format {
+        Format::Raw => return Image::raw(source, limits),
+        Format::Vmdk => Box::new(Vmdk::open(source, opener)?),
+        Format::Qcow2 => Box::new(Qcow2::open(source, None, opener)?),
+        Format::Qed => Box::new(Qed::open(source, opener)?),
+        Format::Vhd => Box::new(Vhd::open(source, vhd_size, opener)?),
+        Format::Vhdx => Box::new(Vhdx::open(source, opener)?),
+        Format::Vdi => Box::new(Vdi::open(source, opener)?),
+    };
+    detected.subformat = container.subformat();
+    Ok(Image {
+        container,
+        detected,
+    })
+}
+
+/// Opens an internal snapshot, which only a qcow2 has.
+fn opened_snapshot(source: Arc<dyn ReadAt>, snapshot: &str, opener: &Opener<'_>) -> Result<Image> {
+    let mut detected = detect(&*source)?;
+    if detected.format != Format::Qcow2 {
+        return Err(Error::unsupported(format_args!(
+            "snapshot {snapshot:?} of a {} image, only qcow2 has snapshots inside",
+            detected.format
+        )));
+    }
+    let container = Box::new(Qcow2::open(source, Some(snapshot), opener)?);
+    detected.subformat = container.subformat();
+    Ok(Image {
+        container,
+        detected,
+    })
 }
 
 /// Opens a VHD as a program sees it that `believes` one of its two sizes. What `source` is is not asked: as with
@@ -109,30 +169,56 @@ pub fn open_with(
 /// # Errors
 /// As [`open`]; [`Error::Corrupt`] also when the file is no VHD, or lacks the bytes or blocks for the size believed.
 pub fn open_vhd(source: Arc<dyn ReadAt>, believes: VhdSize, limits: &Limits) -> Result<Image> {
-    let vhd = Vhd::open(source, believes, limits)?;
-    let detected = Detected {
-        format: Format::Vhd,
-        subformat: vhd.subformat().to_owned(),
-    };
-    let content = Content::Vhd(vhd);
-    Ok(Image { content, detected })
+    let opener = Opener::new(&DenyAll, limits);
+    Ok(Image::of_vhd(Vhd::open(source, believes, &opener)?))
 }
 
-/// Whether the first bytes of a file are these. A VMDK that does not start as a sparse extent is a descriptor.
-fn starts_with(source: &dyn ReadAt, magic: &[u8]) -> Result<bool> {
-    let length = source.len().min(len64(magic));
-    Ok(read_vec(source, "head of the file", 0, length, &Limits::DEFAULT)? == magic)
+/// [`open_vhd`] of a program that takes a differencing disk for a dynamic one: zeros stand where its parent has the data,
+/// and a block that exists is read whole, whatever its bitmap says. qemu-img 0.12 and 10 do that and say nothing.
+///
+/// # Errors
+/// As [`open_vhd`].
+pub fn open_vhd_alone(
+    source: Arc<dyn ReadAt>,
+    believes: VhdSize,
+    limits: &Limits,
+) -> Result<Image> {
+    let opener = Opener::new(&DenyAll, limits);
+    Ok(Image::of_vhd(Vhd::open_alone(source, believes, &opener)?))
 }
 
 impl Image {
-    fn disk(&self) -> &dyn ReadAt {
-        match &self.content {
-            Content::Raw(source) => source,
-            Content::Vmdk(vmdk) => vmdk,
-            Content::Flat(flat) => flat,
-            Content::Qcow2(qcow2) => qcow2,
-            Content::Vhd(vhd) => vhd,
+    fn of_vhd(vhd: Vhd) -> Self {
+        let detected = Detected {
+            format: Format::Vhd,
+            subformat: vhd.subformat(),
+        };
+        Self {
+            container: Box::new(vhd),
+            detected,
         }
+    }
+
+    /// The bytes of a file as a disk, whatever they look like.
+    pub(crate) fn raw(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
+        if source.len() > limits.disk_bytes_max {
+            let (length, most) = (source.len(), limits.disk_bytes_max);
+            return Err(Error::unsupported(format_args!(
+                "raw image of {length} bytes, more than the {most} allowed"
+            )));
+        }
+        Ok(Self {
+            container: Box::new(Raw::open(source)),
+            detected: Detected {
+                format: Format::Raw,
+                subformat: String::new(),
+            },
+        })
+    }
+
+    /// Adds what a check finds, [`Info::findings`] left out.
+    pub(crate) fn check_only(&self, found: &mut Findings) -> Result<()> {
+        self.container.check(found)
     }
 
     /// The format found.
@@ -141,7 +227,8 @@ impl Image {
         self.detected.format
     }
 
-    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed` or `dynamic` of a VHD, empty for raw.
+    /// `createType` of a VMDK, `v2` or `v3` of a qcow2, `fixed`, `dynamic` or `differencing` of a VHD or VDI,
+    /// empty for raw.
     #[must_use]
     pub fn subformat(&self) -> &str {
         &self.detected.subformat
@@ -150,42 +237,71 @@ impl Image {
     /// Guest-visible bytes.
     #[must_use]
     pub fn virtual_size(&self) -> u64 {
-        self.disk().len()
+        self.container.len()
     }
 
     /// Everything known from opening.
     #[must_use]
     pub fn info(&self) -> Info {
-        let (details, findings) = match &self.content {
-            Content::Raw(source) => (Vec::new(), raw_findings(source.len())),
-            Content::Vmdk(vmdk) => (vmdk.details(), vmdk.findings().to_vec()),
-            Content::Flat(flat) => (flat.details(), flat.findings().to_vec()),
-            Content::Qcow2(qcow2) => (qcow2.details(), qcow2.findings().to_vec()),
-            Content::Vhd(vhd) => (vhd.details(), vhd.findings().to_vec()),
-        };
         Info {
             format: self.format(),
             subformat: self.subformat().to_owned(),
             virtual_size: self.virtual_size(),
-            details,
-            findings,
+            details: self.container.details(),
+            findings: self.container.noticed().clone(),
         }
     }
-}
 
-fn raw_findings(length: u64) -> Vec<Finding> {
-    if length.is_multiple_of(512) {
-        return Vec::new();
+    /// Looks at the whole structure: every table, every reference, every file of the chain.
+    ///
+    /// # Errors
+    /// What reading the files finds; damage is a finding.
+    pub fn check(&self) -> Result<Findings> {
+        let mut found = self.container.noticed().clone();
+        self.container.check(&mut found)?;
+        Ok(found)
     }
-    vec![Finding {
-        code: "RAW-PARTIAL-SECTOR",
-        severity: Severity::Warning,
-        offset: length.saturating_sub(length % 512),
-        message: format!(
-            "the length {length} is no multiple of 512: some programs cut off the last {}",
-            length % 512
-        ),
-    }]
+
+    /// What would have to be written to the file to mend what [`check`](Self::check) finds, as far as that can be.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the format is not repaired; what reading finds.
+    pub fn repair(&self) -> Result<Plan> {
+        self.container.repair()
+    }
+
+    /// What would have to be written to the file to give the disk `size` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the format cannot hold that size or is not resized; what reading finds.
+    pub fn resize(&self, size: u64) -> Result<Plan> {
+        self.container.resize(size)
+    }
+
+    /// The extent at an offset, and where its bytes stand when a file holds them as they are.
+    #[must_use]
+    pub fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {
+        self.container.piece_at(offset)
+    }
+
+    /// What the format says of the image beside what all do.
+    pub(crate) fn container(&self) -> &dyn Container {
+        &*self.container
+    }
+
+    fn refuse(self, damage: Damage) -> Result<Self> {
+        let noticed = self.container.noticed().list();
+        let wrong = |finding: &&Finding| finding.rule.severity == Severity::Error;
+        match noticed.iter().find(wrong) {
+            Some(finding) if damage == Damage::Refuse => Err(Error::corrupt(format_args!(
+                "{} at offset {}: {}",
+                finding.rule.code,
+                finding.offset,
+                finding.message()
+            ))),
+            _ => Ok(self),
+        }
+    }
 }
 
 impl std::fmt::Debug for Image {
@@ -206,10 +322,14 @@ impl ReadAt for Image {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.disk().read_at(offset, buffer)
+        self.container.read_at(offset, buffer)
     }
 
     fn extent_at(&self, offset: u64) -> Extent {
-        self.disk().extent_at(offset)
+        self.container.extent_at(offset)
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        self.container.below(offset)
     }
 }

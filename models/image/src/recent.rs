@@ -31,7 +31,8 @@ impl<V: ?Sized> Recent<V> {
         Ok(made)
     }
 
-    fn find(&self, key: u64) -> Option<Arc<V>> {
+    /// The value of `key`, if it is kept.
+    pub(crate) fn find(&self, key: u64) -> Option<Arc<V>> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let at = slots.iter().position(|(known, _)| *known == key)?;
         if at > 0 {

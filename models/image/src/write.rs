@@ -1,9 +1,12 @@
 //! Writing a disk into a container.
 
+use crate::engine::Work;
 use crate::math::len64;
 use crate::qcow2::{Qcow2Options, write_qcow2};
 use crate::raw::write_raw;
+use crate::vdi::{self, VdiOptions};
 use crate::vhd::{self, VhdOptions};
+use crate::vhdx::{self, VhdxOptions};
 use crate::vmdk::{self, VmdkOptions};
 use drylab_block::{Error, ReadAt, Result, WriteAt};
 use std::sync::Mutex;
@@ -24,6 +27,14 @@ pub enum Target {
     VhdFixed(VhdOptions),
     /// VHD dynamic: the blocks that hold data.
     VhdDynamic(VhdOptions),
+    /// VHDX fixed: a place for every block.
+    VhdxFixed(VhdxOptions),
+    /// VHDX dynamic: the blocks that hold data.
+    VhdxDynamic(VhdxOptions),
+    /// VDI dynamic: the blocks that hold data.
+    VdiDynamic(VdiOptions),
+    /// VDI fixed: all blocks, zeros left to the sink.
+    VdiFixed(VdiOptions),
 }
 
 /// What was written.
@@ -36,18 +47,35 @@ pub struct Written {
 /// Writes the guest-visible bytes of `disk` to `sink`, which is emptied first.
 ///
 /// The file is a function of those bytes and the options: holes, explicit zeros and written zeros give the same file.
-/// VMDK, qcow2 and VHD round the size up to sectors of 512 bytes, VHD perhaps further ([`VhdFit`](crate::vhd::VhdFit)).
+/// VMDK, qcow2, VHD, VHDX and VDI round the size up to sectors of 512 bytes (VHDX to its own), VHD perhaps further
+/// ([`VhdFit`](crate::vhd::VhdFit)).
 ///
 /// # Errors
 /// What reading the disk or writing the sink finds; [`Error::Unsupported`] for options out of range, or a disk larger
 /// than the format holds.
 pub fn write(disk: &dyn ReadAt, target: &Target, sink: &dyn WriteAt) -> Result<Written> {
+    write_with(disk, target, sink, &Work::ALONE)
+}
+
+/// [`write()`] by several workers. The file is the same however many there are.
+///
+/// What makes the file one of its format (headers, footers) is written last. A sink that can share ranges of files is
+/// offered those that stand in the source as they are, see [`WriteAt::take`].
+///
+/// # Errors
+/// As [`write()`]; of several errors the one that comes first on the disk.
+pub fn write_with(
+    disk: &dyn ReadAt,
+    target: &Target,
+    sink: &dyn WriteAt,
+    work: &Work<'_>,
+) -> Result<Written> {
     if sink.len() != 0 {
         sink.set_len(0)?;
     }
     let file_bytes = match target {
-        Target::Raw => write_raw(disk, sink)?,
-        Target::VmdkSparse(options) => vmdk::write_sparse(disk, options, sink)?,
+        Target::Raw => write_raw(disk, sink, work)?,
+        Target::VmdkSparse(options) => vmdk::write_sparse(disk, options, sink, work)?,
         Target::VmdkStream(options) => {
             let mut at = 0u64;
             let mut put = |bytes: &[u8]| {
@@ -55,28 +83,36 @@ pub fn write(disk: &dyn ReadAt, target: &Target, sink: &dyn WriteAt) -> Result<W
                 at = at.saturating_add(len64(bytes));
                 Ok(())
             };
-            let length = vmdk::write_stream(disk, options, &mut put)?;
+            let length = vmdk::write_stream(disk, options, &mut put, work)?;
             sink.set_len(length)?;
             length
         }
-        Target::Qcow2(options) => write_qcow2(disk, options, sink)?,
-        Target::VhdFixed(options) => vhd::write_fixed(disk, options, sink)?,
-        Target::VhdDynamic(options) => vhd::write_dynamic(disk, options, sink)?,
+        Target::Qcow2(options) => write_qcow2(disk, options, sink, work)?,
+        Target::VhdFixed(options) => vhd::write_fixed(disk, options, sink, work)?,
+        Target::VhdDynamic(options) => vhd::write_dynamic(disk, options, sink, work)?,
+        Target::VhdxFixed(options) => vhdx::write_fixed(disk, options, sink, work)?,
+        Target::VhdxDynamic(options) => vhdx::write_dynamic(disk, options, sink, work)?,
+        Target::VdiDynamic(options) => vdi::write_dynamic(disk, options, sink, work)?,
+        Target::VdiFixed(options) => vdi::write_fixed(disk, options, sink, work)?,
     };
     Ok(Written { file_bytes })
 }
 
-/// Hands out a streamOptimized VMDK front to back, in pieces of up to about 64 KiB.
+/// Hands out a streamOptimized VMDK front to back, in pieces of up to about 256 KiB.
+///
+/// Grains are packed by the workers, `put` is called by one thread at a time. Without a content id in the options the
+/// disk is read twice.
 ///
 /// # Errors
 /// As [`write()`]; the first error of `put` ends it.
 pub fn write_stream(
     disk: &dyn ReadAt,
     options: &VmdkOptions,
-    put: &mut impl FnMut(&[u8]) -> Result<()>,
+    put: &mut (impl FnMut(&[u8]) -> Result<()> + Send),
+    work: &Work<'_>,
 ) -> Result<Written> {
     Ok(Written {
-        file_bytes: vmdk::write_stream(disk, options, put)?,
+        file_bytes: vmdk::write_stream(disk, options, put, work)?,
     })
 }
 

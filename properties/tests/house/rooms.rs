@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::Table;
 
 /// Who may use whom, dependencies of its own dependencies included. What is not here is not allowed.
-const MAY_USE: [(&str, &[&str]); 18] = [
+const MAY_USE: [(&str, &[&str]); 19] = [
     ("block", &[]),
     ("catalog", &[]),
     ("image", &["block"]),
@@ -51,16 +51,18 @@ const MAY_USE: [(&str, &[&str]); 18] = [
         "report",
         &["MODELS", "campaign", "kernel", "pipeline", "scenario"],
     ),
+    // Images and damages to them: for the command line, the laws and the fuzz targets.
+    ("specimen", &["block", "image"]),
     (
         "cli",
         &[
-            "MODELS", "campaign", "kernel", "pipeline", "report", "scenario",
+            "MODELS", "campaign", "kernel", "pipeline", "report", "scenario", "specimen",
         ],
     ),
     (
         "properties",
         &[
-            "MODELS", "campaign", "kernel", "pipeline", "report", "scenario",
+            "MODELS", "campaign", "kernel", "pipeline", "report", "scenario", "specimen",
         ],
     ),
 ];

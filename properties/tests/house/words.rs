@@ -32,10 +32,11 @@ const COMMAND_LINE_ONLY: [(&str, &str); 8] = [
     ("eprint!", "only the command line prints"),
 ];
 
-/// The few files that may name a product by its id: where products, golden guests and tokens are registered. Elsewhere a
-/// product comes as a value, so that no mechanism can decide by a pair of products.
-const NAMES_PRODUCTS: [&str; 3] = [
+/// The few files that may name a product by its id: where products, golden guests, tokens and what products want of an
+/// image are registered. Elsewhere a product comes as a value, so that no mechanism can decide by a pair of products.
+const NAMES_PRODUCTS: [&str; 4] = [
     "models/hypervisor/src/facts.rs",
+    "models/image/src/profile/mod.rs",
     "sim/pipeline/src/library.rs",
     "sim/scenario/src/token.rs",
 ];

@@ -1,6 +1,8 @@
 //! What can be typed. Names are stable; every example in a help text is parsed by a test.
 
+use crate::corpus_args::CorpusArgs;
 use crate::exit;
+use crate::image_args::ImageArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -30,6 +32,10 @@ pub(crate) enum Command {
     Cases(CasesArgs),
     /// Explain a quirk, a check, a product's fact, a route, a relaxation, a product or an unknown by its id.
     Explain(ExplainArgs),
+    /// Work on disk images: info, map, check, repair, resize, convert, compare, create.
+    Image(ImageArgs),
+    /// Make disk images, sound or damaged on purpose, with a list of what must come of them.
+    Corpus(CorpusArgs),
 }
 
 /// Form of the output.
@@ -168,7 +174,8 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The input is told by its content: raw, VMDK (sparse, stream-optimized or flat), VHD, qcow2, OVF with its disks beside it,
-OVA. It is only read, and files it names are opened only when they lie in the descriptor's own folder.
+OVA. It is only read, and files it names are opened only when they lie in the descriptor's own folder. Damage of an image
+counts as the product reacts to it; see drylab image check --for.
 The exit code is 0 whenever a prediction could be made, also of FAILURE.
 
 Examples:
@@ -243,7 +250,7 @@ pub(crate) struct ExplainArgs {
 }
 
 /// Decimal, or hexadecimal after `0x`.
-fn seed(text: &str) -> Result<u64, String> {
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
     let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     let read = hex.map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
     read.map_err(|_| "a seed is a number below 2^64, decimal or hexadecimal after 0x".to_owned())
@@ -262,7 +269,11 @@ mod tests {
     #[test]
     fn every_command_has_examples_and_they_parse() {
         let mut examples = 0;
-        for command in Cli::command().get_subcommands() {
+        let root = Cli::command();
+        let image = root.find_subcommand("image").expect("it is there");
+        let top = root.get_subcommands().map(|command| (1, command));
+        let below = image.get_subcommands().map(|command| (2, command));
+        for (place, command) in top.chain(below) {
             let help = command
                 .get_after_help()
                 .map(ToString::to_string)
@@ -271,14 +282,14 @@ mod tests {
             for line in listed.lines() {
                 let words: Vec<&str> = line.split_whitespace().collect();
                 assert_eq!(words.first(), Some(&"drylab"), "{line}");
-                assert_eq!(words.get(1), Some(&command.get_name()), "{line}");
+                assert_eq!(words.get(place), Some(&command.get_name()), "{line}");
                 if let Err(error) = Cli::try_parse_from(&words) {
                     panic!("{line}: {error}");
                 }
                 examples += 1;
             }
         }
-        assert!(examples >= 15, "{examples}");
+        assert!(examples >= 40, "{examples}");
     }
 
     #[test]

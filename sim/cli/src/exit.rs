@@ -18,6 +18,10 @@ pub(crate) enum Exit {
     Input = 3,
     /// Two runs of one scenario differed.
     Nondeterminism = 4,
+    /// An image breaks rules of its format so that data is lost, aliased or unreadable.
+    Damaged = 5,
+    /// Two images hold different bytes.
+    Different = 6,
     /// A bug of drylab.
     Internal = 70,
 }
@@ -30,6 +34,8 @@ impl Termination for Exit {
             Self::NotExpected => 2,
             Self::Input => 3,
             Self::Nondeterminism => 4,
+            Self::Damaged => 5,
+            Self::Different => 6,
             Self::Internal => 70,
         })
     }
@@ -43,6 +49,8 @@ Exit codes:
   2   a scenario with an `expect` came to something else
   3   an input cannot be read: missing, damaged or unsupported; or output cannot be written
   4   two runs of one scenario differed
+  5   an image is damaged: a finding of `image check` is an error, or one is left after `image repair`
+  6   `image compare` found a difference
   70  a bug of drylab";
 
 /// Why a command ended early: what to say on standard error, and the exit code.

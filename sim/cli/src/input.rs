@@ -179,7 +179,8 @@ impl Input {
         }
         let info = image.info();
         self.package.disks.push(name.to_owned());
-        self.notice(name, info.findings.clone());
+        let findings = info.findings.list().iter();
+        self.notice(name, findings.map(drylab_image::Finding::brief).collect());
         self.containers.push(Container {
             name: name.to_owned(),
             file_bytes,
@@ -350,7 +351,7 @@ impl Resolver for Noted<'_> {
 }
 
 /// The folder of a descriptor.
-struct Beside {
+pub(crate) struct Beside {
     folder: PathBuf,
 }
 
@@ -370,7 +371,7 @@ impl Resolver for Beside {
 
 impl Beside {
     /// The folder of the file at `path`.
-    fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         Self {
             folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
         }

@@ -1,13 +1,22 @@
 //! The drylab command line: the only crate that opens files, prints and reads the environment.
 //!
 //! * `args`: what can be typed, with examples. * `commands`: one file each. * `exit`: what the exit codes mean.
-//! * `input`: real disks and appliances, opened read-only. * `terminal`: standard output, colours, progress.
+//! * `input`: real disks and appliances, opened read-only. * `beneath`: second files. * `sink`, `rewrite`: files written.
+//! * `terminal`: standard output, colours, progress.
 
 mod args;
+mod beneath;
 mod commands;
+mod corpus_args;
 mod exit;
+mod image_args;
 mod input;
+#[cfg(test)]
+mod man;
 mod nearest;
+mod quantity;
+mod rewrite;
+mod sink;
 mod source;
 mod terminal;
 

@@ -39,12 +39,30 @@ pub(crate) fn paint() -> Paint {
 
 /// A progress bar on standard error; invisible when that is no terminal.
 pub(crate) fn progress(total: u64) -> ProgressBar {
+    bar(Some(total), "{bar:32} {pos}/{len} runs")
+}
+
+/// [`progress`] of bytes, whose number comes later.
+pub(crate) fn byte_progress() -> ProgressBar {
+    bar(None, "{bar:32} {bytes}/{total_bytes} {bytes_per_sec}")
+}
+
+/// Says that something is being done whose end is not known; invisible when standard error is no terminal.
+pub(crate) fn turning(doing: &'static str) -> ProgressBar {
+    let bar = bar(None, "{spinner} {msg} {elapsed}").with_message(doing);
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    }
+    bar
+}
+
+fn bar(total: Option<u64>, template: &str) -> ProgressBar {
     let target = if stderr().is_terminal() {
         ProgressDrawTarget::stderr()
     } else {
         ProgressDrawTarget::hidden()
     };
-    let style = ProgressStyle::with_template("{bar:32} {pos}/{len} runs")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(Some(total), target).with_style(style)
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(total, target).with_style(style)
 }

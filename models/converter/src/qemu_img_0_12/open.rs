@@ -124,6 +124,7 @@ fn open_at(input: &Input<'_>, depth: u32) -> Result<Opened, ToolError> {
         let reference = Reference {
             kind: "backing file",
             name: name.clone(),
+            by: String::new(),
         };
         if depth >= CHAIN_MAX {
             return Err(ToolError::new(could_not));

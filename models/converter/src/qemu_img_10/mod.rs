@@ -254,12 +254,12 @@ fn raw(file: &Arc<dyn ReadAt>, notes: Vec<Witness>) -> Opened {
 
 fn vpc(input: &Input<'_>, file: &Arc<dyn ReadAt>) -> Result<Opened, ToolError> {
     let is_child = vhd::is_child(file);
-    let opened = match is_child {
+    let open = match is_child {
         // Neither the parent nor the sector bitmaps are looked at: what the parent has reads as zeros.
-        true => vhd::open_alone(file.clone(), VhdSize::ByCreator, &Limits::DEFAULT),
-        false => drylab_image::open_vhd(file.clone(), VhdSize::ByCreator, &Limits::DEFAULT)
-            .map(|image| -> Arc<dyn ReadAt> { Arc::new(image) }),
+        true => drylab_image::open_vhd_alone,
+        false => drylab_image::open_vhd,
     };
+    let opened = open(file.clone(), VhdSize::ByCreator, &Limits::DEFAULT);
     let image = opened.map_err(|error| refused(input, &error, "invalid VPC image"))?;
     let mut notes = Vec::new();
     if is_child {
@@ -281,7 +281,7 @@ fn vpc(input: &Input<'_>, file: &Arc<dyn ReadAt>) -> Result<Opened, ToolError> {
         notes.push(Witness::quirk("GQ122"));
     }
     Ok(Opened {
-        disk: image,
+        disk: Arc::new(image),
         format: "vpc",
         notes,
     })

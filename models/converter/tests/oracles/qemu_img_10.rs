@@ -307,12 +307,8 @@ fn a_differencing_vhd_is_read_without_its_parent_and_nothing_is_said() {
     let (base, child) = (SparseBytes::default(), SparseBytes::default());
     let target = drylab_image::Target::VhdDynamic(options.clone());
     drylab_image::write(&before, &target, &base).unwrap();
-    let parent = drylab_image::vhd::Parent {
-        file: &base,
-        name: "base.vhd",
-        disk: &before,
-    };
-    drylab_image::vhd::write_child(&after, parent, &options, &child).unwrap();
+    let link = drylab_image::vhd::ParentLink::beside(&base, "base.vhd").unwrap();
+    drylab_image::vhd::write_child(&after, &before, &link, &options, &child).unwrap();
     store(&folder.join("child.avhd"), &child);
     qemu_img(
         &folder,

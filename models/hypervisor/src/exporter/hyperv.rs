@@ -99,13 +99,9 @@ fn chain(from: &Exported<'_>, convert: Convert<'_>) -> Result<Vec<Named>, Export
         let Some((name, file)) = chain.last() else {
             break;
         };
-        let parent = vhd::Parent {
-            file: &**file,
-            name,
-            disk: &**before,
-        };
+        let link = vhd::ParentLink::beside(&**file, name)?;
         let child = SparseBytes::default();
-        vhd::write_child(&**disk, parent, &options, &child)?;
+        vhd::write_child(&**disk, &**before, &link, &options, &child)?;
         let id = guid_of(from.machine, 0x300 + number);
         let name = format!("{}_{id}.avhd", from.machine.name);
         chain.push((name, Arc::new(child)));

@@ -1,11 +1,12 @@
 //! A disk without a machine: a person makes one at the console and gives it the disk.
 
-use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, refused};
+use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, damage, refused};
 use crate::console::Request;
 use crate::facts::Facts;
 use drylab_appliance::Package;
 use drylab_block::{Limits, ReadAt};
 use drylab_catalog::Witness;
+use drylab_image::profile::{ESXI, LIBVIRT_CENTOS_6};
 use drylab_image::{Format, VhdSize, open, open_vhd};
 
 fn request(operator: &Operator, disks: &[u64], controller: Option<&str>) -> Request {
@@ -31,12 +32,14 @@ pub fn virt_manager_import(
     operator: &Operator,
 ) -> Result<Reading, ReadError> {
     let drawn = facts.text("mac.on-import")?;
-    let (mut plans, mut sizes) = (Vec::new(), Vec::new());
+    let (mut plans, mut sizes, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
     for disk in &package.disks {
         let (name, file) = package
             .disk_file(disk)
             .map_err(|error| refused(disk, error))?;
         let image = open(file.clone(), &Limits::DEFAULT).map_err(|error| refused(&name, error))?;
+        // Damage is of the file; that a size believed and not meant ends behind its table is none.
+        damage::react(&LIBVIRT_CENTOS_6, &name, &image, &mut remarks)?;
         // qemu's word for a VHD, whose geometry it believes.
         let (image, format) = match image.format() {
             Format::Vhd => {
@@ -54,7 +57,7 @@ pub fn virt_manager_import(
         sizes.push(image.virtual_size());
     }
     Ok(Reading {
-        remarks: Vec::new(),
+        remarks,
         request: request(operator, &sizes, None),
         disks: plans,
         by_hand: vec![Witness::quirk("DQ401")],
@@ -96,6 +99,8 @@ pub fn vsphere_existing_disk(
                 verdict: Verdict::Refused,
                 witness,
             });
+        } else {
+            damage::react(&ESXI, &name, &image, &mut remarks)?;
         }
         if image.format() != Format::Vmdk && name == *disk {
             let says = format!(

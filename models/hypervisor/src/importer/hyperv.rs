@@ -1,21 +1,27 @@
 //! Hyper-V Manager: Import of its own export folder, and New Virtual Machine around an existing VHD.
 
-use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, limits, refused};
+use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, damage, limits, refused};
 use crate::console::{DiskRequest, NicRequest, Request, mac_pool};
 use crate::facts::Facts;
 use crate::lab::Host;
 use drylab_appliance::Package;
-use drylab_appliance::hyperv::{Bus, Folder, Nic, State};
-use drylab_block::{Error, Limits, ReadAt, Result as BlockResult, Severity};
+use drylab_appliance::hyperv::{self, Bus, Nic, State};
+use drylab_block::{Error, Limits, ReadAt, Reference, Resolver, Result as BlockResult, Severity};
 use drylab_catalog::{Mac, Witness};
-use drylab_image::vhd::{is_child, open_chain, parent_name};
-use drylab_image::{Format, VhdSize, detect, open_vhd, vhd};
-use std::sync::Arc;
+use drylab_image::profile::HYPER_V_2008_R2;
+use drylab_image::vhd::is_child;
+use drylab_image::{Finding, Format, Image, Options, VhdSize, detect, open_as, open_vhd, vhd};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// Adapter and controller of the synthetic bus, and the emulated adapter: keys of the device catalogue.
 const SYNTHETIC_NIC: &str = "hyperv-nic";
 const SYNTHETIC_SCSI: &str = "hyperv-scsi";
 const LEGACY_NIC: &str = "dec21140";
+/// What a child says of its parent's id does not hold.
+const PARENT_ID: &str = "VHD-PARENT-ID";
+/// What a fact of the product decides, and not its profile.
+const DATA_OFFSET: &str = "VHD-HEADER-DATA-OFFSET";
 /// What an adapter is connected to that lost its network.
 const UNCONNECTED: &str = "not connected";
 
@@ -32,7 +38,7 @@ pub fn hyperv_import(
     operator: &Operator,
 ) -> Result<Reading, ReadError> {
     let name = &package.descriptor;
-    let folder = Folder::open(package, &Limits::DEFAULT).map_err(|error| {
+    let folder = hyperv::Folder::open(package, &Limits::DEFAULT).map_err(|error| {
         let place = Witness::descriptor(name.clone(), error.to_string());
         ReadError::Refused(vec![place, Witness::quirk("HQ70")])
     })?;
@@ -48,7 +54,7 @@ pub fn hyperv_import(
         return Err(refused(name, &finding.message));
     }
     let mut remarks = Vec::new();
-    let (plans, disks) = drives(facts, package, &folder)?;
+    let (plans, disks) = drives(facts, package, &folder, &mut remarks)?;
     let (mut nics, mut mac) = (Vec::new(), Vec::new());
     for nic in &folder.machine.nics {
         nics.push(adapter(facts, host, name, nic, (&mut remarks, &mut mac))?);
@@ -81,7 +87,12 @@ pub fn hyperv_import(
 type Drives = (Vec<DiskPlan>, Vec<DiskRequest>);
 
 /// Disks, those on IDE first.
-fn drives(facts: &Facts<'_>, package: &Package, folder: &Folder) -> Result<Drives, ReadError> {
+fn drives(
+    facts: &Facts<'_>,
+    package: &Package,
+    folder: &hyperv::Folder,
+    remarks: &mut Vec<Remark>,
+) -> Result<Drives, ReadError> {
     let emulated = facts.text("cdrom.controller")?.value;
     let (mut plans, mut disks) = (Vec::new(), Vec::new());
     let drives = folder.machine.drives.iter().filter(|drive| !drive.is_cd);
@@ -89,7 +100,7 @@ fn drives(facts: &Facts<'_>, package: &Package, folder: &Folder) -> Result<Drive
         let file = file
             .as_deref()
             .ok_or_else(|| refused(&drive.path, "the disk is not in the folder"))?;
-        let (plan, bytes) = vhd_of(package, file)?;
+        let (plan, bytes) = vhd_of(package, file, remarks)?;
         plans.push(plan);
         disks.push(DiskRequest {
             bytes,
@@ -111,8 +122,8 @@ pub fn hyperv_opened(package: &Package) -> BlockResult<Package> {
     let mut opened = package.clone();
     for disk in &package.disks {
         if package.files.get(disk).is_some_and(|file| is_child(file)) {
-            let whole = open_chain(&chain_of(package, disk)?, &Limits::DEFAULT)?;
-            opened.put(whole_name(disk), whole);
+            let (whole, _) = chain(package, disk)?;
+            opened.put(whole_name(disk), Arc::new(whole));
         }
     }
     Ok(opened)
@@ -122,52 +133,79 @@ fn whole_name(file: &str) -> String {
     format!("{file} with its parents")
 }
 
-/// The files of a chain, newest first: each parent is looked for beside its child.
-fn chain_of(package: &Package, file: &str) -> BlockResult<Vec<Arc<dyn ReadAt>>> {
-    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut newest = package.file(file)?.clone();
-    let mut chain = vec![newest.clone()];
-    // Every file is passed at most once.
-    for _ in 0..package.files.len() {
-        if !is_child(&newest) {
-            break;
-        }
-        let named = parent_name(&newest, &Limits::DEFAULT)?.name;
-        let name = named
-            .rsplit_once('\\')
-            .map_or(named.as_str(), |(_, name)| name);
-        let wanted = match folder {
-            "" => name.to_owned(),
-            folder => format!("{folder}/{name}"),
+/// Files of a package in one folder, and how many bytes those have that were asked for.
+struct Beside<'a> {
+    package: &'a Package,
+    folder: &'a str,
+    bytes: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Resolver for Beside<'_> {
+    fn resolve(&self, reference: &Reference) -> BlockResult<Arc<dyn ReadAt>> {
+        let name = match self.folder {
+            "" => reference.name.clone(),
+            folder => format!("{folder}/{}", reference.name),
         };
-        newest = package.file(&wanted)?.clone();
-        chain.push(newest.clone());
+        let file = self.package.file(&name)?.clone();
+        if let Ok(mut bytes) = self.bytes.lock() {
+            bytes.insert(name, file.len());
+        }
+        Ok(file)
     }
-    Ok(chain)
+}
+
+/// What a guest sees on a chain of VHDs, and how long its files are together: each parent is looked for beside its child,
+/// and only the one that the child was made from is taken.
+fn chain(package: &Package, file: &str) -> BlockResult<(Image, u64)> {
+    let newest = package.file(file)?.clone();
+    let beside = Beside {
+        package,
+        folder: file.rsplit_once('/').map_or("", |(folder, _)| folder),
+        bytes: Mutex::new(BTreeMap::from([(file.to_owned(), newest.len())])),
+    };
+    let options = Options {
+        resolver: &beside,
+        vhd_size: VhdSize::Current,
+        ..Options::DEFAULT
+    };
+    let image = open_as(newest, &options)?;
+    let of_another = |finding: &&Finding| finding.rule.code == PARENT_ID;
+    if let Some(finding) = image.info().findings.list().iter().find(of_another) {
+        return Err(Error::corrupt(finding.message()));
+    }
+    let bytes = beside.bytes.into_inner().unwrap_or_default();
+    let sum = bytes
+        .values()
+        .fold(0u64, |sum, more| sum.saturating_add(*more));
+    Ok((image, sum))
 }
 
 /// A VHD left as it came, with the size Hyper-V gives the guest; one with parents needs them beside it.
-fn vhd_of(package: &Package, file: &str) -> Result<(DiskPlan, u64), ReadError> {
+fn vhd_of(
+    package: &Package,
+    file: &str,
+    remarks: &mut Vec<Remark>,
+) -> Result<(DiskPlan, u64), ReadError> {
+    let mut react =
+        |image: &Image| damage::react_but(&HYPER_V_2008_R2, file, image, &[DATA_OFFSET], remarks);
     let bytes = package.file(file).map_err(|error| refused(file, error))?;
     if is_child(bytes) {
-        let unread = |error: Error| {
+        let (whole, bytes) = chain(package, file).map_err(|error| {
             let place = Witness::descriptor(file, error.to_string());
             ReadError::Refused(vec![place, Witness::quirk("GQ143")])
-        };
-        let chain = chain_of(package, file).map_err(unread)?;
-        let whole = open_chain(&chain, &Limits::DEFAULT).map_err(unread)?;
+        })?;
+        react(&whole)?;
         let plan = DiskPlan {
             file: whole_name(file),
             declared_format: Some("raw".to_owned()),
             stored: Stored::AsIs,
-            bytes: chain
-                .iter()
-                .fold(0, |sum, file| sum.saturating_add(file.len())),
+            bytes,
         };
-        return Ok((plan, whole.len()));
+        return Ok((plan, whole.virtual_size()));
     }
     let image = open_vhd(bytes.clone(), VhdSize::Current, &Limits::DEFAULT)
         .map_err(|error| refused(file, error))?;
+    react(&image)?;
     let plan = DiskPlan {
         file: file.to_owned(),
         declared_format: Some("vhd".to_owned()),
@@ -246,7 +284,7 @@ pub fn hyperv_new_machine(
             return Err(ReadError::Refused(why));
         }
         remarks.extend(header(facts, name, file)?);
-        let (plan, size) = vhd_of(package, name)?;
+        let (plan, size) = vhd_of(package, name, &mut remarks)?;
         plans.push(plan);
         sizes.push(size);
     }

@@ -1,6 +1,6 @@
 //! libvirt on KVM: `virsh define`, and `virt-image` on what virt-convert wrote.
 
-use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, refused};
+use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, damage, refused};
 use crate::console::{DiskRequest, NicRequest, Request};
 use crate::exporter::LIBVIRT_NICS;
 use crate::facts::Facts;
@@ -8,6 +8,7 @@ use drylab_appliance::{Package, libvirt};
 use drylab_block::Limits;
 use drylab_catalog::{Clock, Mac, Witness};
 use drylab_image::open;
+use drylab_image::profile::LIBVIRT_CENTOS_6;
 
 /// `virsh define` of a domain with its image files in place.
 ///
@@ -77,7 +78,7 @@ pub fn virsh_define(
             )
         })
         .collect();
-    let (plans, sizes) = plans(package, &named)?;
+    let (plans, sizes) = plans(package, &named, &mut remarks)?;
     let mac_says = nics.first().and_then(|nic| nic.mac).map_or_else(
         || "no address: one is drawn".to_owned(),
         |mac| format!("mac address {mac}"),
@@ -174,6 +175,7 @@ fn nic_model(
 fn plans(
     package: &Package,
     named: &[(String, Option<String>)],
+    remarks: &mut Vec<Remark>,
 ) -> Result<(Vec<DiskPlan>, Vec<u64>), ReadError> {
     let (mut plans, mut sizes) = (Vec::new(), Vec::new());
     for (file, format) in named {
@@ -184,9 +186,10 @@ fn plans(
         let size = if raw {
             bytes.len()
         } else {
-            open(bytes.clone(), &Limits::DEFAULT)
-                .map_err(|error| refused(file, error))?
-                .virtual_size()
+            let image =
+                open(bytes.clone(), &Limits::DEFAULT).map_err(|error| refused(file, error))?;
+            damage::react(&LIBVIRT_CENTOS_6, file, &image, remarks)?;
+            image.virtual_size()
         };
         let format = format.clone().unwrap_or_else(|| "raw".to_owned());
         plans.push(DiskPlan {
@@ -220,9 +223,9 @@ pub fn virt_image(
         .iter()
         .map(|(file, format)| (file.clone(), Some(format.clone())))
         .collect();
-    let (plans, sizes) = plans(package, &named)?;
-    let drawn = facts.text("mac.on-import")?;
     let mut remarks = Vec::new();
+    let (plans, sizes) = plans(package, &named, &mut remarks)?;
+    let drawn = facts.text("mac.on-import")?;
     if image.interfaces == 0 {
         let witness = vec![
             Witness::descriptor(name.clone(), "no interface element"),

@@ -1,6 +1,8 @@
 //! vSphere Client: Deploy OVF Template, and Add to Inventory.
 
-use super::{DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, differing, refused};
+use super::{
+    DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, damage, differing, refused,
+};
 use crate::console::{DiskRequest, NicRequest, Request};
 use crate::exporter::VMX_NAMES;
 use crate::facts::{Facts, Missing};
@@ -8,8 +10,11 @@ use drylab_appliance::manifest::Manifest;
 use drylab_appliance::ovf::{self, Envelope, Item, VirtualSystem, resource};
 use drylab_appliance::vmx::Vmx;
 use drylab_appliance::{Package, units};
-use drylab_block::Limits;
+use drylab_block::{Error, Limits, ReadAt};
 use drylab_catalog::{Mac, Witness};
+use drylab_image::profile::ESXI;
+use drylab_image::{Format, detect, open};
+use std::sync::Arc;
 
 /// Reads an OVF package as the wizard does: hardware family, sections, manifest, disk formats, then the devices.
 ///
@@ -344,7 +349,7 @@ fn disks(
                 format_args!("line {}: disk {id:?} names no file", disk.line),
             ));
         };
-        if !package.files.contains_key(&file.href) {
+        let Some(bytes) = package.files.get(&file.href) else {
             return Err(refused(
                 name,
                 format_args!(
@@ -352,7 +357,8 @@ fn disks(
                     file.line, file.href
                 ),
             ));
-        }
+        };
+        damages(&file.href, bytes, remarks)?;
         let capacity = disk
             .capacity
             .ok_or_else(|| refused(name, format_args!("line {}: no capacity", disk.line)))?;
@@ -369,6 +375,23 @@ fn disks(
         });
     }
     Ok((plans, sizes))
+}
+
+/// What a VMDK's damage makes the wizard do. Files of other formats, packed ones and those that stand on others are for
+/// who looks at the format's name.
+fn damages(
+    name: &str,
+    bytes: &Arc<dyn ReadAt>,
+    remarks: &mut Vec<Remark>,
+) -> Result<(), ReadError> {
+    if !detect(bytes).is_ok_and(|found| found.format == Format::Vmdk) {
+        return Ok(());
+    }
+    match open(bytes.clone(), &Limits::DEFAULT) {
+        Ok(image) => damage::react(&ESXI, name, &image, remarks),
+        Err(error @ Error::Corrupt(_)) => Err(refused(name, error)),
+        Err(_) => Ok(()),
+    }
 }
 
 fn memory_mib(item: &Item) -> Option<u64> {

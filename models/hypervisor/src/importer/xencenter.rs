@@ -8,7 +8,8 @@ pub use disk::xencenter_import_disk;
 pub use xva::{XvaOptions, xencenter_import_xva, xva_opened};
 
 use super::{
-    DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, differing, limits, refused,
+    DiskPlan, Operator, ReadError, Reading, Remark, Stored, Verdict, damage, differing, limits,
+    refused,
 };
 use crate::console::{DiskRequest, Mode, NicRequest, Request};
 use crate::exporter::TIME_OFFSET;
@@ -20,6 +21,7 @@ use drylab_appliance::manifest::Manifest;
 use drylab_appliance::ovf::{self, Envelope, Hardware, Item, VirtualSystem, resource};
 use drylab_block::{Limits, ReadAt};
 use drylab_catalog::{Clock, Mac, Witness};
+use drylab_image::profile::XEN_SERVER;
 use drylab_image::{Format, Image, VhdSize, detect, open, open_vhd, vhd::is_child};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -69,7 +71,7 @@ pub fn xencenter_import_ovf(
     let mode = mode(name, hardware, &mut notes);
     let placed = drives(facts, name, &envelope, hardware, mode)?;
     let (nics, mac) = adapters(facts, name, hardware, &mut remarks, &mut notes)?;
-    let (disks, sizes) = images(package, &placed)?;
+    let (disks, sizes) = images(package, &placed, &mut remarks)?;
     notes.extend(placed.notes);
     remarks.extend(placed.remarks);
     notes.push(Witness::quirk(if options.fixup {
@@ -363,13 +365,14 @@ fn verbatim(text: &str) -> Option<Mac> {
 fn images(
     package: &Package,
     placed: &Drives,
+    remarks: &mut Vec<Remark>,
 ) -> Result<(Vec<DiskPlan>, Vec<DiskRequest>), ReadError> {
     let (mut plans, mut sizes) = (Vec::new(), Vec::new());
     for file in &placed.files {
         let bytes = package
             .file(file)
             .map_err(|error| refused(&package.descriptor, error))?;
-        let image = image(file, bytes)?;
+        let image = image(file, bytes, remarks)?;
         plans.push(plan(
             file,
             image.virtual_size(),
@@ -383,19 +386,25 @@ fn images(
     Ok((plans, sizes))
 }
 
-fn image(name: &str, file: &Arc<dyn ReadAt>) -> Result<Image, ReadError> {
+fn image(
+    name: &str,
+    file: &Arc<dyn ReadAt>,
+    remarks: &mut Vec<Remark>,
+) -> Result<Image, ReadError> {
     let found = detect(file).map_err(|error| refused(name, error))?;
     let image = match found.format {
         Format::Vhd => open_vhd(file.clone(), VhdSize::Current, &Limits::DEFAULT),
         _ => open(file.clone(), &Limits::DEFAULT),
     };
-    image.map_err(|error| match is_child(file) {
+    let image = image.map_err(|error| match is_child(file) {
         true => ReadError::Refused(vec![
             Witness::descriptor(name, error.to_string()),
             Witness::quirk("GQ143"),
         ]),
         false => refused(name, error),
-    })
+    })?;
+    damage::react(&XEN_SERVER, name, &image, remarks)?;
+    Ok(image)
 }
 
 /// A disk on the default store takes its whole size.

@@ -208,6 +208,11 @@ fn a_data_offset_that_is_half_set_is_refused_as_long_as_we_believe_so() {
     file.read_at(0, &mut bytes).unwrap();
     assert_eq!(&bytes[512..520], b"cxsparse");
     bytes[520..524].fill(0);
+    // The checksum is that of the changed header: this is about the field alone.
+    bytes[512 + 0x24..512 + 0x28].fill(0);
+    let header = &bytes[512..512 + 1024];
+    let sum = !header.iter().fold(0u32, |sum, byte| sum + u32::from(*byte));
+    bytes[512 + 0x24..512 + 0x28].copy_from_slice(&sum.to_be_bytes());
     let reading = by_hand(Arc::new(bytes.clone()));
     let witness = all(&reading);
     assert!(cites(&witness, "GQ107") && cites(&witness, "DQ430"));

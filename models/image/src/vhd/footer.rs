@@ -1,10 +1,10 @@
 //! The footer, wherever it stands.
 
-use super::read::{HEADER_CHECKSUM_AT, HEADER_SIZE};
+use super::header::{HEADER_CHECKSUM_AT, HEADER_SIZE};
+use super::rules;
 use super::{Creator, Geometry};
-use drylab_block::{
-    Error, Finding, Limits, ReadAt, Result, Severity, array_at, be_u16, be_u32, be_u64, read_vec,
-};
+use crate::finding::Findings;
+use drylab_block::{Error, Limits, ReadAt, Result, array_at, be_u16, be_u32, be_u64, read_vec};
 
 const COOKIE: &[u8; 8] = b"conectix";
 /// Bytes of a footer.
@@ -223,6 +223,8 @@ pub(crate) fn mend(bytes: &mut [u8]) {
 /// Bytes that start as a footer, and where they stand.
 struct Found {
     place: u64,
+    /// As many as there are, filled up to 512.
+    bytes: Vec<u8>,
     parsed: Result<Footer>,
 }
 
@@ -238,9 +240,11 @@ fn found_at(source: &dyn ReadAt, place: u64, length: u64) -> Result<Option<Found
         return Ok(None);
     }
     bytes.resize(SIZE, 0);
+    let parsed = Footer::parse(&bytes, place);
     Ok(Some(Found {
         place,
-        parsed: Footer::parse(&bytes, place),
+        bytes,
+        parsed,
     }))
 }
 
@@ -266,85 +270,136 @@ pub(crate) fn claims(source: &dyn ReadAt) -> Result<bool> {
 ///
 /// # Errors
 /// [`Error::Corrupt`] when there is no valid one; what reading the source finds.
-pub fn footer(source: &dyn ReadAt) -> Result<(Footer, Vec<Finding>)> {
-    let (footer, _, findings) = locate(source)?;
-    Ok((footer, findings))
+pub fn footer(source: &dyn ReadAt) -> Result<(Footer, Findings)> {
+    let mut findings = Findings::default();
+    let located = locate(source, &mut findings)?;
+    Ok((located.footer, findings))
 }
 
-/// [`footer()`], with the place of the one that counts.
-pub(crate) fn locate(source: &dyn ReadAt) -> Result<(Footer, u64, Vec<Finding>)> {
+/// Whether a file is a differencing VHD, by the type in its footer.
+#[must_use]
+pub fn is_child(file: &dyn ReadAt) -> bool {
+    footer(file).is_ok_and(|(footer, _)| footer.kind == Kind::Differencing)
+}
+
+/// The footer that counts.
+pub(crate) struct Located {
+    pub(crate) footer: Footer,
+    /// Its 512 bytes, reserved ones too.
+    pub(crate) bytes: Vec<u8>,
+    /// Where it stands.
+    pub(crate) place: u64,
+    /// Where the disk's data end: the place of what claims to be the last footer, or the end of the file.
+    pub(crate) data_end: u64,
+    /// Whether the last footer is valid and all of it is there.
+    pub(crate) whole: bool,
+}
+
+/// [`footer()`], with its places.
+pub(crate) fn locate(source: &dyn ReadAt, findings: &mut Findings) -> Result<Located> {
     let (last, front) = (last(source)?, found_at(source, 0, 512)?);
-    let mut findings = Vec::new();
-    let mut note = |code, place, message: String| {
-        findings.push(Finding {
-            code,
-            severity: Severity::Warning,
-            offset: place,
-            message,
-        });
-    };
-    let wrong = |found: &Option<Found>| match found {
-        Some(Found { parsed, .. }) => parsed.as_ref().err().map(ToString::to_string),
+    let end = source.len();
+    let data_end = last.as_ref().map_or(end, |last| last.place);
+    let why = match &last {
+        Some(found) => found.parsed.as_ref().err().map(ToString::to_string),
         None => Some("is not there".to_owned()),
     };
-    let end = source.len();
-    if let Some(Found {
-        place,
-        parsed: Ok(footer),
-    }) = &last
-    {
-        // In a fixed disk the first bytes are the guest's, whatever they look like.
-        if footer.kind != Kind::Fixed {
-            match (&front, wrong(&front)) {
-                (_, Some(why)) => note(
-                    "VHD-FOOTER-COPY",
-                    0,
-                    format!(
-                        "the copy of the footer in front of the file cannot be used ({why}): qemu-img refuses it"
-                    ),
-                ),
-                (
-                    Some(Found {
-                        parsed: Ok(copy), ..
-                    }),
-                    None,
-                ) if copy != footer => note(
-                    "VHD-FOOTERS-DIFFER",
-                    *place,
-                    "the footer and its copy in front differ; the last one counts".to_owned(),
-                ),
-                _ => {}
+    let (error, counting) = match (last, front) {
+        (Some(last), front) if last.parsed.is_ok() => {
+            let short = end.saturating_sub(last.place);
+            if short < 512 {
+                let at = (last.place, short);
+                findings.add(
+                    &rules::FOOTER_SHORT,
+                    at,
+                    "footer at the end",
+                    format_args!("{short} bytes long"),
+                    512,
+                );
             }
+            compare(&last, front.as_ref(), findings);
+            (None, Some(last))
         }
-        return Ok((footer.clone(), *place, findings));
-    }
-    match front {
-        Some(Found {
-            parsed: Ok(footer), ..
-        }) if footer.kind != Kind::Fixed => {
-            let why = wrong(&last).unwrap_or_default();
-            note(
-                "VHD-FOOTER",
-                end.saturating_sub(512),
-                format!(
-                    "the footer at the end of the file cannot be used ({why}); its copy in front counts"
-                ),
-            );
-            Ok((footer, 0, findings))
-        }
-        Some(Found { parsed: Ok(_), .. }) => Err(Error::corrupt(
-            "VHD footer at offset 0 says that the disk is fixed, but there is none behind the data",
-        )),
-        Some(Found {
-            parsed: Err(error), ..
-        }) => Err(error),
-        None => match last {
-            Some(Found {
-                parsed: Err(error), ..
-            }) => Err(error),
-            _ => Err(Error::corrupt(format_args!(
-                "no VHD footer in front of or behind {end} bytes"
-            ))),
+        (_, Some(front)) => match &front.parsed {
+            Ok(copy) if copy.kind != Kind::Fixed => {
+                let found = format!(
+                    "of no use ({}), so its copy in front counts",
+                    why.unwrap_or_default()
+                );
+                let place = (end.saturating_sub(512), 512);
+                findings.add(
+                    &rules::FOOTER,
+                    place,
+                    "footer at the end",
+                    found,
+                    "a footer",
+                );
+                (None, Some(front))
+            }
+            Ok(_) => (
+                Some(Error::corrupt(
+                    "VHD footer at offset 0 says that the disk is fixed, but there is none behind the data",
+                )),
+                None,
+            ),
+            Err(error) => (Some(error.clone()), None),
         },
+        (Some(last), None) => (last.parsed.err(), None),
+        (None, None) => (None, None),
+    };
+    let none = || {
+        Error::corrupt(format_args!(
+            "no VHD footer in front of or behind {end} bytes"
+        ))
+    };
+    let found = counting.ok_or_else(|| error.unwrap_or_else(none))?;
+    Ok(Located {
+        footer: found.parsed?,
+        bytes: found.bytes,
+        place: found.place,
+        data_end,
+        whole: found.place == end.saturating_sub(512) && found.place == data_end,
+    })
+}
+
+/// Compares the last footer with its copy. In a fixed disk the first bytes are the guest's, whatever they look like.
+fn compare(last: &Found, front: Option<&Found>, findings: &mut Findings) {
+    let Ok(footer) = &last.parsed else { return };
+    if footer.kind == Kind::Fixed {
+        return;
     }
+    let path = "copy of the footer";
+    let why = match front.map(|front| &front.parsed) {
+        None => "is not there".to_owned(),
+        Some(Err(error)) => error.to_string(),
+        // Bytes that say nothing here, too: a copy that is none was left behind by a program that wrote only the other.
+        Some(Ok(_)) if front.is_some_and(|front| front.bytes == last.bytes) => return,
+        Some(Ok(_)) => {
+            let found = "another than the last one, which counts";
+            findings.add(&rules::FOOTERS_DIFFER, (0, 512), path, found, "the same");
+            return;
+        }
+    };
+    let found = format!("of no use ({why})");
+    findings.add(&rules::FOOTER_COPY, (0, 512), path, found, "a footer");
+}
+
+/// A footer with another size and geometry, and its checksum.
+pub(crate) fn resized(bytes: &[u8], size: u64, geometry: Geometry) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let Geometry {
+        cylinders,
+        heads,
+        sectors_per_track,
+    } = geometry;
+    let [high, low] = cylinders.to_be_bytes();
+    let size = size.to_be_bytes();
+    let geometry = [high, low, heads, sectors_per_track];
+    for (at, new) in [(0x30usize, size.as_slice()), (0x38, geometry.as_slice())] {
+        if let Some(place) = bytes.get_mut(at..at.saturating_add(new.len())) {
+            place.copy_from_slice(new);
+        }
+    }
+    seal(&mut bytes, CHECKSUM_AT);
+    bytes
 }

@@ -1,4 +1,4 @@
-//! VHD: fixed and dynamic, read and written; differencing, written and read through functions of their own.
+//! VHD: fixed, dynamic and differencing, read, written and checked; fixed and dynamic repaired and resized.
 //!
 //! Source: Microsoft "Virtual Hard Disk Image Format Specification" 1.0 (October 2006); where files in the field differ
 //! from it, what qemu-img 10.0.2 was seen to do with them. All numbers are big-endian; block addresses count sectors of
@@ -7,19 +7,21 @@
 //! ```text
 //! fixed         data │ footer
 //! dynamic       footer copy │ dynamic header │ BAT │ (sector bitmap │ block)… │ footer
-//! differencing  the same with a parent in another file: refused by name, see [`open_chain`]
+//! differencing  footer copy │ dynamic header │ BAT │ parent locators │ (sector bitmap │ block)… │ footer
 //!
 //! footer        0x00 "conectix"  0x08 features  0x0c version  0x10 data offset  0x18 timestamp  0x1c creator
 //!               0x20 creator version  0x24 creator OS  0x28 original size  0x30 current size  0x38 geometry
 //!               0x3c type  0x40 checksum  0x44 unique id  0x54 saved state
 //! header        0x00 "cxsparse"  0x08 data offset  0x10 BAT offset  0x18 version  0x1c BAT entries  0x20 block size
-//!               0x24 checksum
+//!               0x24 checksum  0x28 parent unique id  0x38 parent time stamp  0x40 parent name, UTF-16, big-endian
+//!               0x240 eight locators: platform code, data space, data length, 0, data offset
 //! ```
 //!
 //! **Two sizes.** The footer gives the size in bytes and again as cylinders × heads × sectors, which are seldom equal
 //! and end at 127.5 GiB. Programs differ in which they believe, see [`VhdSize`] and [`size_rule`]. What
 //! [`open`](crate::open) takes is [`VhdSize::ByCreator`]; [`open_vhd`](crate::open_vhd) is for a program that decides
-//! otherwise.
+//! otherwise. Two sizes are a finding only where readers of these days disagree, see [`sizes_are_told_apart`]: of a file
+//! of Hyper-V they all take the current size.
 //!
 //! **Sector bitmaps.** A block that exists is read whole, whatever its bitmap says: on dynamic disks Microsoft's
 //! programs and qemu ignore it and set all of it. XenServer takes a sector whose bit is clear for zeros; for the files
@@ -28,18 +30,38 @@
 //! **Damage.** Footers are verified by their checksum. Of a dynamic disk the last one counts and the copy in front
 //! stands in for it, with a finding; without a valid footer a file is refused, as qemu-img does. The header's checksum
 //! is verified, too, but has no copy and is ignored by qemu: a wrong one is a finding.
+//!
+//! **Parents.** A differencing disk asks its resolver for a `parent` by the last part of the paths in its locators
+//! (`W2ru`, `W2ku`, `MacX`, in this order) and in its header, and takes the file with the UUID it wants before others. A
+//! set bit of the sector bitmap says that the sector is the child's. A locator claims the bytes of its path, against blocks,
+//! too; where it has none it claims nothing, and one that leads to where none can be is taken out by a repair. Of a
+//! locator's data space it is not asked whether it counts bytes, as Microsoft's programs write it, or sectors, as the
+//! specification has it. The parent's time stamp is compared with its footer's and a difference is a warning only: programs
+//! keep the time of the parent's file there, which no reader of bytes knows, and Windows 10 was seen to write 0.
+//!
+//! **Limits.** 2040 GiB; sectors of 32 bits. Blocks of 512 KiB and 2 MiB are written, of any power of two read.
+//!
+//! **Not supported.** Resizing differencing disks, parents that are no VHD, locators of classic Mac OS (`Mac `).
 
+mod blocks;
+mod check;
 mod child;
 mod footer;
 mod geometry;
+mod header;
+mod parent;
 mod read;
+mod repair;
+mod resize;
+pub(crate) mod rules;
 mod write;
 
-pub use child::{Parent, ParentName, is_child, open_alone, open_chain, parent_name, write_child};
-pub use footer::{Footer, Kind, footer};
+pub use child::{ParentLink, write_child};
+pub use footer::{Footer, Kind, footer, is_child};
 pub(crate) use footer::{claims, is_cookie, mend};
 pub use geometry::Geometry;
 pub(crate) use read::Vhd;
+pub use resize::resize;
 pub use write::stream_fixed;
 pub(crate) use write::{write_dynamic, write_fixed};
 
@@ -129,17 +151,78 @@ pub fn size_rule(creator: Creator, geometry: Geometry) -> VhdSize {
     }
 }
 
+/// Whether readers agree on the current size of a file of `creator` though the geometry says another: the creators whose
+/// files QEMU reads so by either of its rules, as Hyper-V, XenServer and Azure do all files, and any creator whose
+/// geometry stands at its maximum. Only what goes by the geometry of every file, such as qemu-img 0.12, takes the other.
+///
+/// Source: the table "Known creator apps" of QEMU's block/vpc.c, from which all other creators were taken to mean their
+/// geometry until it was turned round; qemu-img 10.0.2 as measured, see [`size_rule`].
+#[must_use]
+pub fn sizes_are_told_apart(creator: Creator, geometry: Geometry) -> bool {
+    let by_size = [
+        Creator::WINDOWS,
+        Creator::QEMU_FORCE_SIZE,
+        Creator::DISK2VHD,
+        Creator::XEN_SERVER,
+        Creator::XEN_CONVERT,
+    ];
+    by_size.contains(&creator) || geometry.sectors() == Geometry::MAX.sectors()
+}
+
 /// How the disk's size and the geometry are brought together by a writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VhdFit {
     /// The size is kept, the geometry is the specification's for it, mostly smaller: Hyper-V, XenServer, XenConvert.
     #[default]
     Kept,
-    /// The size grows to that of the next geometry, up to 127.5 GiB; above it is kept: Virtual PC, and qemu-img by
+    /// The size grows to that of the next geometry, unless that is the largest; then it is kept: Virtual PC, and qemu-img by
     /// default.
     RoundedUp,
     /// The size is kept, the geometry stands at its maximum: qemu-img with `force_size=on`.
     Pinned,
+    /// The size grows to whole MiB, the geometry is the specification's for it: Azure takes no other.
+    WholeMebibytes,
+}
+
+impl VhdFit {
+    /// The size that a disk of `bytes` gets, and its geometry.
+    #[must_use]
+    pub fn fitted(self, bytes: u64) -> (u64, Geometry) {
+        let sectors = crate::math::div_up(bytes, SECTOR);
+        let size = |sectors: u64| sectors.saturating_mul(SECTOR);
+        match self {
+            Self::Kept => (size(sectors), Geometry::of(sectors)),
+            Self::Pinned => (size(sectors), Geometry::MAX),
+            Self::WholeMebibytes => {
+                let sectors = crate::math::round_up(sectors, 2048);
+                (size(sectors), Geometry::of(sectors))
+            }
+            Self::RoundedUp => {
+                // The largest geometry says "at least": a disk that needs it keeps its size.
+                let geometry = Geometry::holding(sectors);
+                let held = if geometry == Geometry::MAX {
+                    sectors
+                } else {
+                    geometry.sectors()
+                };
+                (size(held), geometry)
+            }
+        }
+    }
+
+    /// How the size and the geometry of a footer were brought together, as far as can be told.
+    #[must_use]
+    pub fn of(footer: &Footer) -> Self {
+        let sectors = crate::math::div(footer.current_size, SECTOR);
+        let geometry = footer.geometry;
+        if size_rule(footer.creator, geometry) == VhdSize::Geometry {
+            Self::RoundedUp
+        } else if geometry == Geometry::MAX && sectors < Geometry::MAX.sectors() {
+            Self::Pinned
+        } else {
+            Self::Kept
+        }
+    }
 }
 
 /// What the writer of a VHD decides beside the bytes. The default is Hyper-V's on Windows Server 2008 R2.
@@ -176,6 +259,32 @@ impl Default for VhdOptions {
 }
 
 impl VhdOptions {
+    /// For import into Azure, as a fixed disk: whole MiB, no other is taken.
+    #[must_use]
+    pub fn azure() -> Self {
+        Self {
+            fit: VhdFit::WholeMebibytes,
+            ..Self::default()
+        }
+    }
+
+    /// For Hyper-V on Windows Server 2008 R2: the default.
+    #[must_use]
+    pub fn hyper_v_2008_r2() -> Self {
+        Self::default()
+    }
+
+    /// For XenServer, as its blktap writes it: by `tap` 1.3, which does not say the system.
+    #[must_use]
+    pub fn xen_server() -> Self {
+        Self {
+            creator: Creator::XEN_SERVER,
+            creator_version: 0x0001_0003,
+            creator_os: [0; 4],
+            ..Self::default()
+        }
+    }
+
     /// As qemu-img 10 writes it: rounded up to a geometry, or with `force_size=on` the size kept.
     #[must_use]
     pub fn qemu(force_size: bool) -> Self {

@@ -12,17 +12,19 @@
 //! ddb.adapterType = "lsilogic"
 //! ```
 //!
-//! In a file it is padded with NUL. Keys are compared without case; lines may end in CR LF; names may hold blanks.
+//! In a file it is padded with NUL. Keys are compared without case; lines may end in CR LF; names may hold blanks. The
+//! text is UTF-8, or what the key `encoding` names: UTF-8 and windows-1252 are known.
 
-use super::VmdkOptions;
 use super::header::Geometry;
+use super::{VmdkOptions, VmdkParent};
 use drylab_block::{Error, Limits, Result};
+use std::borrow::Cow;
 
 /// First line of every descriptor.
 pub(crate) const FIRST_LINE: &str = "# Disk DescriptorFile";
 
 /// Bytes kept for the descriptors we write: 20 sectors, with room for the keys that other programs add.
-const ROOM: usize = 10_240;
+pub(super) const ROOM: usize = 10_240;
 
 /// One extent line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,14 +45,16 @@ pub(crate) struct Descriptor {
     pub(crate) extents: Vec<ExtentLine>,
     /// The first line that starts as an extent and is none.
     pub(crate) malformed: Option<String>,
+    /// The encoding, where it is not one that is known, or the text is not in it.
+    pub(crate) strange_encoding: Option<String>,
 }
 
 impl Descriptor {
     /// Parses the text up to its first NUL.
     pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<Self> {
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        let text = String::from_utf8_lossy(text);
         let mut descriptor = Self::default();
+        let text = descriptor.decode(text);
         let most = crate::math::index(u64::from(limits.entries_max));
         for (number, line) in text.lines().enumerate() {
             if number >= most {
@@ -76,6 +80,29 @@ impl Descriptor {
         Ok(descriptor)
     }
 
+    /// The text, as its line `encoding` says it is written.
+    fn decode<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, str> {
+        let text = String::from_utf8_lossy(bytes);
+        let encoding = text.lines().find_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            let named = key.trim().eq_ignore_ascii_case("encoding");
+            named.then(|| value.trim().trim_matches('"').to_owned())
+        });
+        let encoding = encoding.unwrap_or_else(|| "UTF-8".to_owned());
+        if ["windows-1252", "ISO-8859-1"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(&encoding))
+        {
+            return bytes.iter().map(|byte| western(*byte)).collect();
+        }
+        if !bytes.is_ascii()
+            && (!encoding.eq_ignore_ascii_case("UTF-8") || text.contains('\u{fffd}'))
+        {
+            self.strange_encoding = Some(encoding);
+        }
+        text
+    }
+
     /// Keys and values, then the extents.
     pub(crate) fn details(&self) -> Vec<(String, String)> {
         let extents = self.extents.iter().map(|line| {
@@ -99,8 +126,17 @@ impl Descriptor {
     }
 }
 
+/// A byte of windows-1252.
+fn western(byte: u8) -> char {
+    const FROM_80: &str = "€\u{81}‚ƒ„…†‡ˆ‰Š‹Œ\u{8d}Ž\u{8f}\u{90}‘’“”•–—˜™š›œ\u{9d}žŸ";
+    match byte.checked_sub(0x80) {
+        Some(at @ 0..0x20) => FROM_80.chars().nth(usize::from(at)).unwrap_or('\u{fffd}'),
+        _ => char::from(byte),
+    }
+}
+
 /// Whether the first word of a line is an access mode.
-fn starts_as_extent(line: &str) -> bool {
+pub(super) fn starts_as_extent(line: &str) -> bool {
     let first = line.split_whitespace().next().unwrap_or_default();
     ["RW", "RDONLY", "NOACCESS"]
         .iter()
@@ -128,6 +164,16 @@ fn extent_line(line: &str) -> Option<ExtentLine> {
     })
 }
 
+/// How a disk of several extents is described.
+pub(crate) struct Several<'a> {
+    pub(crate) create_type: &'static str,
+    pub(crate) kind: &'static str,
+    /// What stands behind each name.
+    pub(crate) behind: &'static str,
+    /// Sectors and name of each.
+    pub(crate) extents: &'a [(u64, String)],
+}
+
 /// How the one extent of a disk we write is described.
 pub(crate) struct Sole {
     pub(crate) create_type: &'static str,
@@ -144,39 +190,29 @@ pub(crate) fn compose(
     cid: u32,
     options: &VmdkOptions,
 ) -> Result<String> {
-    let name = &options.file_name;
-    if name.is_empty() || name.contains(|c: char| c.is_control() || matches!(c, '"' | '/' | '\\')) {
-        return Err(Error::unsupported(format_args!(
-            "file name {name:?} cannot stand in a VMDK descriptor"
-        )));
-    }
+    compose_child(extent, capacity, (cid, None), options)
+}
+
+/// [`compose`], of what differs from a parent.
+pub(crate) fn compose_child(
+    extent: &Sole,
+    capacity: u64,
+    (cid, parent): (u32, Option<&VmdkParent>),
+    options: &VmdkOptions,
+) -> Result<String> {
     let Sole {
         create_type,
         access,
         kind,
         behind,
     } = extent;
-    let adapter = options.adapter.name();
-    let geometry = Geometry::of(capacity, options.adapter == super::Adapter::Ide);
-    let Geometry {
-        cylinders,
-        heads,
-        sectors,
-    } = geometry;
-    let hardware = options.hardware_version;
-    let mut text = format!(
-        "{FIRST_LINE}\nversion=1\nCID={cid:08x}\nparentCID=ffffffff\ncreateType=\"{create_type}\"\n\n\
-         # Extent description\n{access} {capacity} {kind} \"{name}\"{behind}\n\n\
-         # The Disk Data Base\n#DDB\n\n\
-         ddb.adapterType = \"{adapter}\"\n\
-         ddb.geometry.cylinders = \"{cylinders}\"\n\
-         ddb.geometry.heads = \"{heads}\"\n\
-         ddb.geometry.sectors = \"{sectors}\"\n"
-    );
-    if let Some(tools) = options.tools_version {
-        text.push_str(&format!("ddb.toolsVersion = \"{tools}\"\n"));
+    let name = &options.file_name;
+    check_name(name)?;
+    let line = format!("{access} {capacity} {kind} \"{name}\"{behind}\n");
+    if let Some(parent) = parent {
+        check_name(&parent.file_name)?;
     }
-    text.push_str(&format!("ddb.virtualHWVersion = \"{hardware}\"\n"));
+    let text = whole(create_type, &line, capacity, (cid, parent), options);
     if text.len() > ROOM {
         return Err(Error::unsupported(format_args!(
             "VMDK descriptor of {} bytes, more than {ROOM}",
@@ -184,6 +220,84 @@ pub(crate) fn compose(
         )));
     }
     Ok(text)
+}
+
+/// Writes the descriptor of a disk of several extents, which is a file of its own.
+pub(crate) fn compose_several(
+    disk: &Several<'_>,
+    cid: u32,
+    options: &VmdkOptions,
+) -> Result<String> {
+    let (mut lines, mut capacity) = (String::new(), 0u64);
+    for (sectors, name) in disk.extents {
+        check_name(name)?;
+        let Several { kind, behind, .. } = disk;
+        lines.push_str(&format!("RW {sectors} {kind} \"{name}\"{behind}\n"));
+        capacity = capacity.saturating_add(*sectors);
+    }
+    Ok(whole(
+        disk.create_type,
+        &lines,
+        capacity,
+        (cid, None),
+        options,
+    ))
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.contains(|c: char| c.is_control() || matches!(c, '"' | '/' | '\\')) {
+        return Err(Error::unsupported(format_args!(
+            "file name {name:?} cannot stand in a VMDK descriptor"
+        )));
+    }
+    Ok(())
+}
+
+/// The text around the extent lines.
+fn whole(
+    create_type: &str,
+    extents: &str,
+    capacity: u64,
+    (cid, parent): (u32, Option<&VmdkParent>),
+    options: &VmdkOptions,
+) -> String {
+    let adapter = options.adapter.name();
+    let Geometry {
+        cylinders,
+        heads,
+        sectors,
+    } = Geometry::of(capacity, options.adapter == super::Adapter::Ide);
+    let hardware = options.hardware_version;
+    let (parent_cid, hint) = match parent {
+        Some(VmdkParent {
+            content_id,
+            file_name,
+        }) => (*content_id, format!("parentFileNameHint=\"{file_name}\"\n")),
+        None => (u32::MAX, String::new()),
+    };
+    let encoding = if extents.is_ascii() && hint.is_ascii() {
+        ""
+    } else {
+        "encoding=\"UTF-8\"\n"
+    };
+    let mut text = format!(
+        "{FIRST_LINE}\nversion=1\n{encoding}CID={cid:08x}\nparentCID={parent_cid:08x}\n\
+         createType=\"{create_type}\"\n{hint}\n\
+         # Extent description\n{extents}\n\
+         # The Disk Data Base\n#DDB\n\n\
+         ddb.adapterType = \"{adapter}\"\n\
+         ddb.geometry.cylinders = \"{cylinders}\"\n\
+         ddb.geometry.heads = \"{heads}\"\n\
+         ddb.geometry.sectors = \"{sectors}\"\n"
+    );
+    if let Some(long) = options.long_content_id {
+        text.push_str(&format!("ddb.longContentID = \"{long:032x}\"\n"));
+    }
+    if let Some(tools) = options.tools_version {
+        text.push_str(&format!("ddb.toolsVersion = \"{tools}\"\n"));
+    }
+    text.push_str(&format!("ddb.virtualHWVersion = \"{hardware}\"\n"));
+    text
 }
 
 #[cfg(test)]
@@ -205,6 +319,22 @@ mod tests {
         };
         assert_eq!(found.extents, [line]);
         assert_eq!(found.malformed, None);
+    }
+
+    #[test]
+    fn the_encoding_named_is_the_one_read() {
+        let text = |encoding: &str| {
+            let mut bytes =
+                format!("{FIRST_LINE}\nencoding = \"{encoding}\"\nRW 8 FLAT \"").into_bytes();
+            bytes.extend_from_slice(b"f\xfcr 5\x80.vmdk\" 0\n");
+            Descriptor::parse(&bytes, &Limits::DEFAULT).unwrap()
+        };
+        let western = text("Windows-1252");
+        assert_eq!(western.extents[0].name, "für 5€.vmdk");
+        assert_eq!(western.strange_encoding, None);
+        for strange in ["UTF-8", "Shift_JIS"] {
+            assert_eq!(text(strange).strange_encoding.as_deref(), Some(strange));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) const GD_AT_END: u64 = u64::MAX;
 
 const FLAG_NEWLINE_TEST: u32 = 1;
 pub(crate) const FLAG_REDUNDANT: u32 = 1 << 1;
-const FLAG_ZEROED_GRAINS: u32 = 1 << 2;
+pub(crate) const FLAG_ZEROED_GRAINS: u32 = 1 << 2;
 pub(crate) const FLAG_COMPRESSED: u32 = 1 << 16;
 pub(crate) const FLAG_MARKERS: u32 = 1 << 17;
 const FLAGS_KNOWN: u32 =
@@ -35,7 +35,8 @@ pub(crate) struct Header {
     pub(crate) rgd_offset: u64,
     pub(crate) gd_offset: u64,
     pub(crate) overhead: u64,
-    pub(crate) unclean: bool,
+    /// Other than 0 while a program has the disk open.
+    pub(crate) unclean: u8,
     newlines: [u8; 4],
     algorithm: u16,
 }
@@ -72,7 +73,7 @@ impl Header {
             rgd_offset: plan.rgd_offset,
             gd_offset: plan.gd_offset,
             overhead: plan.overhead,
-            unclean: false,
+            unclean: 0,
             newlines: NEWLINES,
             algorithm: if plan.flags & FLAG_COMPRESSED != 0 {
                 DEFLATE
@@ -100,7 +101,7 @@ impl Header {
         for field in [self.rgd_offset, self.gd_offset, self.overhead] {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
-        bytes.push(u8::from(self.unclean));
+        bytes.push(self.unclean);
         bytes.extend_from_slice(&self.newlines);
         bytes.extend_from_slice(&self.algorithm.to_le_bytes());
         bytes.resize(Self::SIZE, 0);
@@ -128,7 +129,7 @@ impl Header {
             rgd_offset: le_u64(bytes, 48)?,
             gd_offset: le_u64(bytes, 56)?,
             overhead: le_u64(bytes, 64)?,
-            unclean: *bytes.get(72)? != 0,
+            unclean: *bytes.get(72)?,
             newlines: array_at(bytes, 73)?,
             algorithm: le_u16(bytes, 77)?,
         })
@@ -148,12 +149,6 @@ impl Header {
             let unknown = self.flags & !FLAGS_KNOWN;
             return Err(Error::unsupported(format_args!(
                 "unknown flags {unknown:#x}"
-            )));
-        }
-        if self.flags & FLAG_NEWLINE_TEST != 0 && self.newlines != NEWLINES {
-            return Err(Error::corrupt(format_args!(
-                "newline test bytes are {:02x?}, not {NEWLINES:02x?}: the file went through a transfer in text mode",
-                self.newlines
             )));
         }
         if self.compressed() && self.algorithm != DEFLATE {
@@ -188,14 +183,26 @@ impl Header {
         Ok(self)
     }
 
+    /// Takes from the header at the start of a stream what is read there and not in this one, its footer.
+    pub(super) fn follow(&mut self, front: &Self) {
+        self.descriptor_offset = front.descriptor_offset;
+        self.descriptor_size = front.descriptor_size;
+        self.newlines = front.newlines;
+    }
+
     /// Whether grains are deflated.
     pub(crate) fn compressed(&self) -> bool {
         self.flags & FLAG_COMPRESSED != 0
     }
 
-    /// Whether each grain has its own address and length in front.
+    /// Whether each grain has its own address and length in front: only compressed ones do.
     pub(crate) fn has_markers(&self) -> bool {
-        self.flags & FLAG_MARKERS != 0
+        self.compressed() && self.flags & FLAG_MARKERS != 0
+    }
+
+    /// Whether the flags say that of grains that are not compressed, which makes no sense.
+    pub(crate) fn has_odd_markers(&self) -> bool {
+        !self.compressed() && self.flags & FLAG_MARKERS != 0
     }
 
     /// Whether a grain table entry of 1 means zeros.
@@ -203,9 +210,47 @@ impl Header {
         self.flags & FLAG_ZEROED_GRAINS != 0
     }
 
+    /// Whether a second directory with tables of its own is kept.
+    pub(crate) fn has_redundant(&self) -> bool {
+        self.says_redundant() && self.rgd_offset != 0
+    }
+
+    /// Whether the flags say so, wherever it is. Without that `rgdOffset` means nothing.
+    pub(crate) fn says_redundant(&self) -> bool {
+        self.flags & FLAG_REDUNDANT != 0
+    }
+
+    /// The bytes that a transfer in text mode would have changed, where they were: what is found, what should be.
+    pub(crate) fn wrong_newlines(&self) -> Option<([u8; 4], [u8; 4])> {
+        let tested = self.flags & FLAG_NEWLINE_TEST != 0;
+        (tested && self.newlines != NEWLINES).then_some((self.newlines, NEWLINES))
+    }
+
     /// Grains of the disk, the last one perhaps partial.
     pub(crate) fn grains(&self) -> u64 {
         crate::math::div_up(self.capacity, self.grain)
+    }
+
+    /// Bytes of a grain, never 0.
+    pub(crate) fn grain_bytes(&self) -> u64 {
+        self.grain.saturating_mul(SECTOR)
+    }
+
+    /// Entries of grain table `number` that describe grains of the disk.
+    pub(crate) fn entries_of(&self, number: u64) -> u64 {
+        let entries = u64::from(self.table_entries);
+        let first = number.saturating_mul(entries);
+        self.grains().saturating_sub(first).min(entries)
+    }
+
+    /// Sectors of a whole grain table.
+    pub(crate) fn table_sectors(&self) -> u64 {
+        crate::math::div_up(u64::from(self.table_entries).saturating_mul(4), SECTOR)
+    }
+
+    /// Sectors of a grain directory.
+    pub(crate) fn directory_sectors(&self) -> u64 {
+        crate::math::div_up(self.tables().saturating_mul(4), SECTOR)
     }
 
     /// Grain tables of the disk, the last one perhaps partial.

@@ -8,8 +8,9 @@ use super::header::{FLAG_COMPRESSED, FLAG_MARKERS, GD_AT_END, Header, Marker, Pl
 use super::sparse::{address, check_capacity};
 use super::{VmdkOptions, descriptor};
 use crate::codec::Packer;
-use crate::math::{div, div_up, index, len64, rem};
-use crate::scan::{Front, for_each_unit};
+use crate::engine::{self, Packed, Packing, Work};
+use crate::front::Front;
+use crate::math::{div, div_up, index, len64, rem, round_up};
 use drylab_block::{Error, ReadAt, Result};
 
 /// Sectors kept for the descriptor.
@@ -27,7 +28,6 @@ const SOLE: descriptor::Sole = descriptor::Sole {
 
 struct Stream<'a> {
     out: Front<'a>,
-    packer: Packer,
     directory: Vec<u32>,
     /// Number and entries of the grain table being filled.
     table: Option<(u64, Vec<u32>)>,
@@ -47,9 +47,13 @@ impl Stream<'_> {
         self.out.pad(SECTOR)
     }
 
-    fn grain(&mut self, grain: u64, bytes: &[u8]) -> Result<()> {
+    /// Hands out the grains of one piece, which do not reach into another table, and notes their places.
+    fn grains(&mut self, piece: &Packed) -> Result<()> {
         let entries = u64::from(Header::TABLE_ENTRIES);
-        let number = div(grain, entries);
+        let Some(first) = piece.units.first() else {
+            return Ok(());
+        };
+        let number = div(first.number, entries);
         if self.table.as_ref().is_some_and(|(open, _)| *open != number) {
             self.flush_table()?;
         }
@@ -57,20 +61,13 @@ impl Stream<'_> {
         let (_, table) = self
             .table
             .get_or_insert_with(|| (number, vec![0; index(entries)]));
-        if let Some(entry) = table.get_mut(index(rem(grain, entries))) {
-            *entry = place;
+        for unit in &piece.units {
+            let within = div(u64::try_from(unit.range.start).unwrap_or(u64::MAX), SECTOR);
+            if let Some(entry) = table.get_mut(index(rem(unit.number, entries))) {
+                *entry = address(u64::from(place).saturating_add(within))?;
+            }
         }
-        let packed = self.packer.pack_or_store(bytes)?;
-        let size = u32::try_from(packed.len()).map_err(Error::io)?;
-        let marker = Marker::Grain {
-            lba: grain.saturating_mul(Header::GRAIN),
-            size,
-        };
-        // One piece for a grain: marker, bytes and padding.
-        let mut piece = marker.to_sector();
-        piece.extend_from_slice(packed);
-        piece.resize(index(crate::math::round_up(len64(&piece), SECTOR)), 0);
-        self.out.put(&piece)
+        self.out.put(&piece.packed)
     }
 
     /// Announces and writes the open grain table, and notes its place for the directory.
@@ -110,11 +107,51 @@ impl Stream<'_> {
     }
 }
 
+/// Grains as they stand in the file: marker, stream, padding. None says where it stands.
+struct Grains {
+    level: u32,
+}
+
+impl Packing for Grains {
+    type Tool = Packer;
+
+    fn tool(&self) -> Result<Packer> {
+        Packer::zlib(self.level)
+    }
+
+    fn pack(
+        &self,
+        packer: &mut Packer,
+        grain: u64,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool> {
+        let start = out.len();
+        out.extend_from_slice(&[0; MARKER]);
+        let data = out.len();
+        packer.pack_or_store(bytes, out)?;
+        let marker = Marker::Grain {
+            lba: grain.saturating_mul(Header::GRAIN),
+            size: u32::try_from(out.len().saturating_sub(data)).map_err(Error::io)?,
+        };
+        if let Some(head) = out.get_mut(start..data) {
+            head.copy_from_slice(&marker.to_sector());
+        }
+        // Every grain is whole sectors, so the next one begins at one.
+        out.resize(index(round_up(len64(out), SECTOR)), 0);
+        Ok(true)
+    }
+}
+
+/// Bytes of a grain's marker: the address and the size, without the type that others have.
+const MARKER: usize = 12;
+
 /// Hands out the file of `disk` front to back; the result is its length.
 pub(crate) fn write_stream(
     disk: &dyn ReadAt,
     options: &VmdkOptions,
-    put: &mut dyn FnMut(&[u8]) -> Result<()>,
+    put: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+    work: &Work<'_>,
 ) -> Result<u64> {
     let capacity = check_capacity(disk.len())?;
     let header = Header::new(&Plan {
@@ -126,20 +163,22 @@ pub(crate) fn write_stream(
         gd_offset: GD_AT_END,
         overhead: OVERHEAD,
     });
-    let text = descriptor::compose(&SOLE, capacity, options.cid(disk)?, options)?;
+    // The descriptor goes out first, so the content is read once more for its id. That is cheap beside packing it.
+    let text = descriptor::compose(&SOLE, capacity, options.cid(disk, work)?, options)?;
     let mut stream = Stream {
         out: Front::new(put),
-        packer: Packer::zlib(options.level),
         directory: vec![0; index(header.tables().max(1))],
         table: None,
     };
     stream.out.put(&header.to_bytes())?;
     stream.out.put(text.as_bytes())?;
     stream.out.pad(OVERHEAD.saturating_mul(SECTOR))?;
-    for_each_unit(
-        disk,
-        Header::GRAIN.saturating_mul(SECTOR),
-        |grain, bytes| stream.grain(grain, bytes),
-    )?;
+    let grains = Grains {
+        level: options.level,
+    };
+    let unit = Header::GRAIN.saturating_mul(SECTOR);
+    engine::pack(disk, None, (unit, &grains), work, |piece, _| {
+        stream.grains(piece)
+    })?;
     stream.finish(header)
 }

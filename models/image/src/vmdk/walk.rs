@@ -29,7 +29,7 @@ pub fn walk_stream(source: &dyn ReadAt, limits: &Limits) -> Result<StreamWalk> {
         0,
         limits,
     )?;
-    if !front.compressed() || !front.has_markers() {
+    if !front.has_markers() {
         return Err(Error::corrupt(
             "VMDK has no compressed grains with markers: it is no stream",
         ));

@@ -1,13 +1,19 @@
 //! Disks to test with, and the tools beside us.
 
+#[path = "on_disk.rs"]
+mod on_disk;
 #[path = "../../../../properties/skip.rs"]
 pub(crate) mod skipping;
 
+pub(crate) use on_disk::OnDisk;
+
 use drylab_block::{Extents, Limits, ReadAt, Reference, Resolver, Result, SparseBytes, WriteAt};
 use drylab_image::vhd::{Creator, VhdFit};
-use drylab_image::{Adapter, Image, Qcow2Options, Qcow2Version, Target, VhdOptions, VmdkOptions};
+use drylab_image::{
+    Adapter, Image, Qcow2Options, Qcow2Version, Target, VdiOptions, VhdOptions, VhdxOptions,
+    VmdkOptions,
+};
 use proptest::prelude::*;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -120,8 +126,10 @@ pub(crate) fn targets() -> impl Strategy<Value = Target> {
         any::<bool>(),
         prop::sample::select(vec![9u32, 12, 16, 21]),
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(v2, cluster_bits, compress)| Qcow2Options {
+        .prop_map(|(v2, cluster_bits, compress, parts)| Qcow2Options {
+            extended_l2: parts && !v2 && cluster_bits >= 14,
             version: if v2 {
                 Qcow2Version::V2
             } else {
@@ -135,6 +143,10 @@ pub(crate) fn targets() -> impl Strategy<Value = Target> {
         1 => Just(Target::Raw),
         1 => vhd().prop_map(Target::VhdFixed),
         2 => vhd().prop_map(Target::VhdDynamic),
+        1 => vhdx().prop_map(Target::VhdxFixed),
+        2 => vhdx().prop_map(Target::VhdxDynamic),
+        2 => vdi().prop_map(Target::VdiDynamic),
+        1 => vdi().prop_map(Target::VdiFixed),
         2 => vmdk.clone().prop_map(Target::VmdkSparse),
         2 => vmdk.prop_map(Target::VmdkStream),
         3 => qcow2.prop_map(Target::Qcow2),
@@ -164,9 +176,37 @@ pub(crate) fn vhd() -> impl Strategy<Value = VhdOptions> {
     )
 }
 
-/// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens.
+/// VHDX that keep the size of the disk to 512 bytes.
+pub(crate) fn vhdx() -> impl Strategy<Value = VhdxOptions> {
+    let block = prop::option::of(prop::sample::select(vec![1u32 << 20, 2 << 20, 32 << 20]));
+    (block, any::<bool>()).prop_map(|(block_bytes, small)| VhdxOptions {
+        block_bytes,
+        physical_sector: if small { 512 } else { 4096 },
+        ..VhdxOptions::default()
+    })
+}
+
+/// VDIs that qemu-img reads, too.
+pub(crate) fn vdi() -> impl Strategy<Value = VdiOptions> {
+    let id = prop::option::of(any::<[u8; 16]>());
+    (any::<bool>(), id, "[a-z ]{0,20}").prop_map(|(qemu, uuid_create, comment)| VdiOptions {
+        uuid_create,
+        comment,
+        ..if qemu {
+            VdiOptions::qemu()
+        } else {
+            VdiOptions::default()
+        }
+    })
+}
+
+/// With clusters of 512 bytes the L1 table of a large disk passes what QEMU opens, and it reads all of a fixed VDI.
 pub(crate) fn fits(plan: &Plan, target: &Target) -> bool {
-    !matches!(target, Target::Qcow2(options) if options.cluster_bits == 9 && plan.size > 1 << 30)
+    match target {
+        Target::Qcow2(options) => options.cluster_bits != 9 || plan.size <= 1 << 30,
+        Target::VdiFixed(_) => plan.size <= 256 << 20,
+        _ => true,
+    }
 }
 
 pub(crate) fn packed(disk: &dyn ReadAt, target: &Target) -> Arc<SparseBytes> {
@@ -233,46 +273,6 @@ impl ReadAt for Dense<'_> {
     }
 }
 
-/// A file of this machine.
-pub(crate) struct OnDisk(std::fs::File);
-
-impl OnDisk {
-    pub(crate) fn open(path: &Path) -> Self {
-        Self(std::fs::File::open(path).unwrap())
-    }
-    pub(crate) fn create(path: &Path) -> Self {
-        let file = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path);
-        Self(file.unwrap())
-    }
-}
-
-impl ReadAt for OnDisk {
-    fn len(&self) -> u64 {
-        self.0.metadata().unwrap().len()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.0
-            .read_exact_at(buffer, offset)
-            .map_err(drylab_block::Error::io)
-    }
-}
-
-impl WriteAt for OnDisk {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.0
-            .write_all_at(bytes, offset)
-            .map_err(drylab_block::Error::io)
-    }
-    fn set_len(&self, length: u64) -> Result<()> {
-        self.0.set_len(length).map_err(drylab_block::Error::io)
-    }
-}
-
 /// Opens what a descriptor names in a folder.
 pub(crate) struct Folder(pub PathBuf);
 
@@ -284,6 +284,27 @@ impl Resolver for Folder {
         }
         Ok(Arc::new(OnDisk::open(&path)))
     }
+}
+
+/// How many steps of a plan of `edits` are taken in a test of crashes: each number of them up to 128, and 128 numbers
+/// spread over longer plans, which would otherwise cost the square of their length.
+pub(crate) fn prefixes(edits: usize) -> impl Iterator<Item = usize> {
+    (0..edits).step_by(edits / 128 + 1).chain([edits])
+}
+
+/// How qemu-img is told to change a qcow2 without waiting for the medium: it does so after each step otherwise, two
+/// thousand times where clusters are small.
+pub(crate) fn unflushed(path: &Path) -> String {
+    format!(
+        "driver=qcow2,cache.no-flush=on,file.driver=file,file.filename={}",
+        path.display()
+    )
+}
+
+/// A file of this machine that may be changed.
+pub(crate) fn changeable(path: &Path) -> OnDisk {
+    let file = std::fs::File::options().read(true).write(true).open(path);
+    file.unwrap().into()
 }
 
 /// Whether qemu-img is there.
@@ -299,7 +320,11 @@ pub(crate) fn have_qemu_img() -> bool {
 }
 
 pub(crate) fn try_qemu_img(arguments: &[&str]) -> Output {
-    Command::new("qemu-img").args(arguments).output().unwrap()
+    // Disks may have more extents than a program may have files open by habit.
+    let more = "ulimit -n 4096 2> /dev/null; exec qemu-img \"$@\"";
+    let shell = ["-c", more, "qemu-img"];
+    let mut command = Command::new("sh");
+    command.args(shell).args(arguments).output().unwrap()
 }
 
 pub(crate) fn qemu_img(arguments: &[&str]) -> String {

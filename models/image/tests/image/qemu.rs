@@ -18,6 +18,8 @@ fn format(target: &Target) -> &'static str {
         Target::Raw => "raw",
         Target::VmdkSparse(_) | Target::VmdkStream(_) => "vmdk",
         Target::VhdFixed(_) | Target::VhdDynamic(_) => "vpc",
+        Target::VhdxFixed(_) | Target::VhdxDynamic(_) => "vhdx",
+        Target::VdiFixed(_) | Target::VdiDynamic(_) => "vdi",
         _ => "qcow2",
     }
 }
@@ -34,6 +36,8 @@ const THEIRS: &[&[&str]] = &[
     &["-O", "vmdk", "-o", "subformat=streamOptimized"],
     &["-O", "vpc", "-o", "subformat=dynamic,force_size=on"],
     &["-O", "vpc", "-o", "subformat=fixed,force_size=on"],
+    &["-O", "vdi"],
+    &["-O", "vdi", "-o", "static=on"],
     &["-O", "qcow2", "-o", "compat=0.10"],
     &["-O", "qcow2", "-o", "compat=1.1"],
     &[
@@ -83,6 +87,16 @@ fn ours_is_read_by_qemu_img_to_equal_bytes() {
     runner
         .run(&cases, |(plan, target)| {
             prop_assume!(fits(&plan, &target));
+            // It has no map of a VHDX and reads all of it.
+            let most = if format(&target) == "vhdx" {
+                64 << 20
+            } else {
+                u64::MAX
+            };
+            let plan = Plan {
+                size: plan.size.min(most),
+                ..plan
+            };
             let disk = plan.disk();
             drylab_image::write(&disk, &Target::Raw, &OnDisk::create(&raw)).unwrap();
             drylab_image::write(&disk, &target, &OnDisk::create(&ours)).unwrap();
@@ -156,7 +170,7 @@ fn theirs_is_read_by_us_to_equal_bytes() {
             // What covers the whole disk must stay small: its tables, or zeros stored as data.
             let whole = arguments
                 .iter()
-                .any(|argument| argument.contains("=metadata"));
+                .any(|argument| argument.contains("=metadata") || argument.contains("static"));
             let limit = if whole {
                 32 << 20
             } else if arguments.concat().contains("=512") {
@@ -181,8 +195,10 @@ fn theirs_is_read_by_us_to_equal_bytes() {
             let bad = image
                 .info()
                 .findings
-                .into_iter()
-                .find(|f| !["VMDK-NOT-A-STREAM", "VHD-TWO-SIZES"].contains(&f.code));
+                .list()
+                .iter()
+                .find(|f| !["VMDK-NOT-A-STREAM", "VHD-TWO-SIZES"].contains(&f.rule.code))
+                .cloned();
             prop_assert!(bad.is_none(), "{:?}", bad);
             assert_same(&disk, &image);
             Ok(())
@@ -201,8 +217,6 @@ fn what_we_do_not_read_is_refused_by_name() {
     qemu_img(&["create", "-f", "qcow2", &base, "8M"]);
     let data = format!("data_file={}", path("data.raw"));
     let cases: &[(&[&str], &str)] = &[
-        (&["-f", "qcow2", "-o", "compression_type=zstd"], "zstd"),
-        (&["-f", "qcow2", "-o", "extended_l2=on"], "extended L2"),
         (&["-f", "qcow2", "-b", &base, "-F", "qcow2"], "backing file"),
         (&["-f", "qcow2", "-o", &data], "external data file"),
         (
@@ -213,10 +227,7 @@ fn what_we_do_not_read_is_refused_by_name() {
             &["-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse"],
             "twoGbMaxExtentSparse",
         ),
-        (&["-f", "vhdx"], "VHDX"),
-        (&["-f", "vdi"], "VDI"),
-        (&["-f", "qed"], "QED"),
-        (&["-f", "qcow"], "qcow (version 1)"),
+        (&["-f", "qcow"], "qcow (version 1;"),
         (&["-f", "parallels"], "Parallels"),
     ];
     for (number, (arguments, name)) in cases.iter().enumerate() {

@@ -18,7 +18,7 @@ proptest! {
         prop_assert_eq!(drylab_image::file_size(&disk, &target).unwrap(), file.len());
         let image = opened(file);
         let known = ["RAW-PARTIAL-SECTOR", "VHD-TWO-SIZES"];
-        prop_assert!(image.info().findings.iter().all(|finding| known.contains(&finding.code)));
+        prop_assert!(image.info().findings.list().iter().all(|finding| known.contains(&finding.rule.code)));
         assert_same(&disk, &image);
     }
 
@@ -100,6 +100,8 @@ fn a_sink_that_held_other_bytes_holds_only_the_new_file() {
         Target::Qcow2(Default::default()),
         Target::VhdFixed(Default::default()),
         Target::VhdDynamic(Default::default()),
+        Target::VdiFixed(Default::default()),
+        Target::VdiDynamic(Default::default()),
     ] {
         let (fresh, used) = (SparseBytes::default(), SparseBytes::default());
         used.write_at(0, &vec![0xee; 3 << 20]).unwrap();
@@ -125,6 +127,20 @@ fn options_out_of_range_are_refused() {
         ..Default::default()
     };
     assert!(drylab_image::file_size(&disk, &Target::VhdDynamic(options)).is_err());
+    for (block_bytes, alignment) in [
+        (2048, 512),
+        (1 << 27, 512),
+        (5000, 512),
+        (4096, 256),
+        (4096, 1 << 21),
+    ] {
+        let options = drylab_image::VdiOptions {
+            block_bytes,
+            alignment,
+            ..Default::default()
+        };
+        assert!(drylab_image::file_size(&disk, &Target::VdiFixed(options)).is_err());
+    }
     let huge = SparseBytes::new(1 << 47);
     assert!(drylab_image::file_size(&huge, &Target::VmdkStream(VmdkOptions::default())).is_err());
 }
@@ -138,6 +154,8 @@ fn a_disk_of_no_bytes_can_be_written_and_read() {
         Target::Qcow2(Default::default()),
         Target::VhdFixed(Default::default()),
         Target::VhdDynamic(Default::default()),
+        Target::VdiFixed(Default::default()),
+        Target::VdiDynamic(Default::default()),
     ] {
         assert_eq!(
             opened(packed(&SparseBytes::new(0), &target)).len(),

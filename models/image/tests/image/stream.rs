@@ -2,7 +2,7 @@
 
 use crate::common::{OnDisk, have_qemu_img, opened, packed, plans, qemu_img};
 use drylab_block::{Extents, Limits, ReadAt, le_u32, le_u64};
-use drylab_image::{Target, VmdkOptions, walk_stream};
+use drylab_image::{Target, VmdkOptions, Work, walk_stream};
 use proptest::prelude::*;
 
 /// The specification's walk, written apart from the crate: (guest sector, place) of each grain, then the end.
@@ -47,7 +47,7 @@ proptest! {
         let written = drylab_image::write_stream(&disk, &options, &mut |bytes| {
             file.extend_from_slice(bytes);
             Ok(())
-        }).unwrap();
+        }, &Work::ALONE).unwrap();
         prop_assert_eq!(written.file_bytes, file.len() as u64);
         let (grains, kinds) = walk(&file);
         prop_assert!(grains.windows(2).all(|pair| pair[0].0 < pair[1].0));
@@ -94,10 +94,15 @@ fn the_stream_ends_at_the_first_error_of_who_takes_it() {
     }
     .disk();
     let mut calls = 0;
-    let result = drylab_image::write_stream(&disk, &VmdkOptions::default(), &mut |_| {
+    let mut put = |_: &[u8]| {
         calls += 1;
         Err(drylab_block::Error::io("full"))
-    });
+    };
+    let work = Work {
+        jobs: 3,
+        progress: None,
+    };
+    let result = drylab_image::write_stream(&disk, &VmdkOptions::default(), &mut put, &work);
     assert_eq!((result.is_err(), calls), (true, 1));
 }
 
@@ -138,8 +143,9 @@ fn qemus_stream_optimized_is_read_and_found_to_be_no_stream() {
         image
             .info()
             .findings
+            .list()
             .iter()
-            .any(|finding| finding.code == "VMDK-NOT-A-STREAM")
+            .any(|finding| finding.rule.code == "VMDK-NOT-A-STREAM")
     );
     crate::common::assert_same(&disk, &image);
 }

@@ -6,7 +6,8 @@ use crate::common::{
 };
 use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt, content_id};
 use drylab_image::vhd::{
-    Creator, DISK_BYTES_MAX, Footer, Geometry, Kind, VhdFit, footer, size_rule, stream_fixed,
+    Creator, DISK_BYTES_MAX, Footer, Geometry, Kind, VhdFit, footer, size_rule,
+    sizes_are_told_apart, stream_fixed,
 };
 use drylab_image::{Format, Target, VhdOptions, VhdSize, open_vhd};
 use proptest::prelude::*;
@@ -60,8 +61,57 @@ fn a_program_that_believes_the_geometry_loses_the_tail_of_hyper_vs_disks() {
             (image.format(), image.subformat()),
             (Format::Vhd, "dynamic")
         );
-        let codes: Vec<_> = image.info().findings.iter().map(|f| f.code).collect();
-        assert_eq!(codes, ["VHD-TWO-SIZES"]);
+        let codes: Vec<_> = image
+            .info()
+            .findings
+            .list()
+            .iter()
+            .map(|f| f.rule.code)
+            .collect();
+        assert_eq!(codes, [""; 0]);
+    }
+}
+
+#[test]
+fn two_sizes_are_said_only_of_creators_of_whom_readers_disagree() {
+    let agreed = [
+        Creator::WINDOWS,
+        Creator::QEMU_FORCE_SIZE,
+        Creator::DISK2VHD,
+        Creator::XEN_SERVER,
+        Creator::XEN_CONVERT,
+    ];
+    let others = [
+        Creator::VIRTUAL_PC,
+        Creator::VIRTUAL_SERVER,
+        Creator::QEMU,
+        Creator::AZURE,
+        Creator::VIRTUAL_BOX,
+        Creator(*b"any "),
+    ];
+    let all = agreed.iter().chain(&others);
+    // A geometry of fewer bytes, of as many, and one at its end, which is of fewer again.
+    for (creator, (size, differs)) in all.flat_map(|creator| {
+        [(GIB, true), (68 * 512, false), (130 * GIB, false)].map(|case| (*creator, case))
+    }) {
+        let disk = SparseBytes::new(size);
+        for make in [Target::VhdFixed, Target::VhdDynamic] {
+            let image = opened(packed(&disk, &make(written_by(creator))));
+            let found = image.check().unwrap();
+            let expected = differs && others.contains(&creator);
+            assert_eq!(
+                found.counts().contains_key("VHD-TWO-SIZES"),
+                expected,
+                "{creator} {size}: {:?}",
+                found.list()
+            );
+            assert_eq!(found.is_empty(), !expected, "{creator} {size}");
+        }
+        assert_eq!(
+            agreed.contains(&creator) || size > 127 * GIB,
+            sizes_are_told_apart(creator, Geometry::of(size / 512)),
+            "{creator} {size}"
+        );
     }
 }
 
@@ -361,6 +411,94 @@ fn the_size_that_qemu_img_takes_is_the_one_of_the_rule_for_every_creator() {
                     "{creator} {size} {fit:?}: {ours}, {said}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn a_size_that_needs_the_largest_geometry_is_kept_as_qemu_img_keeps_it() {
+    let largest = Geometry::MAX.bytes();
+    for size in [largest - 4079 * 512, largest, largest + 512] {
+        assert_eq!(VhdFit::RoundedUp.fitted(size), (size, Geometry::MAX));
+    }
+    let below = largest - 4080 * 512;
+    let (size, geometry) = VhdFit::RoundedUp.fitted(below - 1);
+    assert_eq!((size, geometry.cylinders), (below, 65_534));
+}
+
+#[test]
+fn qemu_img_and_we_read_each_others_vhds_at_every_size() {
+    if !have_qemu_img() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, file) = (folder.path().join("a.raw"), folder.path().join("file"));
+    let mib = 1 << 20;
+    let sizes = [
+        0,
+        512,
+        3 * 512,
+        mib - 512,
+        mib,
+        mib + 512,
+        4 * GIB + 512,
+        DISK_BYTES_MAX,
+    ];
+    for size in sizes {
+        let piece = |offset: u64| Piece {
+            offset,
+            length: 700,
+            kind: Fill::Noise(offset | 1),
+        };
+        let places = [0, size / 2, size.saturating_sub(700)];
+        let plan = Plan {
+            size,
+            pieces: places.map(piece).to_vec(),
+        };
+        let disk = plan.disk();
+        drylab_image::write(&disk, &Target::Raw, &OnDisk::create(&raw)).unwrap();
+        for fixed in [false, true] {
+            // All of a fixed disk is read by it; of no bytes it does not read its own either: a footer alone is taken for
+            // the copy in front of a dynamic one.
+            if fixed && (size > GIB || size == 0) {
+                continue;
+            }
+            let (make, kind): (fn(_) -> _, _) = if fixed {
+                (Target::VhdFixed, "subformat=fixed,force_size=on")
+            } else {
+                (Target::VhdDynamic, "subformat=dynamic,force_size=on")
+            };
+            for options in [
+                VhdOptions::default(),
+                VhdOptions::qemu(true),
+                VhdOptions::xen_server(),
+            ] {
+                drylab_image::write(&disk, &make(options), &OnDisk::create(&file)).unwrap();
+                let said =
+                    qemu_img(&["compare", "-f", "raw", "-F", "vpc", text(&raw), text(&file)]);
+                assert!(said.contains("identical"), "{size} {said}");
+            }
+            let command = [
+                "convert",
+                "-f",
+                "raw",
+                "-O",
+                "vpc",
+                "-o",
+                kind,
+                text(&raw),
+                text(&file),
+            ];
+            qemu_img(&command);
+            let theirs = opened(Arc::new(OnDisk::open(&file)));
+            assert_eq!(theirs.len(), size);
+            assert_same(&disk, &theirs);
+            let found = theirs.check().unwrap();
+            assert!(
+                found.list().iter().all(|f| f.rule.code == "VHD-TWO-SIZES"),
+                "{size}"
+            );
+            assert!(theirs.repair().unwrap().is_empty(), "{size}");
         }
     }
 }

@@ -4,19 +4,41 @@ use crate::common::{
     Kind as Fill, OnDisk, Piece, Plan, assert_same, fill, have_qemu_img, packed, plans,
     try_qemu_img, vhd,
 };
-use drylab_block::{Limits, ReadAt, SparseBytes, WriteAt, copy_data};
-use drylab_image::vhd::{
-    Parent, footer, is_child, open_alone, open_chain, parent_name, write_child,
-};
-use drylab_image::{Target, VhdOptions, VhdSize, open_vhd};
+use crate::vhd_chain::Beside;
+use drylab_block::{Limits, ReadAt, Result, SparseBytes, WriteAt, copy_data};
+use drylab_image::vhd::{ParentLink, footer, is_child, write_child};
+use drylab_image::{Damage, Image, Options, Target, VhdOptions, VhdSize};
+use drylab_image::{open_as, open_vhd, open_vhd_alone};
 use proptest::prelude::*;
 use std::sync::Arc;
 
+/// The disk that another one differs from: its file, the file's name, what a guest saw on it.
+struct Parent<'a> {
+    file: &'a dyn ReadAt,
+    name: &'a str,
+    disk: &'a dyn ReadAt,
+}
+
 fn child(disk: &dyn ReadAt, parent: &Parent<'_>, options: &VhdOptions) -> Arc<dyn ReadAt> {
     let file = SparseBytes::default();
-    let written = write_child(disk, *parent, options, &file).unwrap();
+    let link = ParentLink::beside(parent.file, parent.name).unwrap();
+    let written = write_child(disk, parent.disk, &link, options, &file).unwrap();
     assert_eq!(written.file_bytes, file.len());
     Arc::new(file)
+}
+
+/// A chain of files, newest first, and what its children call their parents; nothing is opened that has errors.
+fn open_chain(files: &[Arc<dyn ReadAt>], names: &[&str]) -> Result<Image> {
+    let (newest, below) = files.split_first().unwrap();
+    let names = names.iter().map(|name| (*name).to_owned());
+    let beside = Beside(names.zip(below.iter().cloned()).collect());
+    let options = Options {
+        resolver: &beside,
+        vhd_size: VhdSize::Current,
+        damage: Damage::Refuse,
+        ..Options::DEFAULT
+    };
+    open_as(newest.clone(), &options)
 }
 
 /// A disk of whole sectors, and what a few writes made of it.
@@ -53,19 +75,19 @@ proptest! {
         let middle = child(&second, &parent, &options);
         let parent = Parent { file: &*middle, name: "disk_1.avhd", disk: &second };
         let newest = child(&third, &parent, &options);
-        prop_assert_eq!(parent_name(&*newest, &Limits::DEFAULT).unwrap().name, "disk_1.avhd");
         let chain = [newest.clone(), middle.clone(), base.clone()];
-        let shown = open_chain(&chain, &Limits::DEFAULT).unwrap();
-        assert_same(&*shown, &third);
-        let shown = open_chain(&chain[1..], &Limits::DEFAULT).unwrap();
-        assert_same(&*shown, &second);
+        let shown = open_chain(&chain, &["disk_1.avhd", "disk.vhd"]).unwrap();
+        assert_same(&shown, &third);
+        let shown = open_chain(&chain[1..], &["disk.vhd"]).unwrap();
+        assert_same(&shown, &second);
         // No two files are the same one, even where nothing was written between two snapshots.
         let ids: std::collections::BTreeSet<[u8; 16]> =
             chain.iter().map(|file| footer(&**file).unwrap().0.unique_id).collect();
         prop_assert_eq!(ids.len(), 3);
-        for wrong in [vec![newest.clone(), base.clone()], vec![newest.clone(), middle.clone()], vec![base.clone(), base.clone()]] {
-            prop_assert!(open_chain(&wrong, &Limits::DEFAULT).is_err());
-        }
+        let wrong = [newest.clone(), base.clone()];
+        prop_assert!(open_chain(&wrong, &["disk_1.avhd"]).is_err());
+        prop_assert!(open_chain(&chain[..2], &["disk_1.avhd"]).is_err());
+        prop_assert!(open_chain(&chain, &["disk_1.avhd", "other.vhd"]).is_err());
         prop_assert!(is_child(&*newest) && is_child(&*middle) && !is_child(&*base));
     }
 
@@ -119,7 +141,7 @@ fn without_its_parent_a_child_has_zeros_where_the_parent_has_the_data() {
     assert!(file.len() < base.len() && file.len() > 2 << 20);
     let refused = open_vhd(file.clone(), VhdSize::Current, &Limits::DEFAULT).unwrap_err();
     assert!(refused.to_string().contains("differencing"), "{refused}");
-    let alone = open_alone(file, VhdSize::Current, &Limits::DEFAULT).unwrap();
+    let alone = open_vhd_alone(file, VhdSize::Current, &Limits::DEFAULT).unwrap();
     assert_eq!(alone.len(), after.len());
     let (mut ours, mut written) = ([0u8; 512], [0u8; 512]);
     alone.read_at((6 << 20) + 512, &mut ours).unwrap();
@@ -144,6 +166,6 @@ fn qemu_img_reads_a_child_without_its_parent_and_says_nothing() {
     let [from, to] = [&from, &to].map(|path| path.to_str().unwrap());
     let done = try_qemu_img(&["convert", "-f", "vpc", "-O", "raw", from, to]);
     assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
-    let alone = open_alone(file, VhdSize::ByCreator, &Limits::DEFAULT).unwrap();
-    assert_same(&OnDisk::open(to.as_ref()), &*alone);
+    let alone = open_vhd_alone(file, VhdSize::ByCreator, &Limits::DEFAULT).unwrap();
+    assert_same(&OnDisk::open(to.as_ref()), &alone);
 }

@@ -2,7 +2,9 @@
 
 mod cases;
 mod check;
+mod corpus;
 mod explain;
+mod image;
 mod inspect;
 mod matrix;
 mod replay;
@@ -38,6 +40,8 @@ fn obey(command: &Command) -> Result<Exit, Stop> {
         Command::Check(args) => check::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Image(args) => image::run(args),
+        Command::Corpus(args) => corpus::run(args),
     }
 }
 

@@ -119,14 +119,14 @@ fn bytes_without_a_meaning_are_a_raw_disk_without_a_system() {
 #[test]
 fn formats_known_and_not_read_are_refused_by_name() {
     for (magic, name) in [
-        (&b"vhdxfile"[..], "VHDX"),
-        (b"QED\0", "QED"),
+        (&b"WithoutFreeSpace"[..], "Parallels"),
+        (b"MSWIM\0\0\0", "WIM"),
         (b"\x1f\x8b\x08\0", "gzip, to be unpacked first"),
         (
-            b"# Disk DescriptorFile\ncreateType=\"vmfsSparse\"\n",
-            "vmfsSparse",
+            b"# Disk DescriptorFile\ncreateType=\"fullDevice\"\n",
+            "fullDevice",
         ),
-        (b"QFI\xfb\0\0\0\x01", "qcow (version 1)"),
+        (b"QFI\xfb\0\0\0\x01", "qcow (version 1"),
     ] {
         let mut bytes = magic.to_vec();
         bytes.resize(8192, 0);

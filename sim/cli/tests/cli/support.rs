@@ -95,6 +95,15 @@ pub(crate) fn write_raw(disk: &dyn ReadAt, path: &Path) {
     }
 }
 
+/// Bytes of a file.
+pub(crate) fn read_at(path: &Path, offset: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let file = File::open(path).expect("it is there");
+    file.read_exact_at(&mut bytes, offset)
+        .expect("it is that long");
+    bytes
+}
+
 /// Whether a program is there. Without it a test says that it is skipped; with `DRYLAB_REQUIRE_ORACLES=1` it fails.
 pub(crate) fn have(program: &str) -> bool {
     let probe = Command::new(program).arg("--version").output();

@@ -15,7 +15,9 @@ fn help_is_data_with_examples_and_the_exit_codes() {
             "{command}"
         );
     }
-    for code in ["  0 ", "  1 ", "  2 ", "  3 ", "  4 ", "  70 "] {
+    for code in [
+        "  0 ", "  1 ", "  2 ", "  3 ", "  4 ", "  5 ", "  6 ", "  70 ",
+    ] {
         assert!(help.contains(code), "{help}");
     }
     // The token of an example is a real one.

@@ -20,6 +20,7 @@ use drylab_guest::inspect::{Family, Guest, GuestDisk};
 use drylab_hypervisor::console::{Draws, Made, Request, create};
 use drylab_hypervisor::importer::{Operator, ReadError, Reading, Verdict};
 use drylab_hypervisor::{Facts, Host, Product};
+use drylab_image::Repair;
 use drylab_kernel::{Streams, Trace};
 use drylab_scenario::{Import, Scenario, Step};
 use std::sync::Arc;
@@ -431,7 +432,24 @@ fn remedy(witness: &[Witness]) -> String {
     });
     rows.map(|row| row.remedy.clone())
         .find(|remedy| !remedy.is_empty())
+        .or_else(|| witness.iter().find_map(mending))
         .unwrap_or_default()
+}
+
+/// What can be done about a damaged image that the product minds.
+fn mending(link: &Witness) -> Option<String> {
+    let Place::Fact(key) = &link.place else {
+        return None;
+    };
+    let (_, code) = key.split_once('/')?;
+    let rules = drylab_image::rules();
+    let rule = rules.iter().find(|rule| rule.code == code)?;
+    let remedy = match rule.repair {
+        Repair::Lossless => "mend the image with drylab image repair",
+        Repair::Lossy => "mend the image with drylab image repair; what is lost stays lost",
+        Repair::No => "make the image again from its origin",
+    };
+    Some(remedy.to_owned())
 }
 
 /// The key products know a guest by: `centos-6.3`, `ubuntu-12.04`, `windows-2008r2`.

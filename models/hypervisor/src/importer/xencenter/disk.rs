@@ -29,7 +29,7 @@ pub fn xencenter_import_disk(
             witness.extend(formats.chain());
             remarks.push(Remark::refused(witness));
         }
-        let size = image(name, file)?.virtual_size();
+        let size = image(name, file, &mut remarks)?.virtual_size();
         plans.push(plan(name, size, Some(format.name())));
         sizes.push(size);
     }

@@ -1,0 +1,130 @@
+//! Mending the end of a stream.
+
+use super::check::Survey;
+use super::check_stream::Tail;
+use super::header::{Marker, SECTOR};
+use super::repair::{Mend, set, settle, word_bytes};
+use super::sparse::address;
+use crate::edit::Edit;
+use crate::map::Units;
+use crate::math::{div, index, len64, round_up};
+use drylab_block::{Result, read_vec};
+use std::collections::BTreeMap;
+
+impl Mend<'_> {
+    /// Ends a stream with its marker and nothing behind it.
+    pub(super) fn end_stream(&mut self, survey: &Survey) -> Result<()> {
+        let Some(at) = self.disk.stream_end(self.header.overhead)? else {
+            return Ok(());
+        };
+        let length = self.end;
+        match self.disk.tail(at, survey) {
+            Tail::NoEnd(left) => {
+                let new = vec![0; index(SECTOR.saturating_sub(left))];
+                self.write(length, Vec::new(), new);
+            }
+            Tail::Trailing(left) => {
+                self.barrier = true;
+                let new = length.saturating_sub(left);
+                self.push(Edit::Length { old: length, new });
+            }
+            Tail::Right | Tail::Lost => {}
+        }
+        Ok(())
+    }
+
+    /// Sectors of the grains that the markers of a stream have for entries that lead elsewhere, by table and entry.
+    pub(super) fn met(
+        &self,
+        wanted: &BTreeMap<u64, Vec<u64>>,
+    ) -> Result<BTreeMap<(u64, u64), u32>> {
+        let mut met = BTreeMap::new();
+        let (disk, front) = (self.disk, &self.disk.front);
+        let same = front.grain == disk.header.grain
+            && front.table_entries == disk.header.table_entries
+            && front.capacity == disk.header.capacity;
+        if wanted.is_empty() || !same || !disk.header.has_markers() {
+            return Ok(met);
+        }
+        let tables = disk.walk()?.tables;
+        for (number, entries) in wanted {
+            let Some(table) = tables.get(number) else {
+                continue;
+            };
+            for entry in entries {
+                let sector = table.get(index(*entry)).copied().unwrap_or(0);
+                let unit = number
+                    .saturating_mul(disk.units_per_table())
+                    .saturating_add(*entry);
+                if sector > 1 && disk.may_be_grain(sector) && disk.is_own(unit, sector)? {
+                    met.insert((*number, *entry), sector);
+                }
+            }
+        }
+        Ok(met)
+    }
+
+    /// Makes grain tables, directory and footer from the markers and ends the stream. They are written in one step: with
+    /// some of them, the stream would be neither whole nor as it was.
+    pub(super) fn make_footer(&mut self) -> Result<()> {
+        let walk = self.disk.walk()?;
+        let tables = self.front.tables();
+        let name = "the grain directory of a stream";
+        let limits = &self.disk.limits;
+        limits.check_table(name, tables.saturating_mul(4))?;
+        let mut tail = Tape {
+            start: walk.end,
+            bytes: Vec::new(),
+        };
+        let mut directory = vec![0u32; index(tables.max(1))];
+        for (number, table) in &walk.tables {
+            let sector = match walk.seen.get(number) {
+                Some(sector) => address(*sector)?,
+                None => {
+                    tail.announce(|sectors| Marker::GrainTable { sectors }, word_bytes(table))?
+                }
+            };
+            set(&mut directory, index(*number), sector);
+        }
+        let bytes = word_bytes(&directory);
+        let sector = tail.announce(|sectors| Marker::GrainDirectory { sectors }, bytes)?;
+        let mut footer = self.front.clone();
+        footer.gd_offset = u64::from(sector);
+        settle(&mut footer);
+        tail.announce(|sectors| Marker::Footer { sectors }, footer.to_bytes())?;
+        tail.bytes.extend(Marker::EndOfStream.to_sector());
+        let Tape { start, bytes: new } = tail;
+        let (length, end) = (self.end, start.saturating_add(len64(&new)));
+        let held = length.min(end).saturating_sub(start);
+        let old = read_vec(&*self.disk.source, "end of the stream", start, held, limits)?;
+        self.write(start, old, new);
+        if end < length {
+            self.push(Edit::Length {
+                old: length,
+                new: end,
+            });
+        }
+        self.plan
+            .note("grain tables, directory and footer are made from the markers of the grains");
+        Ok(())
+    }
+}
+
+/// Bytes that a stream goes on with.
+struct Tape {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Tape {
+    /// Appends a marker and what it announces; the result is the sector of that.
+    fn announce(&mut self, marker: impl Fn(u64) -> Marker, mut bytes: Vec<u8>) -> Result<u32> {
+        bytes.resize(index(round_up(len64(&bytes), SECTOR)), 0);
+        let at = self.start.saturating_add(len64(&self.bytes));
+        let sector = address(div(at, SECTOR).saturating_add(1))?;
+        let marker = marker(div(len64(&bytes), SECTOR));
+        self.bytes.extend(marker.to_sector());
+        self.bytes.append(&mut bytes);
+        Ok(sector)
+    }
+}

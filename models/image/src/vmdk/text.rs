@@ -1,0 +1,215 @@
+//! The text of a descriptor in its file: where its values stand, and how it is changed.
+
+use super::descriptor::starts_as_extent;
+use crate::edit::{Edit, Plan};
+use crate::math::{index, len64};
+use drylab_block::{Error, ReadAt, Result};
+use std::ops::Range;
+
+/// The text of a descriptor, up to its first NUL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Text {
+    /// Where it starts in its file.
+    pub(super) place: u64,
+    /// Bytes kept for it inside a sparse extent; a descriptor that is a file of its own may grow.
+    pub(super) area: Option<u64>,
+    /// The text itself.
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Text {
+    /// Takes what stands at `place`.
+    pub(super) fn new(place: u64, area: Option<u64>, bytes: &[u8]) -> Self {
+        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        Self {
+            place,
+            area,
+            bytes: text.to_vec(),
+        }
+    }
+
+    /// Start and text of each line.
+    fn lines(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let mut at = 0usize;
+        self.bytes.split(|byte| *byte == b'\n').map(move |line| {
+            let start = at;
+            at = at.saturating_add(line.len()).saturating_add(1);
+            (start, line)
+        })
+    }
+
+    /// The bytes of the first value of a key, without its quotes.
+    pub(super) fn value(&self, key: &str) -> Option<Range<usize>> {
+        self.lines().find_map(|(start, line)| {
+            let equals = line.iter().position(|byte| *byte == b'=')?;
+            let name = line.get(..equals)?.trim_ascii();
+            if !name.eq_ignore_ascii_case(key.as_bytes()) {
+                return None;
+            }
+            let value = line.get(equals.saturating_add(1)..)?;
+            let inner = value.trim_ascii();
+            let inner = inner.strip_prefix(b"\"").unwrap_or(inner);
+            let inner = inner.strip_suffix(b"\"").unwrap_or(inner);
+            Some(part_of(line, start, inner, equals))
+        })
+    }
+
+    /// The bytes of the number of sectors in extent line `number`.
+    pub(super) fn sectors(&self, number: usize) -> Option<Range<usize>> {
+        let lines = self
+            .lines()
+            .filter(|(_, line)| starts_as_extent(String::from_utf8_lossy(line).trim()));
+        let (start, line) = lines.into_iter().nth(number)?;
+        let mut words = line
+            .split(|byte| byte.is_ascii_whitespace())
+            .filter(|word| !word.is_empty());
+        let access = words.next()?;
+        let sectors = words.next()?;
+        let from = line.len().min(access.len());
+        Some(part_of(line, start, sectors, from))
+    }
+
+    /// Where a range of the text stands in its file: offset and length, of the whole text without one.
+    pub(super) fn place_of(&self, range: Option<Range<usize>>) -> (u64, u64) {
+        let range = range.unwrap_or(0..self.bytes.len());
+        let start = u64::try_from(range.start).unwrap_or(u64::MAX);
+        let length = u64::try_from(range.len()).unwrap_or(u64::MAX);
+        (self.place.saturating_add(start), length)
+    }
+
+    /// The text with another value in a range.
+    pub(super) fn with(&self, range: Option<Range<usize>>, value: impl ToString) -> Self {
+        let mut text = self.clone();
+        if let Some(range) = range
+            && range.end <= text.bytes.len()
+            && range.start <= range.end
+        {
+            text.bytes.splice(range, value.to_string().into_bytes());
+        }
+        text
+    }
+
+    /// Plans the change to another text. A file of its own is lengthened by line ends first and never shortened, so that
+    /// the text is whole at every step.
+    pub(super) fn change(&self, to: &Self, file: &dyn ReadAt, plan: &mut Plan) -> Result<()> {
+        let (old, mut new) = (len64(&self.bytes), to.bytes.clone());
+        if old == len64(&new) {
+            return plan.write(file, self.place, &new);
+        }
+        match self.area {
+            Some(area) if len64(&new) >= area => Err(Error::unsupported(format_args!(
+                "VMDK descriptor of {} bytes does not fit the {area} kept for it",
+                new.len()
+            ))),
+            Some(_) => {
+                new.resize(new.len().max(index(old)), 0);
+                plan.write(file, self.place, &new)
+            }
+            None => {
+                let wanted = len64(&new).max(old);
+                let missing = wanted.saturating_sub(file.len());
+                new.resize(index(wanted), b'\n');
+                let mut before = vec![0; index(wanted.saturating_sub(missing))];
+                file.read_at(0, &mut before)?;
+                if missing > 0 {
+                    let ends = vec![b'\n'; index(missing)];
+                    before.extend_from_slice(&ends);
+                    plan.push(Edit::Write {
+                        offset: file.len(),
+                        old: Vec::new(),
+                        new: ends,
+                    });
+                    plan.push(Edit::Flush);
+                }
+                let offset = 0;
+                if before != new {
+                    plan.push(Edit::Write {
+                        offset,
+                        old: before,
+                        new,
+                    });
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The range of `part`, which is found in `line` behind byte `from`, in the text.
+fn part_of(line: &[u8], start: usize, part: &[u8], from: usize) -> Range<usize> {
+    let behind = line.get(from..).unwrap_or_default();
+    let at = behind
+        .windows(part.len().max(1))
+        .position(|window| window == part)
+        .unwrap_or(0);
+    let first = start.saturating_add(from).saturating_add(at);
+    first..first.saturating_add(part.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drylab_block::{SparseBytes, WriteAt};
+
+    const TEXT: &[u8] =
+        b"# Disk DescriptorFile\r\nCID = \"12ab\"\nRW 16 FLAT \"16 a.vmdk\" 0\nrw\t8  ZERO\r\nddb.x=\"1\"";
+
+    fn text() -> Text {
+        Text::new(0, None, TEXT)
+    }
+
+    fn at(range: Option<Range<usize>>) -> String {
+        String::from_utf8(TEXT[range.unwrap()].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn values_and_sectors_are_found_where_they_stand() {
+        assert_eq!(at(text().value("cid")), "12ab");
+        assert_eq!(at(text().value("DDB.X")), "1");
+        assert_eq!(text().value("none"), None);
+        assert_eq!(at(text().sectors(0)), "16");
+        assert_eq!(at(text().sectors(1)), "8");
+        assert_eq!(text().sectors(2), None);
+        assert_eq!(
+            text().sectors(0).unwrap().start,
+            TEXT.windows(5).position(|w| w == b"RW 16").unwrap() + 3
+        );
+    }
+
+    #[test]
+    fn a_text_of_its_own_is_changed_so_that_every_step_is_a_text() {
+        for sectors in ["1", "16777216"] {
+            let old = text();
+            let new = old.with(old.sectors(0), sectors);
+            let file = || {
+                let file = SparseBytes::default();
+                file.write_at(0, TEXT).unwrap();
+                file
+            };
+            let mut plan = Plan::default();
+            old.change(&new, &file(), &mut plan).unwrap();
+            for count in 0..=plan.edits().len() {
+                let crashed = file();
+                plan.apply_first(count, &crashed).unwrap();
+                let mut bytes = vec![0; crashed.len() as usize];
+                crashed.read_at(0, &mut bytes).unwrap();
+                let found = bytes.trim_ascii_end();
+                let expected = if count == plan.edits().len() {
+                    &new.bytes[..]
+                } else {
+                    TEXT
+                };
+                assert_eq!(found, expected, "{sectors} after {count} steps");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_outgrows_its_area_is_refused() {
+        let file = vec![0u8; 1024];
+        let old = Text::new(512, Some(TEXT.len() as u64 + 3), TEXT);
+        let (mut plan, new) = (Plan::default(), old.with(old.sectors(0), "1234567"));
+        let error = old.change(&new, &file, &mut plan).unwrap_err().to_string();
+        assert!(error.contains("does not fit") && plan.is_empty(), "{error}");
+    }
+}

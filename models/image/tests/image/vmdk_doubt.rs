@@ -1,0 +1,305 @@
+//! Where a file says two things: which of them counts, and what a repair leaves alone because nothing tells.
+
+use crate::common::{Kind, Piece, Plan, opened};
+use crate::vmdk_damage::{
+    After, SIZE, bytes_of, damage, disk, file_of, text_changed, truth, with, without,
+};
+use crate::vmdk_mended::{codes, led, mended, sparse_of};
+use drylab_block::{ReadAt, Result, SparseBytes};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Sectors of a disk of three grain tables.
+const LARGE: u64 = (66 << 20) / 512;
+
+fn large() -> Vec<u8> {
+    sparse_of(&disk(LARGE * 512))
+}
+
+fn capacity(file: &[u8], sectors: u64) -> Vec<u8> {
+    with(file.to_vec(), &[(12, &sectors.to_le_bytes())])
+}
+
+fn line(file: &[u8], from: u64, to: u64) -> Vec<u8> {
+    let words = |sectors: u64| format!("RW {sectors} SPARSE");
+    text_changed(file.to_vec(), &words(from), &words(to)).0
+}
+
+/// Codes of what is found, with how often.
+fn count(file: &[u8], code: &str) -> u64 {
+    let found = opened(file_of(file)).check().unwrap();
+    found.counts().get(code).copied().unwrap_or(0)
+}
+
+#[track_caller]
+fn refused(file: &[u8], code: &str, why: &str) {
+    let found = codes(file);
+    assert!(found.contains(&code), "{found:?}");
+    let error = opened(file_of(file)).repair().unwrap_err().to_string();
+    assert!(error.contains(why), "{error}");
+    assert!(error.contains("nothing is planned"), "{error}");
+}
+
+#[test]
+fn a_capacity_that_the_tables_deny_is_mended_from_the_descriptor() {
+    let (file, whole) = (large(), disk(LARGE * 512));
+    let mut truth = vec![0; usize::try_from(LARGE * 512).unwrap()];
+    whole.read_at(0, &mut truth).unwrap();
+    let wrong = [
+        // Fewer tables, and fewer grains of the last one, than there are.
+        0,
+        1,
+        LARGE / 2,
+        LARGE - 128,
+        // More: zeros behind the last entry; a directory over its tables; one past the end of the file.
+        LARGE + 65_536,
+        129 * 65_536,
+        LARGE | 1 << 30,
+        LARGE | 1 << 34,
+    ];
+    // Without a redundant directory, too.
+    for flags in [3, 1] {
+        let file = with(file.clone(), &[(8, &[flags])]);
+        for sectors in wrong {
+            let changed = capacity(&file, sectors);
+            let name = format!("{sectors} sectors, flags {flags}");
+            if flags == 3 {
+                let (code, place) = ("VMDK-EXTENT-SIZE", (12, 8));
+                damage(&name, &changed, code, place, After::Reads(&truth));
+            }
+            assert!(mended(&changed) == file, "{name}");
+            // The line alone is mended by the header.
+            let changed = line(&file, LARGE, sectors);
+            assert_eq!(codes(&changed), ["VMDK-EXTENT-SIZE"], "{name}");
+            assert!(mended(&changed) == file, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_bytes_of_the_last_grain_tell_its_disk_s_capacity_and_without_them_the_header_counts() {
+    let file = sparse_of(&disk(SIZE));
+    let sectors = SIZE / 512;
+    let changed = capacity(&file, sectors - 1);
+    let code = "VMDK-EXTENT-SIZE";
+    damage("bytes", &changed, code, (12, 8), After::Reads(&truth()));
+    // Zeros of no grain, behind the end.
+    let changed = capacity(&file, sectors + 1);
+    let mut longer = truth();
+    longer.resize(longer.len() + 512, 0);
+    let text = String::from_utf8_lossy(&file[512..1024]).into_owned();
+    let at = 512 + text.find("RW 586").unwrap() + 3;
+    damage("zeros", &changed, code, (at, 3), After::Reads(&longer));
+}
+
+#[test]
+fn a_directory_over_its_tables_is_found_and_nothing_is_planned() {
+    // Both say so: the directories have a sector more, which is the first one of their tables.
+    let sectors = 129 * 65_536;
+    let file = large();
+    let changed = line(&capacity(&file, sectors), LARGE, sectors);
+    refused(&changed, "VMDK-GD-OVERLAP", "lies on grain table 0");
+    // One directory in the other: 500 tables are four sectors of entries.
+    let file = sparse_of(&SparseBytes::new(500 << 25));
+    let inside = led(&file, 56) as u64 / 512 + 1;
+    let changed = with(file, &[(48, &inside.to_le_bytes())]);
+    refused(&changed, "VMDK-GD-OVERLAP", "lies on the other directory");
+}
+
+#[test]
+fn grains_that_two_tables_name_are_found_each() {
+    let file = large();
+    let (gd, rgd) = (led(&file, 56), led(&file, 48));
+    let first = file[gd..gd + 4].to_vec();
+    let twin = file[rgd..rgd + 4].to_vec();
+    let same = with(file.clone(), &[(gd + 4, &first), (rgd + 4, &twin)]);
+    assert_eq!(count(&same, "VMDK-GT-OVERLAP"), 1);
+    // Two of the first table, once for all that name them.
+    assert_eq!(count(&same, "VMDK-GRAIN-SHARED"), 2);
+    let table = led(&file, gd);
+    let code = "VMDK-GRAIN-SHARED";
+    damage("same", &same, code, (table, 4), After::Stays);
+    damage("same", &same, code, (table + 4, 4), After::Stays);
+    let all = with(same, &[(gd + 8, &first), (rgd + 8, &twin)]);
+    assert_eq!(count(&all, "VMDK-GRAIN-SHARED"), 2);
+    // A table that begins inside another has its last entries as the first ones.
+    let piece = |offset| Piece {
+        offset,
+        length: 5000,
+        kind: Kind::Noise(offset),
+    };
+    let pieces = (0..12).map(|number| piece(number << 20)).collect();
+    let plan = Plan {
+        size: LARGE * 512,
+        pieces,
+    };
+    let file = with(sparse_of(&plan.disk()), &[(8, &[1])]);
+    let (gd, table) = (led(&file, 56), led(&file, led(&file, 56)));
+    let inside = (table as u32 / 512 + 1).to_le_bytes();
+    let changed = with(file, &[(gd + 4, &inside)]);
+    assert_eq!(count(&changed, code), 4);
+    for grain in [128, 144, 160, 176] {
+        damage(
+            "inside",
+            &changed,
+            code,
+            (table + 4 * grain, 4),
+            After::Stays,
+        );
+    }
+    assert!(mended(&changed) == changed);
+}
+
+#[test]
+fn a_table_on_a_grain_costs_neither_of_them() {
+    for flags in [1, 3] {
+        let file = with(large(), &[(8, &[flags])]);
+        let (gd, table) = (led(&file, 56), led(&file, led(&file, 56)));
+        let grain = file[table..table + 4].to_vec();
+        let changed = with(file, &[(gd + 4, &grain)]);
+        let code = "VMDK-GT-OVERLAP";
+        damage("table", &changed, code, (gd + 4, 4), After::Stays);
+        damage("grain", &changed, code, (table, 4), After::Stays);
+        assert!(mended(&changed) == changed, "{flags}");
+    }
+}
+
+#[test]
+fn a_grain_on_a_table_that_has_its_copy_is_given_up_wherever_the_table_is() {
+    // A larger disk has its tables behind the grains.
+    let grown = file_of(&sparse_of(&disk(SIZE)));
+    let size = (40 << 20) + 512;
+    let plan = opened(grown.clone()).resize(size).unwrap();
+    plan.apply(&*grown).unwrap();
+    let mut file = vec![0; usize::try_from(grown.len()).unwrap()];
+    grown.read_at(0, &mut file).unwrap();
+    let (gd, rgd) = (led(&file, 56), led(&file, 48));
+    let first = file[gd..gd + 4].to_vec();
+    assert!(led(&file, gd) > 128 * 512);
+    // The last grain, of one sector, on the first table.
+    let (table, twin) = (led(&file, gd + 4), led(&file, rgd + 4));
+    let changed = with(file, &[(table + 512, &first), (twin + 512, &first)]);
+    let mut reads = truth();
+    reads.resize(usize::try_from(size).unwrap(), 0);
+    let (code, place) = ("VMDK-GRAIN-IN-METADATA", (table + 512, 4));
+    damage("grown", &changed, code, place, After::Reads(&reads));
+}
+
+#[test]
+fn a_table_led_onto_its_own_grain_does_not_go_over_its_copy() {
+    let file = sparse_of(&disk(SIZE));
+    let (gd, table) = (led(&file, 56), led(&file, led(&file, 56)));
+    for entry in [0, 4] {
+        let grain = file[table + entry..table + entry + 4].to_vec();
+        let changed = with(file.clone(), &[(gd, &grain)]);
+        damage("grain", &changed, "VMDK-GT-OVERLAP", (gd, 4), After::Stays);
+        assert!(mended(&changed) == changed);
+    }
+}
+
+#[test]
+fn entries_of_tables_on_each_other_are_mended_when_they_are_no_more() {
+    let file = large();
+    let (gd, rgd) = (led(&file, 56), led(&file, 48));
+    let (first, second) = (file[gd..gd + 4].to_vec(), file[gd + 4..gd + 8].to_vec());
+    let (third, fourth) = (file[rgd..rgd + 4].to_vec(), file[rgd + 4..rgd + 8].to_vec());
+    let (table, twin) = (led(&file, gd), led(&file, rgd));
+    let changed = with(
+        file,
+        &[
+            (gd + 4, &first),
+            (rgd + 4, &third),
+            (table + 4, &[0xff; 4]),
+            (twin + 4, &[0xff; 4]),
+        ],
+    );
+    let after = mended(&changed);
+    assert!(!codes(&after).contains(&"VMDK-GRAIN-RANGE"));
+    assert!(after[table..table + 2048] == changed[table..table + 2048]);
+    let (gd, rgd) = (led(&after, 56), led(&after, 48));
+    let after = with(after, &[(gd + 4, &second), (rgd + 4, &fourth)]);
+    assert_eq!(count(&after, "VMDK-GRAIN-RANGE"), 1);
+    assert_eq!(codes(&mended(&after)), [""; 0]);
+}
+
+#[test]
+fn a_descriptor_that_is_said_longer_takes_no_grain() {
+    // The stream starts where the area of the descriptor ends.
+    let file = crate::vmdk_damage::stream();
+    let start = led(&file, 64) as u64 / 512;
+    let changed = with(file, &[(36, &(start + 3).to_le_bytes())]);
+    let found = codes(&changed);
+    assert!(!found.contains(&"VMDK-GRAIN-IN-METADATA"), "{found:?}");
+    assert!(bytes_of(&opened(file_of(&mended(&changed)))) == truth());
+}
+
+#[test]
+fn a_redundant_table_is_not_written_over_with_an_empty_one() {
+    let file = sparse_of(&disk(SIZE));
+    let table = led(&file, led(&file, 56));
+    let changed = with(file.clone(), &[(table, &[0; 20])]);
+    refused(&changed, "VMDK-GT-DIFFERS", "grain table 0 has no grains");
+    // Where both have some, the table counts.
+    let changed = with(file, &[(table, &[0; 4])]);
+    let (rgt, code) = (led(&changed, led(&changed, 48)), "VMDK-GT-DIFFERS");
+    damage("one", &changed, code, (rgt, 4), After::Reads(&without(0)));
+}
+
+#[test]
+fn no_second_directory_is_made_while_tables_and_their_copies_contradict_each_other() {
+    let file = large();
+    let (gd, rgd) = (led(&file, 56), led(&file, 48));
+    let first = file[gd..gd + 4].to_vec();
+    let twin = file[rgd..rgd + 4].to_vec();
+    // The first table is the second one's, too, and its redundant one the third one's.
+    let changed = with(file, &[(gd + 4, &first), (rgd + 8, &twin)]);
+    refused(&changed, "VMDK-RGD-OVERLAP", "which of them is right");
+}
+
+#[test]
+fn a_footer_of_another_capacity_than_header_and_descriptor_does_not_count() {
+    let file = crate::vmdk_damage::stream();
+    let footer = file.len() - 1024;
+    for sectors in [1u64, 585, 587, 1 << 30] {
+        let changed = with(file.clone(), &[(footer + 12, &sectors.to_le_bytes())]);
+        let (code, place) = ("VMDK-FOOTER-DIFFERS", (footer, 512));
+        damage("footer", &changed, code, place, After::Reads(&truth()));
+        assert!(mended(&changed) == file, "{sectors}");
+    }
+}
+
+/// A file that counts the bytes that are read.
+struct Counted(Arc<SparseBytes>, AtomicU64);
+
+impl ReadAt for Counted {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.1.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.0.read_at(offset, buffer)
+    }
+}
+
+#[test]
+fn a_table_that_all_entries_of_a_directory_name_is_not_read_for_each() {
+    let plan = Plan {
+        size: 256 << 30,
+        pieces: vec![Piece {
+            offset: 0,
+            length: 5000,
+            kind: Kind::Text(1),
+        }],
+    };
+    let file = sparse_of(&plan.disk());
+    let gd = led(&file, 56);
+    let first = file[gd..gd + 4].repeat(8192);
+    let changed = with(file, &[(8, &[1]), (gd, &first)]);
+    let counted = Arc::new(Counted(file_of(&changed), AtomicU64::new(0)));
+    let found = opened(counted.clone()).check().unwrap();
+    assert_eq!(found.counts()["VMDK-GT-OVERLAP"], 8191);
+    assert_eq!(found.counts()["VMDK-GRAIN-SHARED"], 1);
+    let read = counted.1.load(Ordering::Relaxed);
+    assert!(read < changed.len() as u64, "{read} of {}", changed.len());
+}

@@ -1,0 +1,224 @@
+//! `drylab image create`
+
+use super::convert::{WrittenDocument, name_of, write};
+use super::document::{FORMAT, json};
+use super::target::{Chosen, Shape, choose};
+use super::{Opened, open, same_file};
+use crate::args::Format;
+use crate::exit::{Exit, Stop, While};
+use crate::image_args::{CreateArgs, Sync};
+use crate::sink::FileSink;
+use crate::terminal;
+use drylab_block::{Error, Extent, ExtentKind, ReadAt, Result, content_id};
+use drylab_image::vhd::ParentLink;
+use drylab_image::{
+    Format as Kind, Qcow2Backing, Qcow2Layers, Target, VhdOptions, VhdxParent, VmdkOptions,
+    VmdkParent, Work, Written, vhd, write_qcow2_layers, write_vhdx_child, write_vmdk_child,
+};
+use serde::Serialize;
+use std::path::Path;
+
+/// A disk of zeros.
+struct Zeros(u64);
+
+impl ReadAt for Zeros {
+    fn len(&self) -> u64 {
+        self.0
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let length = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+        if offset.checked_add(length).is_none_or(|end| end > self.0) {
+            return Err(Error::io(format_args!(
+                "read of {length} bytes at offset {offset} ends past the end ({})",
+                self.0
+            )));
+        }
+        buffer.fill(0);
+        Ok(())
+    }
+
+    fn extent_at(&self, offset: u64) -> Extent {
+        Extent {
+            offset,
+            length: self.0.saturating_sub(offset),
+            kind: ExtentKind::Hole,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Document {
+    format: u32,
+    made: WrittenDocument,
+}
+
+pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
+    let mut chosen = choose(&args.into)?;
+    let (size, written) = match &args.backing {
+        None => {
+            let size = args.size.unwrap_or(0);
+            let made = write(
+                &Zeros(size),
+                &chosen.shape,
+                &args.file,
+                &args.into,
+                &Work::ALONE,
+            );
+            (
+                size,
+                made.on(format_args!("create {}", args.file.display()))?,
+            )
+        }
+        Some(backing) => {
+            if same_file(backing, &args.file) {
+                return Err(Stop::usage("an image cannot stand on itself"));
+            }
+            let parent = open(backing, &args.reading)?;
+            let size = args.size.unwrap_or(parent.image.virtual_size());
+            let written = child(args, &chosen, size, &parent)?;
+            if matches!(chosen.format, Kind::Vhd | Kind::Vhdx) {
+                chosen.subformat = "differencing";
+            }
+            (size, written)
+        }
+    };
+    let document = Document {
+        format: FORMAT,
+        made: WrittenDocument::of(&args.file, &chosen, size, written.file_bytes),
+    };
+    terminal::print(&match args.format {
+        Format::Json => json(&document)?,
+        Format::Text => document.made.text(),
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Writes an image that holds nothing and stands on another: both disks are taken to be zeros, so nothing differs.
+fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Result<Written, Stop> {
+    let backing = args.backing.as_deref().unwrap_or(Path::new(""));
+    let is_qcow2 = chosen.format == Kind::Qcow2;
+    let name = if is_qcow2 {
+        reached(backing, &args.file)?
+    } else {
+        beside(backing, &args.file)?
+    };
+    let format = parent.image.format();
+    if !is_qcow2 && format != chosen.format {
+        return Err(Stop::usage(format_args!(
+            "a {} stands on a {}, and {} is a {format}",
+            chosen.format,
+            chosen.format,
+            backing.display()
+        )));
+    }
+    let task = || format!("create {}", args.file.display());
+    let make = || FileSink::create(&args.file, args.into.force);
+    let zeros = Zeros(size);
+    let (sink, written) = match &chosen.shape {
+        Shape::One(Target::VhdDynamic(options)) => {
+            let link = ParentLink::beside(&*parent.source, &name).on(task())?;
+            let options = named(options, &link, size, &args.file).on(task())?;
+            let sink = make().on(task())?;
+            let written = vhd::write_child(&zeros, &zeros, &link, &options, &sink);
+            (sink, written.on(task())?)
+        }
+        Shape::One(Target::VhdxDynamic(options)) => {
+            let link = VhdxParent::of(&parent.image.info(), &format!(".\\{name}"));
+            let link =
+                link.ok_or_else(|| Stop::input(task(), "its parent has no DataWriteGuid"))?;
+            let sink = make().on(task())?;
+            let written = write_vhdx_child(&zeros, &zeros, &link, options, &sink);
+            (sink, written.on(task())?)
+        }
+        Shape::One(Target::VmdkSparse(options)) => {
+            let link = VmdkParent::of(&parent.image.info(), &name);
+            let link = link.ok_or_else(|| Stop::input(task(), "its parent has no CID"))?;
+            let id = mixed(&link.content_id.to_be_bytes(), size, &args.file).on(task())?;
+            let [a, b, c, d, ..] = id.to_be_bytes();
+            let options = VmdkOptions {
+                // ffffffff says that there is none.
+                content_id: Some(u32::from_be_bytes([a & 0x7f, b, c, d])),
+                file_name: name_of(&args.file).on(task())?,
+                ..options.clone()
+            };
+            let sink = make().on(task())?;
+            let written = write_vmdk_child(&zeros, &zeros, &link, &options, &sink);
+            (sink, written.on(task())?)
+        }
+        Shape::One(Target::Qcow2(options)) => {
+            let below = Zeros(parent.image.virtual_size());
+            let layers = Qcow2Layers {
+                version: options.version,
+                cluster_bits: options.cluster_bits,
+                backing: Some(Qcow2Backing {
+                    disk: &below,
+                    name: &name,
+                    format: if format == Kind::Vhd {
+                        "vpc"
+                    } else {
+                        format.name()
+                    },
+                }),
+                ..Qcow2Layers::default()
+            };
+            let sink = make().on(task())?;
+            let written = write_qcow2_layers(&zeros, &layers, &sink, &Work::ALONE);
+            (sink, written.on(task())?)
+        }
+        _ => {
+            return Err(Stop::usage(
+                "images that stand on others are written as qcow2, vmdk (monolithicSparse), vhd or vhdx (dynamic)",
+            ));
+        }
+    };
+    let sync = args.into.sync == Sync::Always;
+    super::convert::commit(sink, Vec::new(), sync).on(task())?;
+    Ok(written)
+}
+
+/// The name of the backing file of a qcow2: from the child's folder when it stands there, else from the root.
+fn reached(parent: &Path, child: &Path) -> Result<String, Stop> {
+    if let Ok(name) = beside(parent, child) {
+        return Ok(name);
+    }
+    let path = parent.canonicalize().ok();
+    let path = path.and_then(|path| path.to_str().map(str::to_owned));
+    path.ok_or_else(|| Stop::usage("the path of the backing file is no text in UTF-8"))
+}
+
+/// The name of the parent, which stands in the child's folder: readers look for it there and nowhere else.
+fn beside(parent: &Path, child: &Path) -> Result<String, Stop> {
+    let folder = |path: &Path| match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.canonicalize().ok(),
+        _ => Path::new(".").canonicalize().ok(),
+    };
+    let name = parent.file_name().and_then(|name| name.to_str());
+    match name {
+        Some(name) if folder(parent).is_some() && folder(parent) == folder(child) => {
+            Ok(name.to_owned())
+        }
+        _ => Err(Stop::usage(
+            "the parent must stand in the same folder as its child, under a name in UTF-8",
+        )),
+    }
+}
+
+/// A number of its own for each child of a parent: made of both, so that equal commands make equal files.
+fn mixed(parent: &[u8], size: u64, path: &Path) -> Result<u128> {
+    let mut bytes = parent.to_vec();
+    bytes.extend(size.to_be_bytes());
+    bytes.extend(path.file_name().unwrap_or_default().as_encoded_bytes());
+    Ok(content_id(&bytes)?.0)
+}
+
+/// The options with an id of its own.
+fn named(options: &VhdOptions, link: &ParentLink, size: u64, path: &Path) -> Result<VhdOptions> {
+    let id = mixed(&link.unique_id, size, path)?;
+    // The marks of a UUID of version 8 (RFC 9562).
+    let marked = (id & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
+    Ok(VhdOptions {
+        unique_id: Some(marked.to_be_bytes()),
+        ..options.clone()
+    })
+}
