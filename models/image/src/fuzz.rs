@@ -4,8 +4,10 @@
 
 mod laws;
 mod qed;
+mod script;
 mod written;
 
+pub(crate) use script::change;
 pub use written::{qcow2_written, vdi_written, vhd_written, vhdx_written, vmdk_written};
 
 use crate::container::Opener;

@@ -153,6 +153,44 @@ fn damages(made: &Specimen, seed: u64, count: u32) -> Vec<Corruption> {
         .collect()
 }
 
+/// Nothing was found wrong.
+#[track_caller]
+fn none(found: &[String]) {
+    let first = found[..found.len().min(8)].join("\n");
+    assert!(found.is_empty(), "{} wrong\n{first}", found.len());
+}
+
+/// Images of every kind, each with some damages at once: nothing that can be repaired is left, and nothing is lost.
+fn hold_several(format: Format, seeds: u64, draw: impl Fn(&Specimen, u64) -> Vec<Vec<Corruption>>) {
+    let mut found = Vec::new();
+    for subformat in format.subformats() {
+        for seed in 0..seeds {
+            let made = specimen(format, subformat, seed);
+            for damages in draw(&made, seed) {
+                if let Err(why) = repaired(&made.damaged(&damages)) {
+                    let of =
+                        |one: &Corruption| (made.fields[one.field].name.clone(), one.new.clone());
+                    let all: Vec<_> = damages.iter().map(of).collect();
+                    found.push(format!("{subformat} seed {seed}: {all:02x?}: {why}"));
+                }
+            }
+        }
+    }
+    none(&found);
+}
+
+/// 24 times `at_once` damages, of a stream of their own.
+fn groups(made: &Specimen, seed: u64, at_once: u32) -> Vec<Vec<Corruption>> {
+    let mut stream = Streams::new(seed).stream("damage", 6 * at_once - 5);
+    let mut stream = Stream(|| stream.word());
+    let mut group = || {
+        (0..at_once)
+            .filter_map(|_| made.corrupt(&mut stream))
+            .collect()
+    };
+    std::iter::repeat_with(&mut group).take(24).collect()
+}
+
 fn hold(format: Format, seeds: u64, each: u32) {
     let mut wrong: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for subformat in format
@@ -231,41 +269,16 @@ fn a_capacity_of_a_vmdk_that_lost_or_won_a_bit_is_mended_and_never_costs_a_byte(
             }
         }
     }
-    assert!(
-        found.is_empty(),
-        "{} wrong\n{}",
-        found.len(),
-        found[..found.len().min(8)].join("\n")
-    );
+    none(&found);
 }
 
 #[test]
 fn a_repair_of_a_vmdk_with_two_damages_leaves_nothing_to_repair_and_loses_nothing_that_could_be_read()
  {
-    let mut found = Vec::new();
-    for subformat in Format::Vmdk.subformats() {
-        for seed in 0..48 {
-            let made = specimen(Format::Vmdk, subformat, seed);
-            for pair in damages(&made, seed, 24).chunks(2) {
-                if let Err(why) = repaired(&made.damaged(pair)) {
-                    let fields = pair
-                        .iter()
-                        .map(|damage| made.fields[damage.field].name.as_str());
-                    let fields: Vec<&str> = fields.collect();
-                    let new: Vec<_> = pair.iter().map(|damage| &damage.new).collect();
-                    found.push(format!(
-                        "{subformat} seed {seed}: {fields:?} {new:02x?}: {why}"
-                    ));
-                }
-            }
-        }
-    }
-    assert!(
-        found.is_empty(),
-        "{} wrong\n{}",
-        found.len(),
-        found[..found.len().min(8)].join("\n")
-    );
+    hold_several(Format::Vmdk, 48, |made, seed| {
+        let drawn = damages(made, seed, 24);
+        drawn.chunks(2).map(<[_]>::to_vec).collect()
+    });
 }
 
 /// Of the seeds, two are of disks without grains, whose file has nothing behind the descriptor.
@@ -284,43 +297,14 @@ fn a_stream_is_never_cut_in_its_descriptor() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Images of every kind, and to each of them 24 times `at_once` damages.
-fn hold_several(format: Format, seeds: u64, at_once: u32) {
-    let mut found = Vec::new();
-    for subformat in format.subformats() {
-        for seed in 0..seeds {
-            let made = specimen(format, subformat, seed);
-            // Streams of their own: 7, 13.
-            let mut stream = Streams::new(seed).stream("damage", 6 * at_once - 5);
-            let mut stream = Stream(|| stream.word());
-            for _ in 0..24 {
-                let drawn = (0..at_once).filter_map(|_| made.corrupt(&mut stream));
-                let damages: Vec<Corruption> = drawn.collect();
-                if let Err(why) = repaired(&made.damaged(&damages)) {
-                    let of =
-                        |one: &Corruption| (made.fields[one.field].name.clone(), one.new.clone());
-                    let all: Vec<_> = damages.iter().map(of).collect();
-                    found.push(format!("{subformat} seed {seed}: {all:02x?}: {why}"));
-                }
-            }
-        }
-    }
-    assert!(
-        found.is_empty(),
-        "{} wrong\n{}",
-        found.len(),
-        found[..found.len().min(8)].join("\n")
-    );
-}
-
 #[test]
 fn a_repair_of_a_vhd_with_several_damages_leaves_nothing_to_repair_and_loses_nothing() {
-    hold_several(Format::Vhd, 64, 2);
-    hold_several(Format::Vhd, 64, 3);
+    hold_several(Format::Vhd, 64, |made, seed| groups(made, seed, 2));
+    hold_several(Format::Vhd, 64, |made, seed| groups(made, seed, 3));
 }
 
 #[test]
 fn a_repair_of_a_qcow2_with_several_damages_leaves_nothing_to_repair_and_loses_nothing() {
-    hold_several(Format::Qcow2, 24, 2);
-    hold_several(Format::Qcow2, 24, 3);
+    hold_several(Format::Qcow2, 24, |made, seed| groups(made, seed, 2));
+    hold_several(Format::Qcow2, 24, |made, seed| groups(made, seed, 3));
 }

@@ -7,8 +7,8 @@
 //! 2  changes: area (one byte), offset in it (u16), number of bytes (one byte), bytes
 //! ```
 
-use crate::math::len64;
-use drylab_block::{ReadAt, Result, SparseBytes, WriteAt, le_u16};
+use super::change;
+use drylab_block::{ReadAt, Result, SparseBytes, WriteAt};
 
 const CLUSTER: u64 = 4096;
 /// Bytes of the disk behind what the first table describes: ten clusters.
@@ -41,26 +41,8 @@ pub(super) fn scripted(data: &[u8]) -> Result<SparseBytes> {
         file.write_at(at(number), &[byte; 700])?;
     }
     let areas = [0, CLUSTER, first, second, bytes];
-    change(&file, areas, data.get(2..).unwrap_or_default())?;
+    change(&file, &areas, data.get(2..).unwrap_or_default())?;
     let cut = u64::from(data.get(1).copied().unwrap_or(0)).saturating_mul(512);
     file.set_len(file.len().saturating_sub(cut))?;
     Ok(file)
-}
-
-fn change(file: &SparseBytes, areas: [u64; 5], mut script: &[u8]) -> Result<()> {
-    while let (Some([area, ..]), Some(offset), Some(length)) =
-        (script.first_chunk::<1>(), le_u16(script, 1), script.get(3))
-    {
-        let area = areas.iter().cycle().nth(usize::from(*area)).copied();
-        let at = area.unwrap_or(0).saturating_add(u64::from(offset));
-        let rest = script.get(4..).unwrap_or_default();
-        let (bytes, later) = rest
-            .split_at_checked(usize::from(*length))
-            .unwrap_or((rest, &[]));
-        if at.saturating_add(len64(bytes)) <= file.len() {
-            file.write_at(at, bytes)?;
-        }
-        script = later;
-    }
-    Ok(())
 }

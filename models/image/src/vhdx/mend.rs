@@ -12,8 +12,9 @@ use super::header::{HEADER_BYTES, HEADERS_AT, MAGIC, SECTION, seal};
 use super::region::{TABLE_BYTES, TABLES_AT};
 use super::{Guid, VhdxOptions, VhdxParent, write_dynamic, write_fixed, write_vhdx_child};
 use crate::engine::Work;
-use crate::math::{index, len64};
-use drylab_block::{ReadAt, Result, SparseBytes, WriteAt, copy_data, le_u16, le_u32, slice_at};
+use crate::fuzz::change;
+use crate::math::index;
+use drylab_block::{ReadAt, Result, SparseBytes, WriteAt, copy_data, le_u32, slice_at};
 use std::sync::OnceLock;
 
 /// Places that changes may be made at.
@@ -46,7 +47,7 @@ pub(crate) fn scripted(data: &[u8]) -> Result<Pair> {
     copy_data(sound, &file)?;
     copy_data(parent, &below)?;
     let script = data.get(3..).unwrap_or_default();
-    change(&file, script.get(..SCRIPT_MAX).unwrap_or(script))?;
+    change(&file, &AREAS, script.get(..SCRIPT_MAX).unwrap_or(script))?;
     mend(&file, data.get(1).copied().unwrap_or(0))?;
     let cut = u64::from(data.get(2).copied().unwrap_or(0) % 16).saturating_mul(SECTION);
     file.set_len(file.len().saturating_sub(cut))?;
@@ -105,25 +106,6 @@ fn linkage(file: &SparseBytes) -> Result<Guid> {
     let mut guid = Guid::ZERO;
     file.read_at((128 << 10) + 32, &mut guid.0)?;
     Ok(guid)
-}
-
-fn change(file: &SparseBytes, mut script: &[u8]) -> Result<()> {
-    while let (Some([area, ..]), Some(offset), Some(length)) =
-        (script.first_chunk::<1>(), le_u16(script, 1), script.get(3))
-    {
-        let mut areas = AREAS.iter().cycle();
-        let area = areas.nth(usize::from(*area)).copied();
-        let at = area.unwrap_or(0).saturating_add(u64::from(offset));
-        let rest = script.get(4..).unwrap_or_default();
-        let (bytes, later) = rest
-            .split_at_checked(usize::from(*length))
-            .unwrap_or((rest, &[]));
-        if at.saturating_add(len64(bytes)) <= file.len() {
-            file.write_at(at, bytes)?;
-        }
-        script = later;
-    }
-    Ok(())
 }
 
 /// Sets signatures and checksums right.

@@ -251,8 +251,8 @@ impl Hosted {
         Ok(unpacked.unwrap_or_default())
     }
 
-    /// Some of the words that stand from a sector on. They lie in the file.
-    fn words_at(&self, sector: u64, which: Range<u64>) -> Result<Vec<u32>> {
+    /// Some of the words of the directory or table at a sector.
+    pub(super) fn words_at(&self, sector: u64, which: Range<u64>) -> Result<Vec<u32>> {
         let place = sector.saturating_mul(SECTOR);
         let place = place.saturating_add(which.start.saturating_mul(4));
         let length = which.end.saturating_sub(which.start).saturating_mul(4);

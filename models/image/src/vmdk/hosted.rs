@@ -190,22 +190,14 @@ impl Hosted {
 
     /// A grain directory: one entry for each grain table of the disk.
     fn read_directory(&self, sector: u64) -> Result<Vec<u32>> {
-        let length = self.header.tables().saturating_mul(4);
-        if length == 0 {
+        let tables = self.header.tables();
+        if tables == 0 {
             return Ok(Vec::new());
         }
         if sector == 0 {
             return Err(Error::corrupt("grain directory is in the header"));
         }
-        let place = sector.saturating_mul(SECTOR);
-        let bytes = read_vec(
-            &*self.source,
-            "grain directory",
-            place,
-            length,
-            &self.limits,
-        )?;
-        Ok(words(&bytes))
+        self.words_at(sector, 0..tables)
     }
 
     fn note_header(&mut self) {

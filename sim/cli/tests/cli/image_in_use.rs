@@ -234,11 +234,8 @@ fn written(process: u32, folder: &Path, known: [&Path; 2]) -> Option<PathBuf> {
         .find(|path| path.starts_with(folder) && !known.contains(&path.as_path()))
 }
 
-#[test]
-fn nothing_is_left_of_a_conversion_that_a_signal_ends() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let home = folder.path().canonicalize().expect("there");
-    let raw = home.join("disk.raw");
+/// Bytes that do not compress.
+fn noise(length: usize) -> Vec<u8> {
     let mut state = 1u64;
     let noise = std::iter::repeat_with(|| {
         state = state
@@ -246,38 +243,61 @@ fn nothing_is_left_of_a_conversion_that_a_signal_ends() {
             .wrapping_add(1);
         state.to_be_bytes()[0]
     });
-    std::fs::write(&raw, noise.take(48 << 20).collect::<Vec<u8>>()).expect("written");
-    let out = home.join("disk.vmdk");
-    std::fs::write(&out, b"mine").expect("written");
-    for signal in ["-INT", "-TERM", "-HUP", "-KILL"] {
-        let options = [
-            "--to",
-            "vmdk",
-            "--subformat",
-            "streamOptimized",
-            "--level",
-            "best",
-        ];
-        let names_of = ["image", "convert", text(&raw), text(&out)];
-        let mut started = drylab(&[&names_of[..], &options, &["--jobs", "1", "--force"]].concat())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
-        let mut path = None;
-        for _ in 0..12_000 {
-            path = written(started.id(), &home, [&raw, &out]);
-            if path.is_some() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+    noise.take(length).collect()
+}
+
+/// Converts until something is written, sends a signal, and says which file it was; nothing when the conversion was over
+/// before the signal came.
+fn signalled(signal: &str, home: &Path, raw: &Path, out: &Path) -> Option<PathBuf> {
+    let slow = ["--subformat", "streamOptimized", "--level", "best"];
+    let always = ["--to", "vmdk", "--jobs", "1", "--force"];
+    let names = ["image", "convert", text(raw), text(out)];
+    let mut started = drylab(&[&names[..], &slow, &always].concat())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let path = loop {
+        if let Some(path) = written(started.id(), home, [raw, out]) {
+            break path;
         }
-        let path = path.expect("something is written");
-        let killed = Command::new("kill")
-            .args([signal, &started.id().to_string()])
-            .status();
-        assert!(killed.expect("it starts").success());
-        let ended = started.wait().expect("it ended");
-        assert_eq!(ended.code(), None, "a signal ended it");
+        if started.try_wait().expect("it runs").is_some() {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let killed = Command::new("kill")
+        .args([signal, &started.id().to_string()])
+        .status();
+    let ended = started.wait().expect("it ended");
+    // There is no process to send a signal to once it has ended and been waited for; until then there is.
+    assert!(killed.expect("it starts").success());
+    match ended.code() {
+        None => Some(path),
+        Some(code) => {
+            assert_eq!(code, 0, "it was over");
+            None
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_conversion_that_a_signal_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().canonicalize().expect("there");
+    let [raw, out] = ["disk.raw", "disk.vmdk"].map(|name| home.join(name));
+    let mut length = 48 << 20;
+    std::fs::write(&raw, noise(length)).expect("written");
+    for signal in ["-INT", "-TERM", "-HUP", "-KILL"] {
+        let path = loop {
+            std::fs::write(&out, b"mine").expect("written");
+            if let Some(path) = signalled(signal, &home, &raw, &out) {
+                break path;
+            }
+            // This machine was too quick, or too busy to send the signal.
+            length *= 2;
+            assert!(length <= 768 << 20, "no signal comes in time");
+            std::fs::write(&raw, noise(length)).expect("written");
+        };
         assert_eq!(bytes(&out), b"mine");
         if text(&path).ends_with(" (deleted)") {
             assert_eq!(names(&home), 2, "{signal}");
