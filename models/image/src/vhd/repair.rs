@@ -189,7 +189,7 @@ fn mend_blocks(image: &Vhd, blocks: &Blocks) -> Result<Plan> {
         lift(file, end, &located.bytes, &mut plan)?;
         flush(&mut plan);
     }
-    clear_old_footer(image, blocks, end, &mut plan)?;
+    clear_old_footer(image, blocks, base, &mut plan)?;
     let mut new = kept.clone();
     for one in &moves {
         copy(file, blocks, one, &mut plan)?;
@@ -273,7 +273,8 @@ fn moves(image: &Vhd, blocks: &Blocks) -> Result<Vec<Move>> {
     Ok(moves)
 }
 
-/// The last footer was taken for data by a block that the file cut: zeros, as behind it, up to the new footer at `end`.
+/// The last footer was taken for data by a block that the file cut: zeros, as behind it, up to the end of what is used.
+/// What was behind that, the bitmap of the first copied block goes over, or the new footer.
 fn clear_old_footer(image: &Vhd, blocks: &Blocks, end: u64, plan: &mut Plan) -> Result<()> {
     let (place, length) = (blocks.data_end, image.source.len().min(end));
     let kept = blocks.standing().filter(|(_, _, over)| !over);

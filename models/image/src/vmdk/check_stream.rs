@@ -149,7 +149,10 @@ impl Hosted {
         let over =
             matches!(self.layout, Layout::Footer(place) if at != place.saturating_add(SECTOR));
         let lost = over && behind > length;
-        if at > length || survey.end.saturating_mul(SECTOR) > behind || lost {
+        // Zeros of a table or directory are no end: the header starts the stream elsewhere than where it starts.
+        let place = div(at, SECTOR);
+        let inside = self.spans().meet(&(place..place.saturating_add(1)));
+        if at > length || inside || survey.end.saturating_mul(SECTOR) > behind || lost {
             Tail::Lost
         } else if self.layout == Layout::Markers {
             Tail::Right

@@ -1,16 +1,19 @@
 //! The two grain directories of a hosted sparse extent: which of them counts, and what their tables take up.
 
 use super::claims::Spans;
-use super::header::SECTOR;
+use super::header::{Marker, SECTOR};
 use super::hosted::{Hosted, Layout};
 use super::rules;
 use crate::math::{index, len64};
-use drylab_block::{Error, Result};
+use drylab_block::{Error, Result, read_vec};
 use std::ops::Range;
 
 /// Directories of more tables than this are not searched for grains that lie in tables when single grains are read; a
 /// check does it. It is the number of tables of 64 TiB.
 const TABLES_WATCHED: u64 = 1 << 21;
+
+/// Tables of a directory that are looked at to tell whether they are any.
+const TABLES_TRIED: usize = 16;
 
 /// A directory that lies on what follows it.
 pub(super) struct Overrun {
@@ -19,6 +22,36 @@ pub(super) struct Overrun {
     end: u64,
     /// What it lies on.
     on: String,
+}
+
+/// What stands where the entries of a directory lead to.
+#[derive(Clone, Copy, Default)]
+struct Tables {
+    /// Tables that lead to grains.
+    tables: u64,
+    /// Sectors most of whose words cannot be entries.
+    none: u64,
+    /// Those in front of `overHead`, where all tables of a new disk are, and the others.
+    in_front: u64,
+    behind: u64,
+}
+
+impl Tables {
+    fn are_all(self) -> bool {
+        self.tables > 0 && self.none == 0
+    }
+
+    fn are_none(self) -> bool {
+        self.tables == 0 && self.none > 0
+    }
+
+    fn are_in_front(self) -> bool {
+        self.in_front > 0 && self.behind == 0
+    }
+
+    fn are_behind(self) -> bool {
+        self.behind > 0 && self.in_front == 0
+    }
 }
 
 impl Overrun {
@@ -51,6 +84,7 @@ impl Hosted {
     /// Gives up a directory most of whose entries lead nowhere while the other's lead to tables: it is not where the header
     /// says, and what stands there is not to be changed. Of a directory that is kept, single entries are noted.
     pub(super) fn judge_directories(&mut self) -> Result<()> {
+        self.judge_tables();
         let count = self.entry_count();
         let (mut active, mut bad_gd, mut bad_rgd, mut lost) = (0u64, 0u64, 0u64, 0u64);
         for number in 0..count {
@@ -75,12 +109,14 @@ impl Hosted {
         let most = |bad: u64| bad > 0 && bad.saturating_mul(2) >= active;
         let words = |bad: u64| format!("a directory {bad} of whose {active} entries lead nowhere");
         let expected = "the sector of a directory that leads to tables";
-        if !self.rgd.is_empty() && most(bad_gd) {
+        if self.gd.is_empty() || self.rgd.is_empty() {
+            // One was given up already.
+        } else if most(bad_gd) {
             self.gd = Vec::new();
             let path = "header, gdOffset";
             self.findings
                 .add(&rules::GD_RANGE, (56, 8), path, words(bad_gd), expected);
-        } else if !self.rgd.is_empty() && most(bad_rgd) {
+        } else if most(bad_rgd) {
             self.rgd = Vec::new();
             let path = "header, rgdOffset";
             self.findings
@@ -96,6 +132,79 @@ impl Hosted {
                 .add(&rules::GD_OVERLAP, place, path, found, expected);
         }
         Ok(())
+    }
+
+    /// Gives up the grain directory where it leads to sectors which hold anything but grain tables, while the redundant one
+    /// leads to tables: words of grains or tables pass for entries, too, and any sector of the file for that of a table.
+    fn judge_tables(&mut self) {
+        let differ = (0..self.entry_count()).find_map(|number| {
+            let (first, second) = self.entries(number);
+            let read = |sector| self.table_if_there(number, sector);
+            Some((read(first)?, read(second)?))
+        });
+        if differ.is_none_or(|(ours, theirs)| ours == theirs) {
+            return;
+        }
+        let (ours, theirs) = (self.tables_of(&self.gd), self.tables_of(&self.rgd));
+        // Where one stands on a table of the other, that may be all it leads to, and where tables are says which is right.
+        let start = self.header.gd_offset;
+        let meet = self.rgd.iter().any(|sector| u64::from(*sector) == start);
+        let behind = meet && ours.are_behind() && theirs.are_in_front() && !ours.are_all();
+        if behind || (ours.are_none() && theirs.are_all()) {
+            self.gd = Vec::new();
+            let path = "header, gdOffset";
+            let words = "a directory that leads to sectors which hold no grain tables";
+            let expected =
+                "the sector of a directory that leads to tables, as the redundant one does";
+            self.findings
+                .add(&rules::GD_RANGE, (56, 8), path, words, expected);
+        }
+    }
+
+    /// The words at a sector to which an entry of a directory leads, if they are in the file.
+    fn table_if_there(&self, number: u64, sector: u32) -> Option<Vec<u32>> {
+        let entries = self.header.entries_of(number);
+        (sector != 0).then(|| self.words_at(sector.into(), 0..entries).ok())?
+    }
+
+    /// What the first sectors hold to which a directory leads.
+    fn tables_of(&self, directory: &[u32]) -> Tables {
+        let mut found = Tables::default();
+        let there = (0u64..).zip(directory);
+        let there = there.filter_map(|(number, sector)| {
+            let is_late = u64::from(*sector) >= self.header.overhead;
+            Some((is_late, self.table_if_there(number, *sector)?))
+        });
+        for (is_late, table) in there.take(TABLES_TRIED) {
+            let count = if is_late {
+                &mut found.behind
+            } else {
+                &mut found.in_front
+            };
+            *count = count.saturating_add(1);
+            let (mut grains, mut others) = (0u64, 0u64);
+            for entry in table.iter().filter(|entry| **entry != 0) {
+                let span = u64::from(*entry)..u64::from(*entry).saturating_add(1);
+                let place = u64::from(*entry).saturating_mul(SECTOR);
+                let taken = self.fixed().iter().any(|fixed| {
+                    let zeros = *entry == 1 && self.header.has_zeroed_grains();
+                    !zeros && fixed.start < span.end && span.start < fixed.end
+                });
+                let count = if self.holds(place, SECTOR) && !taken {
+                    &mut grains
+                } else {
+                    &mut others
+                };
+                *count = count.saturating_add(1);
+            }
+            // Of a table, one entry may be damaged.
+            if others > 1 && others > grains {
+                found.none = found.none.saturating_add(1);
+            } else if grains > 0 {
+                found.tables = found.tables.saturating_add(1);
+            }
+        }
+        found
     }
 
     /// A directory in use that goes on over what follows it. Single entries that lead into a directory are wrong; where the
@@ -292,13 +401,30 @@ impl Hosted {
         [0..1, self.descriptor_span(), directory]
     }
 
-    /// Sectors of the descriptor: an area that reaches over a directory, or over `overHead`, ends there.
+    /// Behind the area of the descriptor, which ends at `overHead`; in a stream only where a marker is there.
+    pub(super) fn area_end(&self) -> Result<u64> {
+        let front = &self.front;
+        let start = front.descriptor_offset;
+        let end = start.saturating_add(front.descriptor_size);
+        if front.overhead <= start || front.overhead >= end {
+            return Ok(end);
+        }
+        let place = front.overhead.saturating_mul(SECTOR);
+        if front.has_markers() && self.holds(place, SECTOR) {
+            let bytes = read_vec(&*self.source, "marker", place, SECTOR, &self.limits)?;
+            if matches!(
+                Marker::parse(&bytes, place),
+                Err(_) | Ok(Marker::EndOfStream)
+            ) {
+                return Ok(end);
+            }
+        }
+        Ok(front.overhead)
+    }
+
+    /// Sectors of the descriptor: an area that reaches over a directory ends there.
     fn descriptor_span(&self) -> Range<u64> {
         let start = self.front.descriptor_offset;
-        let mut end = start.saturating_add(self.front.descriptor_size);
-        if self.front.overhead > start {
-            end = end.min(self.front.overhead);
-        }
         let directories = [
             (&self.gd, self.header.gd_offset),
             (&self.rgd, self.header.rgd_offset),
@@ -307,7 +433,7 @@ impl Hosted {
             .into_iter()
             .filter(|(directory, sector)| !directory.is_empty() && *sector > start)
             .map(|(_, sector)| sector);
-        start..behind.fold(end, u64::min)
+        start..behind.fold(self.area_end, u64::min)
     }
 
     /// Sectors of the redundant grain directory: none where there is none, whatever the header has for its place.

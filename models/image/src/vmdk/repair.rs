@@ -99,11 +99,11 @@ impl Vmdk {
 
 /// What is to be mended, collected from a survey.
 #[derive(Default)]
-struct Todo {
+pub(super) struct Todo {
     /// Entries to clear, by table.
-    clear: BTreeMap<u64, Vec<u64>>,
+    pub(super) clear: BTreeMap<u64, Vec<u64>>,
     /// Tables whose copies differ.
-    differ: BTreeSet<u64>,
+    pub(super) differ: BTreeSet<u64>,
     /// Table and entry of grains to copy.
     copy: Vec<(u64, u64, u32)>,
 }
@@ -123,6 +123,8 @@ pub(super) struct Mend<'a> {
     pub(super) rgd: Vec<u32>,
     /// Whether the redundant directory and its tables are where nothing else is.
     pub(super) second: bool,
+    /// Where the markers of a stream have tables to which the directory does not lead.
+    pub(super) announced: BTreeMap<u64, u32>,
     pub(super) header: Header,
     pub(super) front: Header,
 }
@@ -141,6 +143,11 @@ impl Hosted {
                 "{lost} of {active} entries of the grain directory lead nowhere, so that its place or the capacity in the header is likely to be wrong, and clearing them would destroy what stands there; nothing is planned"
             )));
         }
+        if matches!(self.layout, Layout::Footer(_)) && !self.header.has_markers() {
+            return Err(Error::unsupported(
+                "the grain directory is behind the grains, as in a stream, and the flags in the header say that there are no markers, so that they are likely to be wrong; nothing is planned",
+            ));
+        }
         let mut mend = Mend {
             disk: self,
             plan: Plan::default(),
@@ -151,6 +158,7 @@ impl Hosted {
             gd: self.gd.clone(),
             rgd: self.rgd.clone(),
             second: !self.rgd.is_empty(),
+            announced: BTreeMap::new(),
             header: self.header.clone(),
             front: self.front.clone(),
         };
@@ -235,21 +243,23 @@ impl Mend<'_> {
                     )));
                 }
             }
+            // What counts of their tables is written to the others, and no more to them.
             self.second = false;
-            todo.differ.clear();
-        }
-        for number in &todo.differ {
-            if self.disk.is_emptied(*number)? {
-                return Err(Error::unsupported(format_args!(
-                    "grain table {number} has no grains and its redundant copy has some; which of them is right stands nowhere, and nothing is planned"
-                )));
+        } else {
+            for number in &todo.differ {
+                if self.disk.is_emptied(*number)? {
+                    return Err(Error::unsupported(format_args!(
+                        "grain table {number} has no grains and its redundant copy has some; which of them is right stands nowhere, and nothing is planned"
+                    )));
+                }
             }
         }
+        self.heed_announced(&mut todo)?;
         self.clear(&todo)?;
         let shared = self.lead_directories();
         if self.disk.header.has_markers() {
             // Nothing is put behind the end of a stream, nor is it written again: it can do without a second directory.
-            if shared.is_any() {
+            if shared.is_any() || !self.announced.is_empty() {
                 self.header.rgd_offset = 0;
             }
         } else {
@@ -265,7 +275,9 @@ impl Mend<'_> {
         {
             self.header.overhead = first;
         }
-        if matches!(self.disk.layout, Layout::Footer(_)) && self.starts_stream(self.front.overhead)
+        if matches!(self.disk.layout, Layout::Footer(_))
+            && (self.starts_stream(self.front.overhead)
+                || !self.starts_stream(self.header.overhead))
         {
             self.header.overhead = self.front.overhead;
         }
@@ -471,7 +483,9 @@ impl Mend<'_> {
                 self.write_header(place, &old, &self.header.to_bytes());
                 let mut front = self.header.clone();
                 front.gd_offset = GD_AT_END;
-                front.rgd_offset = self.front.rgd_offset;
+                if !front.says_redundant() {
+                    front.rgd_offset = self.front.rgd_offset;
+                }
                 front
             }
             Layout::Front => self.header.clone(),
@@ -490,9 +504,7 @@ impl Mend<'_> {
         let limits = &self.disk.limits;
         let bytes = read_vec(&*self.disk.source, "marker", place, SECTOR, limits);
         let marker = bytes.and_then(|bytes| Marker::parse(&bytes, place));
-        let text = self.front.descriptor_offset;
-        let behind = text.saturating_add(self.front.descriptor_size);
-        sector >= behind && !matches!(marker, Err(_) | Ok(Marker::EndOfStream))
+        sector >= self.disk.area_end && !matches!(marker, Err(_) | Ok(Marker::EndOfStream))
     }
 }
 

@@ -187,13 +187,21 @@ fn a_grain_on_a_table_that_has_its_copy_is_given_up_wherever_the_table_is() {
 
 #[test]
 fn a_table_led_onto_its_own_grain_does_not_go_over_its_copy() {
-    let file = sparse_of(&disk(SIZE));
-    let (gd, table) = (led(&file, 56), led(&file, led(&file, 56)));
-    for entry in [0, 4] {
-        let grain = file[table + entry..table + entry + 4].to_vec();
-        let changed = with(file.clone(), &[(gd, &grain)]);
-        damage("grain", &changed, "VMDK-GT-OVERLAP", (gd, 4), After::Stays);
-        assert!(mended(&changed) == changed);
+    // Text is no table, and a directory without any is not where it should be. Zeros may be one, and of several tables a
+    // single one may be led anywhere.
+    for (file, text_tells) in [(sparse_of(&disk(SIZE)), true), (large(), false)] {
+        let (gd, table) = (led(&file, 56), led(&file, led(&file, 56)));
+        for (entry, is_text) in [(0, true), (4, false)] {
+            let grain = file[table + entry..table + entry + 4].to_vec();
+            let changed = with(file.clone(), &[(gd, &grain)]);
+            if is_text && text_tells {
+                let reads = After::Reads(&truth());
+                damage("grain", &changed, "VMDK-GD-RANGE", (56, 8), reads);
+            } else {
+                damage("grain", &changed, "VMDK-GT-OVERLAP", (gd, 4), After::Stays);
+                assert!(mended(&changed) == changed);
+            }
+        }
     }
 }
 
@@ -302,4 +310,39 @@ fn a_table_that_all_entries_of_a_directory_name_is_not_read_for_each() {
     assert_eq!(found.counts()["VMDK-GRAIN-SHARED"], 1);
     let read = counted.1.load(Ordering::Relaxed);
     assert!(read < changed.len() as u64, "{read} of {}", changed.len());
+}
+
+#[test]
+fn a_directory_anywhere_in_the_file_is_mended_from_the_other_or_nothing_is_planned() {
+    for disk in [disk(SIZE), disk(66 << 20)] {
+        let (file, truth) = (sparse_of(&disk), bytes_of(&disk));
+        let sectors = file.len() / 512;
+        let mut refused = 0;
+        for (place, sector) in [48, 56]
+            .into_iter()
+            .flat_map(|at| (0..sectors).map(move |s| (at, s)))
+        {
+            let moved = (sector as u64).to_le_bytes();
+            let changed = with(file.clone(), &[(place, &moved)]);
+            if changed == file {
+                continue;
+            }
+            let image = opened(file_of(&changed));
+            let found = image.check().unwrap();
+            assert!(!found.is_empty(), "{place}: sector {sector}");
+            let Ok(plan) = image.repair() else {
+                refused += 1;
+                continue;
+            };
+            let after = file_of(&changed);
+            plan.apply(&*after).unwrap();
+            let reads = bytes_of(&opened(after));
+            assert!(
+                reads == truth,
+                "{place}: sector {sector}: {:?}",
+                found.list()
+            );
+        }
+        assert!(refused * 50 < sectors, "{refused} of {sectors} refused");
+    }
 }

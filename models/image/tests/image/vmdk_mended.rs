@@ -212,6 +212,26 @@ fn an_entry_that_leads_elsewhere_is_led_to_the_grain_whose_marker_is_there() {
 }
 
 #[test]
+fn an_entry_of_a_directory_that_leads_beside_its_table_is_led_to_the_one_that_a_marker_announces() {
+    let file = stream_of(&disk(66 << 20));
+    let (_, gd, _) = places(&file);
+    for entry in [gd, gd + 8] {
+        let table = (led(&file, entry) / 512) as u32;
+        // The marker in front of it, the directory, the footer, none of the file.
+        for sector in [
+            table - 1,
+            gd as u32 / 512,
+            file.len() as u32 / 512 - 2,
+            9_999_999,
+        ] {
+            let changed = with(file.clone(), &[(entry, &sector.to_le_bytes())]);
+            assert_ne!(codes(&changed), [""; 0], "{sector}");
+            assert!(mended(&changed) == file, "{sector} for {table}");
+        }
+    }
+}
+
+#[test]
 fn a_table_on_a_grain_of_a_stream_is_found_and_the_grain_is_not_written_to() {
     let file = stream();
     let (_, gd, table) = places(&file);
@@ -287,10 +307,12 @@ fn markers_of_grains_that_are_not_compressed_are_found_and_not_followed() {
     let (footer, ..) = places(&file);
     let flags = 0x2_0001u32.to_le_bytes();
     let changed = with(file, &[(8, &flags), (footer + 8, &flags)]);
-    let place = (8, 4);
-    damage("flags", &changed, "VMDK-NOT-A-STREAM", place, After::Stays);
-    assert!(!codes(&changed).contains(&"VMDK-STREAM-MARKER"));
-    assert!(mended(&changed).len() == changed.len());
+    let found = codes(&changed);
+    assert!(found.contains(&"VMDK-NOT-A-STREAM"), "{found:?}");
+    assert!(!found.contains(&"VMDK-STREAM-MARKER"), "{found:?}");
+    let error = opened(file_of(&changed)).repair().unwrap_err().to_string();
+    assert!(error.contains("flags"), "{error}");
+    assert!(error.contains("nothing is planned"), "{error}");
 }
 
 #[test]
