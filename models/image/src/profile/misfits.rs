@@ -159,13 +159,13 @@ pub(super) const ESXI_SIZES: Option<Sizes> = Some(Sizes {
     most: (2 << 40) - 512,
     how: "5.0 and 5.1 take 2 TiB less 512 bytes at most, later ones 62 TiB",
     evidence: Evidence::Document(
-        "VMware, Configuration Maximums of vSphere 5.0 and 5.5: Virtual Machine Storage Maximums",
+        "VMware, Configuration Maximums of vSphere 4.1, the same in 5.0: Virtual Machine Storage Maximums; KB 2058287: larger disks from 5.5 on",
     ),
 });
 
 const FROM_2012: Evidence = Evidence::Document("HQ70: VHDX is known from Windows Server 2012 on");
 const VHD_ONLY: Evidence = Evidence::Belief("its wizards ask for files called .vhd");
-const VHD_HOW: &str = "only VHD is taken; convert it for hyperv-2008r2";
+const VHD_HOW: &str = "only VHD is taken; convert it for this product";
 
 /// Hyper-V on Windows Server 2008 R2.
 pub(super) const HYPER_V_2008_R2: &[Refusal] = &[

@@ -356,6 +356,8 @@ pub(super) const LIBVIRT: &[Reaction] = &[
     Reaction::misreads("QCOW2-BEYOND-END", "the cluster reads as zeros", QEMU),
     Reaction::refuses("QCOW2-ZERO-IN-V2", "reading the cluster fails", QEMU),
     Reaction::refuses("QCOW2-SUBCLUSTERS", "reading the cluster fails", QEMU),
+    Reaction::refuses("QCOW2-PACKED", "reading the cluster fails", QEMU),
+    Reaction::misreads("QED-CUT", "what the file lost reads as zeros", QEMU),
 ];
 
 const QEMU_0_12: Evidence = Evidence::Measured(

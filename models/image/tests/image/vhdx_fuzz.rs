@@ -86,3 +86,14 @@ fn the_fuzzers_seeds_are_survived() {
     }
     assert!(seen >= 20, "{seen}");
 }
+
+#[test]
+fn a_bitmap_that_stood_behind_the_end_is_not_read_from_what_a_repair_puts_there() {
+    // A cut differencing disk: a block is copied to the end of the file, where the entry of a lost bitmap leads.
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../corpora/fuzz/vhdx_repair"
+    );
+    let script = std::fs::read(format!("{corpus}/bitmap-behind-the-end")).unwrap();
+    fuzz::vhdx_repair(&script);
+}

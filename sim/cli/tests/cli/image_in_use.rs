@@ -1,6 +1,6 @@
 //! Files that somebody else has, and programs that are stopped: what is there stays, and nothing is left behind.
 
-use crate::support::{Ran, drylab, json, run, text, write_raw};
+use crate::support::{Ran, json, run, text, write_raw};
 use drylab_block::{SparseBytes, WriteAt};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{F_RDLCK, flock};
