@@ -102,7 +102,8 @@ impl Text {
                 new.len()
             ))),
             Some(_) => {
-                new.resize(new.len().max(index(old)), 0);
+                // With its NUL: behind the old one there may be the rest of a longer text.
+                new.resize(new.len().saturating_add(1).max(index(old)), 0);
                 plan.write(file, self.place, &new)
             }
             None => {
@@ -201,6 +202,25 @@ mod tests {
                 };
                 assert_eq!(found, expected, "{sectors} after {count} steps");
             }
+        }
+    }
+
+    #[test]
+    fn a_text_that_grows_does_not_take_in_what_stood_behind_it() {
+        let file = SparseBytes::default();
+        let stale = [TEXT, b"\0\0RW 1 FLAT \"b.vmdk\" 0\n\0"].concat();
+        file.write_at(0, &stale).unwrap();
+        let old = Text::new(0, Some(stale.len() as u64), &stale);
+        for sectors in ["160", "1600", "16000"] {
+            let mut plan = Plan::default();
+            let new = old.with(old.sectors(0), sectors);
+            old.change(&new, &file, &mut plan).unwrap();
+            let changed = SparseBytes::default();
+            changed.write_at(0, &stale).unwrap();
+            plan.apply(&changed).unwrap();
+            let mut bytes = vec![0; stale.len()];
+            changed.read_at(0, &mut bytes).unwrap();
+            assert_eq!(Text::new(0, None, &bytes).bytes, new.bytes, "{sectors}");
         }
     }
 
