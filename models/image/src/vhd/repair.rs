@@ -120,14 +120,8 @@ pub(super) fn lift(file: &dyn ReadAt, place: u64, footer: &[u8], plan: &mut Plan
         append(length, place, footer, plan);
         return Ok(());
     }
-    let end = place.saturating_add(FOOTER);
-    if end > length {
-        plan.push(Edit::Length {
-            old: length,
-            new: end,
-        });
-    }
-    let old = standing(file, place, FOOTER)?;
+    // In one step also where the file ends before it does: what stands there may be a footer, if it came to end the file.
+    let old = standing(file, place, length.saturating_sub(place).min(FOOTER))?;
     if old != footer {
         plan.push(Edit::Write {
             offset: place,

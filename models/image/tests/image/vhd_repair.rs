@@ -363,12 +363,13 @@ proptest! {
 fn an_old_footer_that_the_new_one_overlaps_is_cleared_only_in_front_of_it() {
     // Both end the file at no whole sector, so that the new footer begins within the old one: blocks of 512 bytes, and a
     // fixed disk that is longer than what stands in front of its footer. In the third, a block is copied to where the rest
-    // of the old one was.
+    // of the old one was; in the last, the old one would end the file, and count, if that were lengthened first.
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpora/fuzz/vhd_repair");
     for name in [
         "footer-over-the-old-one",
         "fixed-footer-within-the-old-one",
         "block-copied-over-the-old-footer",
+        "old-footer-that-would-end-the-file",
     ] {
         let bytes = std::fs::read(format!("{corpus}/{name}")).unwrap();
         drylab_image::fuzz::vhd_repair(&bytes);
