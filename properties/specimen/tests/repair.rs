@@ -91,13 +91,14 @@ fn repaired(files: &[File], disk: &dyn ReadAt) -> std::result::Result<Option<Ima
     let (mut again, mut found) = reopened(&file)?;
     let first = image.check().map_err(|error| error.to_string())?;
     let kept = |found: &Findings| KEPT.iter().any(|code| found.counts().contains_key(code));
+    let mut refused = false;
     if mendable(&found).is_some() && (kept(&first) || kept(&found)) {
-        let Ok(plan) = again.repair() else {
-            return Ok(None);
-        };
-        (again, found) = reopened(&planned(&*file, &plan)?)?;
+        match again.repair() {
+            Ok(plan) => (again, found) = reopened(&planned(&*file, &plan)?)?,
+            Err(_) => refused = true,
+        }
     }
-    if let Some(finding) = mendable(&found) {
+    if let Some(finding) = mendable(&found).filter(|_| !refused) {
         let code = finding.rule.code;
         return Err(format!("{code} is left: {}", finding.message()));
     }

@@ -290,6 +290,8 @@ fn clear_old_footer(image: &Vhd, blocks: &Blocks, end: u64, plan: &mut Plan) -> 
 /// Copies a block; the bitmap of a dynamic one is made anew, what stands at its place may be another's data.
 fn copy(file: &dyn ReadAt, blocks: &Blocks, one: &Move, plan: &mut Plan) -> Result<()> {
     let (start, data, end) = blocks.range(one.unit, one.entry);
+    // Behind what the file has of it are zeros, there and where it goes.
+    let end = end.min(blocks.data_end);
     let bits = bitmap_bytes(blocks.header.block);
     let (from, to) = if blocks.below().is_some() {
         (start, one.to)

@@ -165,7 +165,7 @@ impl Vhdx {
     fn plan_entries(&self, body: &mut Body) -> Result<()> {
         let mut changed = Entries::new();
         let mut moved: Vec<(u64, u64)> = Vec::new();
-        // Bitmaps that are said to stand behind the end: no longer file may bring other bytes there.
+        // Entries that lead behind the end and go: before a longer file brings other bytes there.
         let mut absent = Vec::new();
         let (mut given_up, mut longer) = (0u64, self.file.len());
         let mut end = self.survey(&mut |seen| {
@@ -191,9 +191,15 @@ impl Vhdx {
             if entry != seen.entry {
                 changed.insert(seen.index, entry);
             }
-            let place = bat::offset(entry);
-            if seen.fault == Some(Fault::LostBitmap) && place >= self.file.len() {
-                absent.push((seen.index, place));
+            let place = bat::offset(seen.entry);
+            let ends = place.saturating_add(self.geometry.extent(seen.slot).0);
+            let goes = match seen.fault {
+                Some(Fault::LostBitmap) => Some(0),
+                Some(Fault::BeyondEnd) if entry == bat::ZERO => Some(entry),
+                _ => None,
+            };
+            if let Some(entry) = goes.filter(|_| ends > self.file.len()) {
+                absent.push((place, (seen.index, entry)));
             }
             Ok(())
         })?;
@@ -223,8 +229,8 @@ impl Vhdx {
         } else {
             longer
         };
-        absent.retain(|(_, place)| *place < new);
-        let cleared: Entries = absent.into_iter().map(|(entry, _)| (entry, 0)).collect();
+        absent.retain(|(place, _)| *place < new);
+        let cleared: Entries = absent.into_iter().map(|(_, entry)| entry).collect();
         self.put_entries(plan, &Entries::new(), &cleared)?;
         if new > old {
             if !cleared.is_empty() {

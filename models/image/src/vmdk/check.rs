@@ -307,9 +307,16 @@ impl Hosted {
         }
         survey.end = survey.end.max(end);
         Ok(match claim {
-            Claim::Alias if survey.broken.contains(&sector) => Look::Bad(What::Packed(
-                "it is another grain's, which does not, either".to_owned(),
-            )),
+            // The last grain may need less of the same bytes.
+            Claim::Alias
+                if survey.broken.contains(&sector)
+                    && (self.bytes_needed(unit) == self.unit_bytes()
+                        || self.unpack_grain(unit, value).is_err()) =>
+            {
+                Look::Bad(What::Packed(
+                    "it is another grain's, which does not, either".to_owned(),
+                ))
+            }
             Claim::Alias => Look::Bad(What::Alias),
             Claim::Overlap => Look::Bad(What::Overlap),
             Claim::Fresh if self.header.compressed() => match self.unpack_grain(unit, value) {

@@ -15,7 +15,7 @@ use drylab_block::{ReadAt, Result, read_vec};
 pub(super) enum Tail {
     /// The end-of-stream marker, and the end of the file behind it.
     Right,
-    /// The walk lost its way: it ends behind the file or in front of grains.
+    /// The walk lost its way: it ends behind the file, in front of grains, or in header, descriptor, directory or tables.
     Lost,
     /// The end of the file, with this many bytes that are no sector.
     NoEnd(u64),
@@ -126,6 +126,24 @@ impl Hosted {
             };
         }
         Ok(found)
+    }
+
+    /// Whether a marker is at that sector that can begin a stream: one of a grain of this disk, or of what follows grains.
+    pub(super) fn starts_stream(&self, sector: u64) -> Result<bool> {
+        let place = sector.saturating_mul(SECTOR);
+        if !self.holds(place, SECTOR) {
+            return Ok(false);
+        }
+        let bytes = read_vec(&*self.source, "marker", place, SECTOR, &self.limits)?;
+        Ok(match Marker::parse(&bytes, place) {
+            Ok(Marker::Grain { lba, size }) => {
+                rem(lba, self.header.grain) == 0
+                    && lba < self.header.capacity
+                    && u64::from(size) <= self.packed_most()
+            }
+            Ok(Marker::EndOfStream) | Err(_) => false,
+            Ok(_) => true,
+        })
     }
 
     /// Whether the footer is at that sector; of a stream that needs none, whether one is.

@@ -1,19 +1,20 @@
 //! The two grain directories of a hosted sparse extent: which of them counts, and what their tables take up.
 
 use super::claims::Spans;
-use super::header::{Marker, SECTOR};
+use super::header::SECTOR;
 use super::hosted::{Hosted, Layout};
 use super::rules;
 use crate::math::{index, len64};
-use drylab_block::{Error, Result, read_vec};
+use drylab_block::{Error, Result};
 use std::ops::Range;
 
 /// Directories of more tables than this are not searched for grains that lie in tables when single grains are read; a
 /// check does it. It is the number of tables of 64 TiB.
 const TABLES_WATCHED: u64 = 1 << 21;
 
-/// Tables of a directory that are looked at to tell whether they are any.
+/// Tables with entries, and tables of any kind, that are looked at to tell whether a directory leads to any.
 const TABLES_TRIED: usize = 16;
+const TABLES_SEEN: usize = 64;
 
 /// A directory that lies on what follows it.
 pub(super) struct Overrun {
@@ -136,13 +137,22 @@ impl Hosted {
 
     /// Gives up the grain directory where it leads to sectors which hold anything but grain tables, while the redundant one
     /// leads to tables: words of grains or tables pass for entries, too, and any sector of the file for that of a table.
+    /// Where a table in front of `overHead` is the same in both, nothing is in doubt but single tables.
     fn judge_tables(&mut self) {
-        let differ = (0..self.entry_count()).find_map(|number| {
+        if self.gd.is_empty() || self.rgd.is_empty() {
+            return;
+        }
+        let both = (0..self.entry_count()).filter(|number| {
+            let (first, second) = self.entries(*number);
+            first != 0 && second != 0 && first != second
+        });
+        let agree = |number| {
             let (first, second) = self.entries(number);
             let read = |sector| self.table_if_there(number, sector);
-            Some((read(first)?, read(second)?))
-        });
-        if differ.is_none_or(|(ours, theirs)| ours == theirs) {
+            let in_front = u64::from(first) < self.header.overhead;
+            in_front && read(first).is_some_and(|ours| Some(ours) == read(second))
+        };
+        if both.take(TABLES_SEEN).any(agree) {
             return;
         }
         let (ours, theirs) = (self.tables_of(&self.gd), self.tables_of(&self.rgd));
@@ -164,7 +174,9 @@ impl Hosted {
     /// The words at a sector to which an entry of a directory leads, if they are in the file.
     fn table_if_there(&self, number: u64, sector: u32) -> Option<Vec<u32>> {
         let entries = self.header.entries_of(number);
-        (sector != 0).then(|| self.words_at(sector.into(), 0..entries).ok())?
+        let place = u64::from(sector).saturating_mul(SECTOR);
+        let there = sector != 0 && self.holds(place, entries.saturating_mul(4));
+        there.then(|| self.words_at(sector.into(), 0..entries).ok())?
     }
 
     /// What the first sectors hold to which a directory leads.
@@ -175,7 +187,9 @@ impl Hosted {
             let is_late = u64::from(*sector) >= self.header.overhead;
             Some((is_late, self.table_if_there(number, *sector)?))
         });
-        for (is_late, table) in there.take(TABLES_TRIED) {
+        let has_entries = |(_, table): &(bool, Vec<u32>)| table.iter().any(|entry| *entry != 0);
+        let seen = there.take(TABLES_SEEN).filter(has_entries);
+        for (is_late, table) in seen.take(TABLES_TRIED) {
             let count = if is_late {
                 &mut found.behind
             } else {
@@ -401,7 +415,7 @@ impl Hosted {
         [0..1, self.descriptor_span(), directory]
     }
 
-    /// Behind the area of the descriptor, which ends at `overHead`; in a stream only where a marker is there.
+    /// Behind the area of the descriptor, which ends at `overHead`; in a stream only where that can be a marker's place.
     pub(super) fn area_end(&self) -> Result<u64> {
         let front = &self.front;
         let start = front.descriptor_offset;
@@ -409,21 +423,12 @@ impl Hosted {
         if front.overhead <= start || front.overhead >= end {
             return Ok(end);
         }
-        let place = front.overhead.saturating_mul(SECTOR);
-        if front.has_markers() && self.holds(place, SECTOR) {
-            let bytes = read_vec(&*self.source, "marker", place, SECTOR, &self.limits)?;
-            if matches!(
-                Marker::parse(&bytes, place),
-                Err(_) | Ok(Marker::EndOfStream)
-            ) {
-                return Ok(end);
-            }
-        }
-        Ok(front.overhead)
+        let ends = !front.has_markers() || self.starts_stream(front.overhead)?;
+        Ok(if ends { front.overhead } else { end })
     }
 
     /// Sectors of the descriptor: an area that reaches over a directory ends there.
-    fn descriptor_span(&self) -> Range<u64> {
+    pub(super) fn descriptor_span(&self) -> Range<u64> {
         let start = self.front.descriptor_offset;
         let directories = [
             (&self.gd, self.header.gd_offset),

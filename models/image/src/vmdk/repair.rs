@@ -13,12 +13,13 @@
 //! Nothing is planned, and the error says why, where what the plan starts from is in doubt: where a directory lies on what
 //! follows it, where more than half of all tables are lost (clearing so many entries would destroy what stands there when the
 //! place of the directory, the capacity or the size of grains is the wrong one), where a grain table is empty whose
-//! redundant copy has grains, and where a second directory must be made while tables whose sectors are others', too, differ
-//! from their copies. Tables that lie on each other, or behind `overHead` on a grain, are left as they are.
+//! redundant copy has grains and the redundant directory has sectors of its own, where a second directory must be made
+//! while tables whose sectors are others', too, differ from their copies, where a stream's directory leads to the marker of
+//! a table that its grains contradict, and where a directory is behind grains that are said to have no markers. Tables that lie on each other, or behind `overHead` on a grain, are left as they are.
 
 use super::check::{Fault, Survey, What};
 use super::disk::{Body, Vmdk};
-use super::header::{FLAG_REDUNDANT, GD_AT_END, Header, Marker, SECTOR};
+use super::header::{FLAG_REDUNDANT, GD_AT_END, Header, SECTOR};
 use super::hosted::{Hosted, Layout};
 use super::sparse::address;
 use crate::codec::Packer;
@@ -271,13 +272,12 @@ impl Mend<'_> {
         if self.disk.layout == Layout::Front
             && let Some(first) = survey.first
             && first < self.header.overhead
-            && (!self.header.has_markers() || self.starts_stream(first))
+            && (!self.header.has_markers() || self.may_start(first)?)
         {
             self.header.overhead = first;
         }
-        if matches!(self.disk.layout, Layout::Footer(_))
-            && (self.starts_stream(self.front.overhead)
-                || !self.starts_stream(self.header.overhead))
+        if let Layout::Footer(place) = self.disk.layout
+            && self.starts_in_front(place)?
         {
             self.header.overhead = self.front.overhead;
         }
@@ -496,15 +496,6 @@ impl Mend<'_> {
         settle(&mut front);
         self.write_header(0, &old, &front.to_bytes());
         Ok(())
-    }
-
-    /// Whether the first marker of a stream is at that sector.
-    fn starts_stream(&self, sector: u64) -> bool {
-        let place = sector.saturating_mul(SECTOR);
-        let limits = &self.disk.limits;
-        let bytes = read_vec(&*self.disk.source, "marker", place, SECTOR, limits);
-        let marker = bytes.and_then(|bytes| Marker::parse(&bytes, place));
-        sector >= self.disk.area_end && !matches!(marker, Err(_) | Ok(Marker::EndOfStream))
     }
 }
 

@@ -56,7 +56,8 @@ impl Mend<'_> {
                 (false, true) => second,
                 (false, false) => 0,
             };
-            let rgd = if good_second && !shared.rgd {
+            let announced = self.announced.contains_key(&number);
+            let rgd = if good_second && !shared.rgd && !announced {
                 second
             } else {
                 gd

@@ -33,6 +33,27 @@ impl Mend<'_> {
         Ok(())
     }
 
+    /// Whether the stream may start at that sector.
+    pub(super) fn may_start(&self, sector: u64) -> Result<bool> {
+        Ok(sector >= self.disk.area_end && self.disk.starts_stream(sector)?)
+    }
+
+    /// Whether the stream whose footer is at a byte starts where the header says, and not where the footer does: from there
+    /// the markers lead to it, or from neither, and then the first of them tells.
+    pub(super) fn starts_in_front(&self, footer: u64) -> Result<bool> {
+        let behind = footer.saturating_add(SECTOR);
+        let leads = |start: u64| {
+            Ok::<_, Error>(self.may_start(start)? && self.disk.stream_end(start)? == Some(behind))
+        };
+        let (front, own) = (self.disk.front.overhead, self.header.overhead);
+        Ok(match (leads(front)?, leads(own)?) {
+            // Each but the first marker of a stream leads to its end and leaves grains out.
+            (true, true) => front < own,
+            (false, false) => self.may_start(front)? || !self.may_start(own)?,
+            (front_leads, _) => front_leads,
+        })
+    }
+
     /// Whether there are markers, and the header by which they are read is the one that counts.
     fn has_true_markers(&self) -> bool {
         let (front, header) = (&self.disk.front, &self.disk.header);

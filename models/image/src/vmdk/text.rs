@@ -1,6 +1,6 @@
 //! The text of a descriptor in its file: where its values stand, and how it is changed.
 
-use super::descriptor::starts_as_extent;
+use super::descriptor::is_extent;
 use crate::edit::{Edit, Plan};
 use crate::math::{index, len64};
 use drylab_block::{Error, ReadAt, Result};
@@ -58,7 +58,7 @@ impl Text {
     pub(super) fn sectors(&self, number: usize) -> Option<Range<usize>> {
         let lines = self
             .lines()
-            .filter(|(_, line)| starts_as_extent(String::from_utf8_lossy(line).trim()));
+            .filter(|(_, line)| is_extent(String::from_utf8_lossy(line).trim()));
         let (start, line) = lines.into_iter().nth(number)?;
         let mut words = line
             .split(|byte| byte.is_ascii_whitespace())
@@ -171,6 +171,10 @@ mod tests {
         assert_eq!(at(text().sectors(0)), "16");
         assert_eq!(at(text().sectors(1)), "8");
         assert_eq!(text().sectors(2), None);
+        // A line with a number that is none is no extent's.
+        let odd = [b"RW 1f FLAT \"b\" 0\n", TEXT].concat();
+        let range = Text::new(0, None, &odd).sectors(0).unwrap();
+        assert_eq!(&odd[range], b"16");
         assert_eq!(
             text().sectors(0).unwrap().start,
             TEXT.windows(5).position(|w| w == b"RW 16").unwrap() + 3

@@ -157,6 +157,22 @@ fn a_block_that_reaches_over_the_ruin_of_a_footer_is_copied_whole() {
 }
 
 #[test]
+fn of_a_block_over_another_that_the_end_cuts_only_what_is_there_is_copied() {
+    // Blocks over the third that begin one and more sectors later and end behind the file.
+    for behind in [1, 2, 9] {
+        let sector = (DATA + 2 * SLOT) / 512 + behind;
+        let file = entry(2, sector);
+        let codes = ["VHD-BLOCKS-OVERLAP", "VHD-BLOCK-CUT"];
+        let after = plainly(Arc::new(repaired(&file, &codes, &plainly))).unwrap();
+        let mut was = file[(sector + 1) * 512..file.len() - 512].to_vec();
+        was.resize(BLOCK, 0);
+        let mut now = vec![1; BLOCK];
+        after.read_at(2 * BLOCK as u64, &mut now).unwrap();
+        assert!(now == was, "{behind}");
+    }
+}
+
+#[test]
 fn lost_blocks_are_given_up() {
     let lost = mended(&entry(1, 1 << 24), "VHD-BLOCK-LOST");
     let image = plainly(Arc::new(lost)).unwrap();

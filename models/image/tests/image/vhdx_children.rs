@@ -341,6 +341,31 @@ fn a_block_partly_there_without_a_bitmap_is_not_read_and_not_guessed() {
 }
 
 #[test]
+fn a_bitmap_that_the_end_cuts_is_not_made_whole_by_what_a_repair_adds() {
+    let (mut files, _) = family();
+    let child = copy(&*files.files["child.avhdx"]);
+    let (bitmap, end) = (entry(&child, 4096) & !7, child.len());
+    child.write_at(end, &bytes(&child, bitmap, 1024)).unwrap();
+    set_entry(&child, 4096, end | 6);
+    // Two blocks at one place: the second is copied to the end.
+    set_entry(&child, 3, entry(&child, 1));
+    let try_out = |files: &mut Files, file: SparseBytes| {
+        files.add("child.avhdx", file);
+        let image = files.open("child.avhdx").unwrap();
+        assert!(image.read_at(0, &mut [0; 512]).is_err());
+        image
+    };
+    let plan = try_out(&mut files, copy(&child)).repair().unwrap();
+    let steps = plan.edits().len();
+    assert!(steps > 0);
+    for count in 0..=steps {
+        let file = copy(&child);
+        plan.apply_first(count, &file).unwrap();
+        try_out(&mut files, file);
+    }
+}
+
+#[test]
 fn a_bitmap_entry_that_nobody_needs_is_cleared_and_a_shared_bitmap_gets_its_own_place() {
     let (mut files, disk) = family();
     let child = copy(&*files.files["child.avhdx"]);

@@ -301,15 +301,23 @@ fn a_table_that_all_entries_of_a_directory_name_is_not_read_for_each() {
         }],
     };
     let file = sparse_of(&plan.disk());
-    let gd = led(&file, 56);
+    let (gd, rgd) = (led(&file, 56), led(&file, 48));
     let first = file[gd..gd + 4].repeat(8192);
-    let changed = with(file, &[(8, &[1]), (gd, &first)]);
-    let counted = Arc::new(Counted(file_of(&changed), AtomicU64::new(0)));
-    let found = opened(counted.clone()).check().unwrap();
-    assert_eq!(found.counts()["VMDK-GT-OVERLAP"], 8191);
-    assert_eq!(found.counts()["VMDK-GRAIN-SHARED"], 1);
-    let read = counted.1.load(Ordering::Relaxed);
-    assert!(read < changed.len() as u64, "{read} of {}", changed.len());
+    // Without a redundant directory, with one of zeros, and with one that leads nowhere.
+    for (flags, second) in [(1, 0), (3, 0), (3, 0xff)] {
+        let second = vec![second; first.len()];
+        let changed = with(file.clone(), &[(8, &[flags]), (gd, &first), (rgd, &second)]);
+        let counted = Arc::new(Counted(file_of(&changed), AtomicU64::new(0)));
+        let image = opened(counted.clone());
+        let directories = 2 * first.len() as u64;
+        let read = counted.1.load(Ordering::Relaxed);
+        assert!(read < directories + (256 << 10), "{read} to open it");
+        let found = image.check().unwrap();
+        assert_eq!(found.counts()["VMDK-GT-OVERLAP"], 8191);
+        assert_eq!(found.counts()["VMDK-GRAIN-SHARED"], 1);
+        let read = counted.1.load(Ordering::Relaxed);
+        assert!(read < 8 * directories, "{read} to check it");
+    }
 }
 
 #[test]
@@ -345,4 +353,29 @@ fn a_directory_anywhere_in_the_file_is_mended_from_the_other_or_nothing_is_plann
         }
         assert!(refused * 50 < sectors, "{refused} of {sectors} refused");
     }
+}
+
+#[test]
+fn a_directory_with_one_table_that_was_written_over_is_not_given_up() {
+    // Grains in the first and in the nineteenth table; the redundant copy of that was never kept up.
+    let text = |offset| Piece {
+        offset,
+        length: 5000,
+        kind: Kind::Text(4),
+    };
+    let plan = Plan {
+        size: 1 << 30,
+        pieces: vec![text(0), text(18 * (32 << 20))],
+    };
+    let file = sparse_of(&plan.disk());
+    let (gd, rgd) = (led(&file, 56), led(&file, 48));
+    let (first, copy) = (led(&file, gd), led(&file, rgd + 18 * 4));
+    let changed = with(file, &[(first, &[0xff; 64]), (copy, &[0; 2048])]);
+    assert!(!codes(&changed).contains(&"VMDK-GD-RANGE"));
+    let mut now = vec![0; 5000];
+    let mut was = now.clone();
+    let image = opened(file_of(&changed));
+    image.read_at(18 * (32 << 20), &mut now).unwrap();
+    plan.disk().read_at(18 * (32 << 20), &mut was).unwrap();
+    assert!(now == was);
 }
