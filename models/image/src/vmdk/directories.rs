@@ -12,8 +12,7 @@ use std::ops::Range;
 /// check does it. It is the number of tables of 64 TiB.
 const TABLES_WATCHED: u64 = 1 << 21;
 
-/// Tables with entries, and tables of any kind, that are looked at to tell whether a directory leads to any.
-const TABLES_TRIED: usize = 16;
+/// Tables that are looked at to tell whether a directory leads to any.
 const TABLES_SEEN: usize = 64;
 
 /// A directory that lies on what follows it.
@@ -183,42 +182,34 @@ impl Hosted {
     fn tables_of(&self, directory: &[u32]) -> Tables {
         let mut found = Tables::default();
         let there = (0u64..).zip(directory);
-        let there = there.filter_map(|(number, sector)| {
-            let is_late = u64::from(*sector) >= self.header.overhead;
-            Some((is_late, self.table_if_there(number, *sector)?))
-        });
-        let has_entries = |(_, table): &(bool, Vec<u32>)| table.iter().any(|entry| *entry != 0);
-        let seen = there.take(TABLES_SEEN).filter(has_entries);
-        for (is_late, table) in seen.take(TABLES_TRIED) {
-            let count = if is_late {
-                &mut found.behind
-            } else {
+        let there = there
+            .filter_map(|(number, sector)| Some((*sector, self.table_if_there(number, *sector)?)));
+        for (sector, table) in there.take(TABLES_SEEN) {
+            let place = if u64::from(sector) < self.header.overhead {
                 &mut found.in_front
+            } else {
+                &mut found.behind
             };
-            *count = count.saturating_add(1);
-            let (mut grains, mut others) = (0u64, 0u64);
-            for entry in table.iter().filter(|entry| **entry != 0) {
-                let span = u64::from(*entry)..u64::from(*entry).saturating_add(1);
-                let place = u64::from(*entry).saturating_mul(SECTOR);
-                let taken = self.fixed().iter().any(|fixed| {
-                    let zeros = *entry == 1 && self.header.has_zeroed_grains();
-                    !zeros && fixed.start < span.end && span.start < fixed.end
-                });
-                let count = if self.holds(place, SECTOR) && !taken {
-                    &mut grains
-                } else {
-                    &mut others
-                };
-                *count = count.saturating_add(1);
-            }
+            *place = place.saturating_add(1);
+            let used = table.iter().filter(|entry| **entry != 0);
+            let (grains, others): (Vec<u32>, Vec<u32>) =
+                used.copied().partition(|entry| self.leads_to_grain(*entry));
             // Of a table, one entry may be damaged.
-            if others > 1 && others > grains {
+            if others.len() > 1 && others.len() > grains.len() {
                 found.none = found.none.saturating_add(1);
-            } else if grains > 0 {
+            } else if !grains.is_empty() {
                 found.tables = found.tables.saturating_add(1);
             }
         }
         found
+    }
+
+    /// Whether a word can be the entry of a grain, as far as that can be told without the tables.
+    fn leads_to_grain(&self, entry: u32) -> bool {
+        let sector = u64::from(entry);
+        let taken = self.fixed().iter().any(|span| span.contains(&sector));
+        let zeros = entry == 1 && self.header.has_zeroed_grains();
+        zeros || (self.holds(sector.saturating_mul(SECTOR), SECTOR) && !taken)
     }
 
     /// A directory in use that goes on over what follows it. Single entries that lead into a directory are wrong; where the
