@@ -85,9 +85,42 @@ impl Hosted {
     /// says, and what stands there is not to be changed. Of a directory that is kept, single entries are noted.
     pub(super) fn judge_directories(&mut self) -> Result<()> {
         self.judge_tables();
-        let count = self.entry_count();
+        let (active, bad_gd, bad_rgd) = self.count_entries()?;
+        let most = |bad: u64| bad > 0 && bad.saturating_mul(2) >= active;
+        let words = |bad: u64| format!("a directory {bad} of whose {active} entries lead nowhere");
+        let expected = "the sector of a directory that leads to tables";
+        if self.gd.is_empty() || self.rgd.is_empty() {
+            // One was given up already.
+        } else if most(bad_gd) {
+            self.gd = Vec::new();
+            let path = "header, gdOffset";
+            self.findings
+                .add(&rules::GD_RANGE, (56, 8), path, words(bad_gd), expected);
+        } else if most(bad_rgd) {
+            self.rgd = Vec::new();
+            let path = "header, rgdOffset";
+            self.findings
+                .add(&rules::RGD_RANGE, (48, 8), path, words(bad_rgd), expected);
+        }
+        // What is the descriptor's may be more with a directory less.
+        self.count_entries()?;
+        self.note_directories();
+        if let Some(overrun) = self.overrun() {
+            let place = if overrun.redundant { (48, 8) } else { (56, 8) };
+            let path = overrun.name();
+            let found = format!("{}, over {}", overrun.span(), overrun.on);
+            let expected = "sectors of its own";
+            self.findings
+                .add(&rules::GD_OVERLAP, place, path, found, expected);
+        }
+        Ok(())
+    }
+
+    /// Tables of which an entry says where they are, and those to which only the redundant directory leads, and only the
+    /// primary one.
+    fn count_entries(&self) -> Result<(u64, u64, u64)> {
         let (mut active, mut bad_gd, mut bad_rgd, mut lost) = (0u64, 0u64, 0u64, 0u64);
-        for number in 0..count {
+        for number in 0..self.entry_count() {
             let (first, second) = self.entries(number);
             if first == 0 && second == 0 {
                 continue;
@@ -106,32 +139,7 @@ impl Hosted {
                 "none of the {active} entries of the grain directory leads to a grain table (entry 0: sector {first}, in the redundant directory {second})"
             )));
         }
-        let most = |bad: u64| bad > 0 && bad.saturating_mul(2) >= active;
-        let words = |bad: u64| format!("a directory {bad} of whose {active} entries lead nowhere");
-        let expected = "the sector of a directory that leads to tables";
-        if self.gd.is_empty() || self.rgd.is_empty() {
-            // One was given up already.
-        } else if most(bad_gd) {
-            self.gd = Vec::new();
-            let path = "header, gdOffset";
-            self.findings
-                .add(&rules::GD_RANGE, (56, 8), path, words(bad_gd), expected);
-        } else if most(bad_rgd) {
-            self.rgd = Vec::new();
-            let path = "header, rgdOffset";
-            self.findings
-                .add(&rules::RGD_RANGE, (48, 8), path, words(bad_rgd), expected);
-        }
-        self.note_directories();
-        if let Some(overrun) = self.overrun() {
-            let place = if overrun.redundant { (48, 8) } else { (56, 8) };
-            let path = overrun.name();
-            let found = format!("{}, over {}", overrun.span(), overrun.on);
-            let expected = "sectors of its own";
-            self.findings
-                .add(&rules::GD_OVERLAP, place, path, found, expected);
-        }
-        Ok(())
+        Ok((active, bad_gd, bad_rgd))
     }
 
     /// Gives up the grain directory where it leads to sectors which hold anything but grain tables, while the redundant one
@@ -149,12 +157,16 @@ impl Hosted {
             let (first, second) = self.entries(number);
             let read = |sector| self.table_if_there(number, sector);
             let in_front = u64::from(first) < self.header.overhead;
-            in_front && read(first).is_some_and(|ours| Some(ours) == read(second))
+            in_front && read(second).is_some_and(|theirs| Some(theirs) == read(first))
         };
         if both.take(TABLES_SEEN).any(agree) {
             return;
         }
-        let (ours, theirs) = (self.tables_of(&self.gd), self.tables_of(&self.rgd));
+        let theirs = self.tables_of(&self.rgd);
+        if !theirs.are_all() && !theirs.are_in_front() {
+            return;
+        }
+        let ours = self.tables_of(&self.gd);
         // Where one stands on a table of the other, that may be all it leads to, and where tables are says which is right.
         let start = self.header.gd_offset;
         let meet = self.rgd.iter().any(|sector| u64::from(*sector) == start);

@@ -379,3 +379,18 @@ fn a_directory_with_one_table_that_was_written_over_is_not_given_up() {
     plan.disk().read_at(18 * (32 << 20), &mut was).unwrap();
     assert!(now == was);
 }
+
+#[test]
+fn what_fuzzing_found_in_the_repair_of_a_vmdk_is_mended() {
+    // A text that grew over what stood behind it, an extent line that is none, a table that is the descriptor's when the
+    // redundant directory in front of it is given up.
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpora/fuzz/vmdk_repair");
+    for name in [
+        "text-behind-the-text",
+        "odd-extent-line",
+        "directory-beside-the-descriptor",
+    ] {
+        let bytes = std::fs::read(format!("{corpus}/{name}")).unwrap();
+        drylab_image::fuzz::vmdk_repair(&bytes);
+    }
+}
