@@ -31,6 +31,11 @@ pub(crate) trait Container: ReadAt {
         Ok(())
     }
 
+    /// [`check`](Self::check) without what only unpacking the data tells.
+    fn check_structure(&self, found: &mut Findings) -> Result<()> {
+        self.check(found)
+    }
+
     /// What would have to be written to mend what [`check`](Self::check) finds.
     fn repair(&self) -> Result<Plan> {
         Err(Error::unsupported("this kind of image is not repaired"))

@@ -313,6 +313,11 @@ impl Allowed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock;
+    use crate::rewrite::Rewrite;
+    use crate::sink::{FileSink, Present};
+    use drylab_block::SparseBytes;
+    use drylab_image::{Target, VdiOptions};
     use std::os::unix::fs::symlink;
 
     /// `outside/secret`, `inside/disk`, `inside/base`, `inside/deep/disk`, and a resolver for one of the disks.
@@ -443,6 +448,38 @@ mod tests {
         std::fs::rename(yard.at("inside/self"), yard.at("inside/base")).expect("renamed");
         assert!(beneath.writable(&one).is_err(), "it is another file now");
         assert!(beneath.writable("gone").is_err());
+    }
+
+    #[test]
+    fn the_lock_on_a_child_outlives_the_look_for_its_parent_by_uuid() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [child, parent] = ["a.vdi", "b.vdi"].map(|name| folder.path().join(name));
+        for (path, id) in [(&child, 1), (&parent, 2)] {
+            let sink = FileSink::create(path, Present::Stays).expect("made");
+            let options = VdiOptions {
+                uuid_create: Some([id; 16]),
+                ..VdiOptions::default()
+            };
+            let disk = SparseBytes::new(1 << 20);
+            drylab_image::write(&disk, &Target::VdiDynamic(options), &sink).expect("written");
+            sink.commit(false).expect("named");
+        }
+        let is_held = || lock::is_held(&File::open(&child).expect("there"));
+        let held = Rewrite::open(&child).expect("nobody has it");
+        assert!(is_held());
+        let source = held.source().expect("open");
+        let beneath = Beneath::new(&child, &source, Some(folder.path())).expect("a folder");
+        let uuid = vdi::uuid_create(&FileSource::open(&parent).expect("there"));
+        let asked = Reference {
+            kind: "parent",
+            ..reference(uuid.expect("a VDI"))
+        };
+        // The child sorts before it, and is opened, looked at and closed.
+        beneath.resolve(&asked).expect("found by what is in it");
+        assert_eq!(beneath.opened().len(), 1);
+        assert!(is_held());
+        drop((source, beneath, held));
+        assert!(!is_held());
     }
 
     #[test]

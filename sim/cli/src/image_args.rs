@@ -145,7 +145,7 @@ pub(crate) struct ImageCheckArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The changes are planned first and tried in memory; nothing is written when the file is not the one that was planned \
-for, or another program holds a lock on it. They are ordered so that after a crash at any point the image opens. \
+for, or another program holds a lock on it (of bytes, as QEMU does). They are ordered so that after a crash at any point the image opens. \
 Afterwards the image is checked again and what is left is listed. Exit codes: 0 no error is left, 5 an error is \
 left.
 
@@ -172,8 +172,8 @@ pub(crate) struct RepairArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Sizes are whole numbers of bytes, or have K, M, G, T, P or E behind them (powers of 1024, also written as k or KiB: \
-1536M, not 1.5G). The disk's new end is zeros; partitions and file systems stay what they are. A damaged image is not \
-resized, and the exit code is 5: repair it first. Changes are made as repair makes them.
+1536M, not 1.5G). The disk's new end is zeros; partitions and file systems stay what they are. An image \
+whose structure is damaged is not resized, and the exit code is 5: repair it first. Changes are made as repair makes them.
 
 Examples:
   drylab image resize disk.vhdx 40G
@@ -292,10 +292,12 @@ pub(crate) enum Sync {
 #[command(after_help = "\
 The destination has no name until it is complete, and nothing is left of it when convert is stopped; on a file \
 system without such files (NFS) it is written under a hidden name beside its own, which a signal leaves there. No file that \
-another program has locked or that is read for this is replaced, not even with --force. Its bytes depend on the \
+another program has locked (ranges of its bytes, as QEMU does; not flock) or that is read for this is replaced, not \
+even with --force. Its bytes depend on the \
 disk and the options, never on jobs, holes or the container the disk came in. monolithicFlat and vmfs are two files, \
 the descriptor and the bytes in NAME-flat.vmdk beside it; the twoGbMaxExtent kinds have NAME-s001.vmdk or \
-NAME-f001.vmdk and so on. The descriptor comes last. What was noticed of the source, and that internal snapshots stay \
+NAME-f001.vmdk and so on. All files are complete before the first takes its name, and the descriptor comes last: a \
+crash in between leaves the old one, if any, beside files that are new already. What was noticed of the source, and that internal snapshots stay \
 behind, is said on standard error.
 
 Examples:

@@ -67,7 +67,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "qemu-img convert -O qcow2 disk.vmdk disk.qcow2",
         "drylab image convert disk.vmdk disk.qcow2 --to qcow2",
         "the source's format is never given; the destination is complete or absent, and --force replaces one, unless another \
-         program holds a lock on it; internal snapshots stay behind as with qemu-img, and that is said",
+         program holds a lock on it (of bytes, as QEMU does); internal snapshots stay behind as with qemu-img, and that is said",
     ),
     (
         "qemu-img convert -f vpc -O raw disk.vhd disk.raw",
@@ -159,14 +159,17 @@ NAME-flat.vmdk (monolithicFlat, vmfs), NAME-s001.vmdk and so on (twoGbMaxExtentS
 
 const CHANGES: &str = "\
 repair and resize plan every change first, as (offset, old bytes, new bytes), and try the plan in memory. The file is
-opened and locked before that; a virtual machine of QEMU that runs on it is noticed by its lock. Every step looks at the
+opened and locked before that; a virtual machine of QEMU that runs on it is noticed by its lock. Locks, also those on what
+would be replaced, are those of ranges of bytes (fcntl(2)), which QEMU takes; what flock(2) locks is not looked at. Every step looks at the
 old bytes again before it writes, and steps are ordered, with flushes between, so that after a crash at any point the image
-opens and its disk holds what it held. With --dry-run nothing is opened for writing.";
+opens and its disk holds what it held. With --dry-run nothing is opened for writing. resize looks at the structure alone:
+whether compressed clusters of a qcow2 unpack, for which all of them would be read, only check and repair tell.";
 
 const JSON: &str = "\
 With --format json each command prints one document. Its format is 1; fields may be added, and none changes its meaning
 without another number. All numbers are integers, sizes and offsets count bytes; the details of info are pairs of strings,
-as the image says them. What ends with 1 or 3 prints no document, only its reason on standard error. A finding has code, severity (note,
+as the image says them. What ends with 1 or 3 prints no document, only its reason on standard error; of a damaged image
+that is not resized (5) there is one, with its findings and no steps, and the reason, too. A finding has code, severity (note,
 warning, error), file, offset, length, path (the structure), expected, found, clause (of the specification), effect and
 repairable (no, lossless, lossy); counts holds how often each code was found, also where the list, which has at most 64 of
 each, ends. A range of map has start, length, kind (data, compressed, zero, hole), and file and offset where a file holds

@@ -3,7 +3,8 @@
 use crate::lock;
 use crate::source::{FileSource, Identity};
 use drylab_block::{Below, Error, ReadAt, Result, WriteAt};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -37,7 +38,8 @@ pub(crate) enum Present<'a> {
 ///
 /// Until then it has no name at all (`O_TMPFILE` of open(2)), so that nothing is left of it however the program ends: this
 /// needs no handler of signals, and holds for SIGKILL, too. A file system without such files (NFS, FUSE) has it under a
-/// hidden name beside its own; there it is removed when it is dropped, and a signal leaves it behind.
+/// hidden name beside its own; there it is removed when it is dropped, and a signal leaves it behind. One that replaces another
+/// has such a name for the moment between the last look at that and the rename.
 #[derive(Debug)]
 pub(crate) struct FileSink {
     file: File,
@@ -92,40 +94,122 @@ impl FileSink {
     /// Gives the file its name; with `sync` not before it is on the medium, and the name is, too.
     ///
     /// # Errors
-    /// [`Error::Io`] with the system's reason; [`Error::Unsupported`] when a file that took the name meanwhile may not be
-    /// replaced.
-    pub(crate) fn commit(mut self, sync: bool) -> Result<()> {
-        if sync {
-            self.file.sync_all().map_err(Error::io)?;
-        }
-        self.take_name()?;
-        if sync {
-            let folder = File::open(folder_of(&self.name)).map_err(Error::io)?;
-            folder.sync_all().map_err(Error::io)?;
-        }
-        Ok(())
+    /// As [`commit`].
+    pub(crate) fn commit(self, sync: bool) -> Result<()> {
+        commit(Vec::new(), self, sync)
     }
 
-    fn take_name(&mut self) -> Result<()> {
-        if self.made.is_none() {
-            match link(&self.file, &self.name) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.replace => {
-                    // Only a name takes the place of another one.
-                    let (_, made) = hidden(&self.name, |made| link(&self.file, made))?;
-                    self.made = Some(made);
-                }
-                named => return named.map_err(Error::io),
+    /// Whether it can take its name now, as far as can be told before it does. For the place of another file it gets a
+    /// hidden name.
+    fn ready(&mut self) -> Result<()> {
+        match std::fs::symlink_metadata(&self.name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io(error)),
+            Ok(_) if !self.replace => return Err(Error::unsupported(CAME)),
+            Ok(found) if !found.is_file() => {
+                return Err(Error::unsupported("it is there and no regular file"));
             }
+            Ok(_) => {}
         }
         // A virtual machine may have been started on it since.
         if let Ok(there) = looked_at(&self.name, OFlags::RDONLY) {
             is_free(&there)?;
         }
-        if let Some(made) = &self.made {
-            std::fs::rename(made, &self.name).map_err(Error::io)?;
+        if self.made.is_none() {
+            // Only a name takes the place of another one.
+            let (_, made) = hidden(&self.name, |made| link(&self.file, made))?;
+            self.made = Some(made);
         }
+        Ok(())
+    }
+
+    fn take_name(mut self) -> Result<()> {
+        let made = loop {
+            if let Some(made) = &self.made {
+                break made;
+            }
+            match link(&self.file, &self.name) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.replace => {
+                    self.ready()?;
+                }
+                named => return named.map_err(came),
+            }
+        };
+        let moved = if self.replace {
+            std::fs::rename(made, &self.name)
+        } else {
+            move_to_free(made, &self.name)
+        };
+        moved.map_err(came)?;
         self.made = None;
         Ok(())
+    }
+}
+
+/// Gives files of one folder their names, `last` after the others; with `sync` not before all are on the medium, and the
+/// names are, too.
+///
+/// All are looked at before the first takes its name: one that is refused leaves all old files as they are. What is left
+/// is a rename for each. A crash between two of them, or a file that comes in the way of one, leaves the new files that
+/// had their turn beside the old ones, or none, of the rest; the old `last` is there as long as the new one is not.
+///
+/// # Errors
+/// [`Error::Io`] with the system's reason; [`Error::Unsupported`] when a file that took a name meanwhile may not be
+/// replaced.
+pub(crate) fn commit(mut others: Vec<FileSink>, mut last: FileSink, sync: bool) -> Result<()> {
+    let of = |name: &Path| {
+        let name = name.display().to_string();
+        move |error: Error| error.within(name)
+    };
+    let folder = folder_of(&last.name).to_owned();
+    if sync {
+        for other in &others {
+            let synced = other.file.sync_all().map_err(Error::io);
+            synced.map_err(of(&other.name))?;
+        }
+        last.file.sync_all().map_err(Error::io)?;
+    }
+    for other in &mut others {
+        let within = of(&other.name);
+        other.ready().map_err(within)?;
+    }
+    last.ready()?;
+    for other in others {
+        let within = of(&other.name);
+        other.take_name().map_err(within)?;
+    }
+    last.take_name()?;
+    if sync {
+        let folder = File::open(folder).map_err(Error::io)?;
+        folder.sync_all().map_err(Error::io)?;
+    }
+    Ok(())
+}
+
+const CAME: &str = "a file with its name has come meanwhile, and is not replaced";
+
+fn came(error: std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::AlreadyExists => Error::unsupported(CAME),
+        _ => Error::io(error),
+    }
+}
+
+/// Renames a file, and replaces none.
+fn move_to_free(made: &Path, name: &Path) -> std::io::Result<()> {
+    match rustix::fs::renameat_with(CWD, made, CWD, name, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => link_then_unlink(made, name),
+        moved => Ok(moved?),
+    }
+}
+
+/// The same where the file system (NFS, older FUSE) knows no rename that replaces nothing.
+fn link_then_unlink(made: &Path, name: &Path) -> std::io::Result<()> {
+    match rustix::fs::linkat(CWD, made, CWD, name, AtFlags::empty()) {
+        // It knows no second names either. That this one is free was seen a moment ago.
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => std::fs::rename(made, name),
+        Err(errno) => Err(errno.into()),
+        Ok(()) => std::fs::remove_file(made),
     }
 }
 
@@ -307,6 +391,7 @@ impl WriteAt for FileSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rewrite::Rewrite;
 
     #[test]
     fn a_file_is_complete_under_its_name_or_not_there() {
@@ -377,6 +462,101 @@ mod tests {
         let refused = FileSink::create(&other, Present::Replaced(&read));
         assert!(refused.unwrap_err().to_string().contains("that is read"));
         assert_eq!(std::fs::read(&name).expect("there"), b"theirs");
+    }
+
+    #[test]
+    fn a_file_that_came_meanwhile_stays_also_where_the_new_one_has_a_hidden_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = folder.path().join("disk.raw");
+        let names = || std::fs::read_dir(folder.path()).expect("a folder").count();
+        let make = || {
+            let (file, made) = hidden(&name, |made| File::create_new(made)).expect("made");
+            FileSink::of(file, Some(made), &name, false)
+        };
+        let theirs = || {
+            let bytes = std::fs::read(&name).expect("there");
+            assert_eq!((bytes.as_slice(), names()), (&b"theirs"[..], 1));
+        };
+        make().commit(false).expect("the name is free");
+        std::fs::write(&name, b"theirs").expect("written");
+        let refused = make().commit(false).unwrap_err().to_string();
+        assert!(refused.contains("has come meanwhile"), "{refused}");
+        theirs();
+        // It comes after the last look, too.
+        let refused = make().take_name().unwrap_err().to_string();
+        assert!(refused.contains("has come meanwhile"), "{refused}");
+        theirs();
+        let (file, made) = hidden(&name, |made| File::create_new(made)).expect("made");
+        let refused = link_then_unlink(&made, &name).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+        std::fs::remove_file(&name).expect("there");
+        link_then_unlink(&made, &name).expect("the name is free");
+        let same = |one: &std::fs::Metadata| (one.dev(), one.ino());
+        let [named, open] = [std::fs::metadata(&name), file.metadata()];
+        assert_eq!(same(&named.expect("there")), same(&open.expect("open")));
+        assert_eq!(names(), 1);
+    }
+
+    #[test]
+    fn a_refusal_of_the_last_of_several_files_leaves_all_old_ones() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [extent, disk] = ["disk-flat", "disk"].map(|name| folder.path().join(name));
+        let make = |replace: bool, hides: bool| {
+            [&extent, &disk].map(|name| {
+                let sink = if hides {
+                    let (file, made) = hidden(name, |made| File::create_new(made)).expect("made");
+                    FileSink::of(file, Some(made), name, replace)
+                } else {
+                    FileSink::create(name, Present::Replaced(&[])).expect("made")
+                };
+                sink.write_at(0, b"new").expect("written");
+                sink
+            })
+        };
+        for hides in [false, true] {
+            std::fs::write(&extent, b"old").expect("written");
+            std::fs::write(&disk, b"old").expect("written");
+            let whole = |left: usize| {
+                assert_eq!(std::fs::read(&extent).expect("there"), b"old");
+                let names = std::fs::read_dir(folder.path()).expect("a folder");
+                assert_eq!(names.count(), left, "no hidden name is left");
+            };
+            // A virtual machine is started on the old one.
+            let [first, last] = make(true, hides);
+            let held = Rewrite::open(&disk).expect("locked");
+            let refused = commit(vec![first], last, true).unwrap_err().to_string();
+            assert!(refused.contains("holds a lock"), "{refused}");
+            whole(2);
+            drop(held);
+            // A folder comes in its place.
+            let [first, last] = make(true, hides);
+            std::fs::remove_file(&disk).expect("there");
+            std::fs::create_dir(&disk).expect("made");
+            let refused = commit(vec![first], last, true).unwrap_err().to_string();
+            assert!(refused.contains("no regular file"), "{refused}");
+            whole(2);
+            std::fs::remove_dir(&disk).expect("there");
+            let [first, last] = make(true, hides);
+            commit(vec![first], last, true).expect("nothing is in the way");
+            for name in [&extent, &disk] {
+                assert_eq!(std::fs::read(name).expect("there"), b"new");
+                std::fs::remove_file(name).expect("there");
+            }
+        }
+        // One that came stays, and the others have no name.
+        let [first, last] = make(false, true);
+        std::fs::write(&disk, b"theirs").expect("written");
+        let refused = commit(vec![first], last, false).unwrap_err().to_string();
+        assert!(refused.contains("has come meanwhile"), "{refused}");
+        assert_eq!(std::fs::read(&disk).expect("there"), b"theirs");
+        assert!(!extent.exists());
+        // The one that is refused is named when it is not the last.
+        std::fs::remove_file(&disk).expect("there");
+        let [first, last] = make(false, true);
+        std::fs::write(&extent, b"theirs").expect("written");
+        let refused = commit(vec![first], last, false).unwrap_err().to_string();
+        assert!(refused.contains("disk-flat"), "{refused}");
+        assert!(!disk.exists());
     }
 
     #[test]

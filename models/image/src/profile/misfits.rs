@@ -24,10 +24,12 @@ pub struct Refusal {
 pub struct Sizes {
     /// Whole numbers of so many bytes.
     pub multiple: u64,
+    /// What comes of another size, and what to do.
+    pub multiple_how: &'static str,
     /// Bytes at most.
     pub most: u64,
-    /// What comes of another size, and what to do.
-    pub how: &'static str,
+    /// Who takes no more, and what to do.
+    pub most_how: &'static str,
     /// Why that is so.
     pub evidence: Evidence,
 }
@@ -46,7 +48,8 @@ pub struct Misfit {
 }
 
 impl Profile {
-    /// What keeps the product from taking an image of this kind with a disk of `bytes`, whatever is in it.
+    /// What keeps the product from taking an image of this kind with a disk of `bytes`, whatever is in it. Of a VHD they
+    /// are the size that the product [believes](Self::vhd_size).
     #[must_use]
     pub fn misfits(&self, format: Format, subformat: &str, bytes: u64) -> Vec<Misfit> {
         let misfit = |code, how, evidence| Misfit {
@@ -68,11 +71,17 @@ impl Profile {
             let how = format!("{}: {}", name.trim_end(), row.how);
             all.push(misfit(code, how, row.evidence));
         }
-        if let Some(row) = self.sizes
-            && (crate::math::rem(bytes, row.multiple) != 0 || bytes > row.most)
-        {
-            let how = format!("a disk of {bytes} bytes: {}", row.how);
-            all.push(misfit("SIZE", how, row.evidence));
+        if let Some(row) = self.sizes {
+            if crate::math::rem(bytes, row.multiple) != 0 {
+                let (unit, how) = (row.multiple, row.multiple_how);
+                let how = format!("a disk of {bytes} bytes, no multiple of {unit}: {how}");
+                all.push(misfit("SIZE", how, row.evidence));
+            }
+            if bytes > row.most {
+                let (most, how) = (row.most, row.most_how);
+                let how = format!("a disk of {bytes} bytes, more than {most}: {how}");
+                all.push(misfit("SIZE", how, row.evidence));
+            }
         }
         all
     }
@@ -124,8 +133,9 @@ pub(super) const AZURE: &[Refusal] = &[
 /// Microsoft Azure.
 pub(super) const AZURE_SIZES: Option<Sizes> = Some(Sizes {
     multiple: 1 << 20,
+    multiple_how: "only whole MiB are taken; convert it for azure, which rounds it up",
     most: u64::MAX,
-    how: "only whole MiB are taken; convert it for azure, which rounds it up",
+    most_how: "",
     evidence: Evidence::Issue(
         "MicrosoftDocs/azure-docs issue 48403: New-AzDisk answers that the size without the footer \"must be a multiple \
          of MiB\"",
@@ -156,8 +166,10 @@ pub(super) const ESXI: &[Refusal] = &[
 /// VMware ESXi.
 pub(super) const ESXI_SIZES: Option<Sizes> = Some(Sizes {
     multiple: 512,
+    multiple_how: "only whole sectors are taken",
     most: (2 << 40) - 512,
-    how: "5.0 and 5.1 take 2 TiB less 512 bytes at most, later ones 62 TiB",
+    most_how: "ESXi 5.0 and 5.1 take 2 TiB less 512 bytes; 5.5 and later take up to 62 TiB, but what is for 5.0 and later \
+               has to fit them all",
     evidence: Evidence::Document(
         "VMware, Configuration Maximums of vSphere 4.1, the same in 5.0: Virtual Machine Storage Maximums; KB 2058287: larger disks from 5.5 on",
     ),
@@ -235,6 +247,25 @@ mod tests {
     }
 
     #[test]
+    fn a_size_is_refused_for_what_is_wrong_with_it() {
+        let says = |name: &str, bytes| {
+            let all = Profile::named(name).unwrap();
+            let all = all.misfits(
+                all.default_kind().format,
+                all.default_kind().subformat,
+                bytes,
+            );
+            all.into_iter().map(|misfit| misfit.how).collect::<Vec<_>>()
+        };
+        let odd = says("azure", (4 << 20) + 512);
+        assert!(odd.len() == 1 && odd[0].contains("no multiple of 1048576: only whole MiB"));
+        let large = says("esxi", 3 << 40);
+        assert!(large.len() == 1 && large[0].contains("more than 2199023255040: ESXi 5.0 and 5.1"));
+        assert!(!large[0].contains("multiple"));
+        assert_eq!(says("esxi", (3 << 40) + 1).len(), 2);
+    }
+
+    #[test]
     fn nothing_that_is_written_for_a_product_is_refused_by_it() {
         for profile in ALL {
             for kind in profile.kinds {
@@ -267,6 +298,8 @@ mod tests {
         let esxi = |kind| codes("esxi", Format::Vmdk, kind, 1 << 30);
         assert_eq!(esxi("monolithicSparse"), ["SUBFORMAT"]);
         assert_eq!(codes("esxi", Format::Vmdk, "vmfs", 3 << 40), ["SIZE"]);
+        let most = (2 << 40) - 512;
+        assert_eq!(codes("esxi", Format::Vmdk, "vmfs", most), [""; 0]);
         let xen = |kind| codes("xenserver", Format::Vhd, kind, 1 << 30);
         assert_eq!((xen("fixed"), xen("dynamic")), (vec!["SUBFORMAT"], vec![]));
         assert_eq!(codes("libvirt", Format::Vdi, "dynamic", 1 << 30), [""; 0]);

@@ -26,7 +26,7 @@ pub use misfits::{Misfit, Refusal, Sizes};
 pub use reactions::{Does, Evidence, Only, Reaction};
 
 use crate::detect::Format;
-use crate::vhd::VhdOptions;
+use crate::vhd::{VhdOptions, VhdSize};
 use crate::vmdk::{Adapter, VmdkOptions};
 use crate::write::Target;
 
@@ -74,6 +74,8 @@ pub struct Profile {
     pub refusals: &'static [Refusal],
     /// Sizes of disks that it takes, where they are known.
     pub sizes: Option<Sizes>,
+    /// Which of a VHD's two sizes it takes for the disk's.
+    pub vhd_size: VhdSize,
     vmdk: fn(VmdkOptions) -> VmdkOptions,
     vhd: fn() -> VhdOptions,
 }
@@ -119,6 +121,7 @@ pub const ESXI: Profile = Profile {
     reactions: reactions::ESXI,
     refusals: misfits::ESXI,
     sizes: misfits::ESXI_SIZES,
+    vhd_size: VhdSize::ByCreator,
     vmdk: |options| VmdkOptions {
         adapter: Adapter::LsiLogic,
         hardware_version: 8,
@@ -160,6 +163,7 @@ pub const XEN_SERVER: Profile = Profile {
     reactions: reactions::XEN_SERVER,
     refusals: misfits::XEN_SERVER,
     sizes: None,
+    vhd_size: VhdSize::Current,
     vmdk: |options| options,
     vhd: VhdOptions::xen_server,
 };
@@ -199,6 +203,7 @@ pub const HYPER_V_2008_R2: Profile = Profile {
     reactions: reactions::HYPER_V_2008_R2,
     refusals: misfits::HYPER_V_2008_R2,
     sizes: None,
+    vhd_size: VhdSize::Current,
     vmdk: |options| options,
     vhd: VhdOptions::hyper_v_2008_r2,
 };
@@ -230,6 +235,7 @@ pub const AZURE: Profile = Profile {
     reactions: reactions::AZURE,
     refusals: misfits::AZURE,
     sizes: misfits::AZURE_SIZES,
+    vhd_size: VhdSize::Current,
     vmdk: |options| options,
     vhd: VhdOptions::azure,
 };
@@ -262,6 +268,7 @@ pub const LIBVIRT: Profile = Profile {
     reactions: reactions::LIBVIRT,
     refusals: &[],
     sizes: None,
+    vhd_size: VhdSize::ByCreator,
     vmdk: |options| options,
     vhd: VhdOptions::default,
 };
@@ -271,6 +278,7 @@ pub const LIBVIRT_CENTOS_6: Profile = Profile {
     title: "libvirt with QEMU 0.12 of CentOS 6",
     reactions: reactions::LIBVIRT_CENTOS_6,
     refusals: misfits::LIBVIRT_CENTOS_6,
+    vhd_size: VhdSize::Geometry,
     ..LIBVIRT
 };
 

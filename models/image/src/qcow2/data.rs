@@ -1,7 +1,8 @@
 //! Second files: the backing file, and the external data file.
 
 use super::header::Header;
-use crate::container::{Opener, Stored};
+use crate::container::{Container, Opener, Stored};
+use crate::finding::Findings;
 use crate::image::{Image, opened};
 use crate::math::{index, len64};
 use crate::vhd::VhdSize;
@@ -70,6 +71,18 @@ impl Backing {
 
     pub(crate) fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// Adds what `check` finds in it; what opening it noticed is there already.
+    pub(crate) fn check(
+        &self,
+        check: impl FnOnce(&dyn Container, &mut Findings) -> Result<()>,
+        found: &mut Findings,
+    ) -> Result<()> {
+        let mut all = Findings::default();
+        check(self.image.container(), &mut all)?;
+        found.extend(&self.key, &all);
+        Ok(())
     }
 
     /// Reads with zeros behind the end.

@@ -452,13 +452,19 @@ impl Container for Qcow2 {
     fn check(&self, found: &mut Findings) -> Result<()> {
         let structure = self.structure(&self.limits, false, found)?;
         check::check(&structure, Some(self.limits.table_bytes_max), found)?;
-        if let Some(backing) = &self.backing {
-            // What opening it noticed is there already.
-            let mut all = Findings::default();
-            backing.image().check_only(&mut all)?;
-            found.extend(backing.key(), &all);
+        match &self.backing {
+            Some(backing) => backing.check(|below, found| below.check(found), found),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn check_structure(&self, found: &mut Findings) -> Result<()> {
+        let structure = self.structure(&self.limits, false, found)?;
+        check::check(&structure, None, found)?;
+        match &self.backing {
+            Some(backing) => backing.check(|below, found| below.check_structure(found), found),
+            None => Ok(()),
+        }
     }
 
     fn repair(&self) -> Result<Plan> {

@@ -165,12 +165,18 @@ impl Container for Qed {
 
     fn check(&self, found: &mut Findings) -> Result<()> {
         super::check::check(self, found)?;
-        if let Some(backing) = &self.backing {
-            let mut all = Findings::default();
-            backing.image().check_only(&mut all)?;
-            found.extend(backing.key(), &all);
+        match &self.backing {
+            Some(backing) => backing.check(|below, found| below.check(found), found),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn check_structure(&self, found: &mut Findings) -> Result<()> {
+        super::check::check(self, found)?;
+        match &self.backing {
+            Some(backing) => backing.check(|below, found| below.check_structure(found), found),
+            None => Ok(()),
+        }
     }
 
     fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {

@@ -176,6 +176,14 @@ fn habits_of_qemu_img_are_answered_with_what_is_typed_here() {
         (&["info", "--output=json", "a"], "--format json"),
         (&["info", "-f", "raw", "a"], "told by its content"),
         (&["check", "-r", "all", "a"], "drylab image repair FILE"),
+        (
+            &["convert", "-b", "base", "a", "b", "--to", "qcow2"],
+            "drylab image create --backing FILE",
+        ),
+        (
+            &["convert", "-f", "raw", "a", "b", "--to", "qcow2"],
+            "said as --to FORMAT",
+        ),
         (&["rules", "vpc"], "vpc is called vhd here"),
         (&["convert", "a", "b"], "--for <PRODUCT>"),
         (&["create", "a", "1G"], "--for <PRODUCT>"),
@@ -191,6 +199,18 @@ fn habits_of_qemu_img_are_answered_with_what_is_typed_here() {
         &refused(1, &["convert", "--frobnicate", "a", "b"]),
         "--frobnicate",
     );
+    // What means something else there, or nothing.
+    for (args, wrong) in [
+        (
+            &["convert", "-r", "10M", "a", "b", "--to", "raw"][..],
+            "repair",
+        ),
+        (&["create", "-c", "a", "1G", "--to", "qcow2"], "--compress"),
+        (&["repair", "-U", "a"], "in use"),
+    ] {
+        let said = refused(1, args);
+        assert!(!said.contains(wrong), "{said}");
+    }
 }
 
 #[test]

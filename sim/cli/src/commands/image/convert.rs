@@ -7,7 +7,7 @@ use crate::args::Format;
 use crate::exit::{Exit, Stop, While};
 use crate::image_args::{Compress, ConvertArgs, Level, Output, Sync, To};
 use crate::quantity::shown;
-use crate::sink::{FileSink, Present};
+use crate::sink::{self, FileSink, Present};
 use crate::source::Identity;
 use crate::terminal;
 use drylab_block::{Below, Error, Extent, ReadAt, Result, Severity, WriteAt};
@@ -126,6 +126,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Stop> {
     let opened = open(from, &args.reading)?;
     let read = opened.beneath.read();
     refuse_own(to, &read)?;
+    chosen.refuse_misfits(opened.image.virtual_size())?;
     let bar = terminal::byte_progress();
     let tell = |progress: Progress| {
         bar.set_length(progress.total);
@@ -308,7 +309,8 @@ pub(super) fn present<'a>(into: &Output, read: &'a [Identity]) -> Present<'a> {
     }
 }
 
-/// Writes a disk: all files of the image, or none of them under its name. None takes the place of one that is `read`.
+/// Writes a disk: all files of the image, or none of them under its name, the one that names the others last (what a
+/// crash between the names leaves: [`sink::commit`]). None takes the place of one that is `read`.
 pub(super) fn write(
     disk: &dyn ReadAt,
     shape: &Shape,
@@ -346,7 +348,7 @@ pub(super) fn write(
         }
     };
     let others = others.into_iter().filter_map(Arc::into_inner).collect();
-    commit(sink, others, into.sync == Sync::Always)?;
+    sink::commit(others, sink, into.sync == Sync::Always)?;
     Ok(written)
 }
 
@@ -356,14 +358,6 @@ fn descriptor(sink: &FileSink, (text, written): (String, Written)) -> Result<Wri
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
     let file_bytes = written.file_bytes.saturating_add(length);
     Ok(Written { file_bytes })
-}
-
-/// Gives all files their names, the one that names the others last.
-pub(super) fn commit(sink: FileSink, others: Vec<FileSink>, sync: bool) -> Result<()> {
-    for other in others {
-        other.commit(sync)?;
-    }
-    sink.commit(sync)
 }
 
 /// `disk-flat.vmdk` for `disk.vmdk`, as VMware's programs call it.

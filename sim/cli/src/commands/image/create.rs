@@ -58,6 +58,7 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
     let (size, written) = match &args.backing {
         None => {
             let size = args.size.unwrap_or(0);
+            chosen.refuse_misfits(size)?;
             let made = write(
                 &Zeros(size),
                 &chosen.shape,
@@ -76,10 +77,14 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
                 return Err(Stop::usage("an image cannot stand on itself"));
             }
             let size = args.size.unwrap_or(parent.image.virtual_size());
-            let written = child(args, &chosen, size, &parent)?;
-            if matches!(chosen.format, Kind::Vhd | Kind::Vhdx) {
+            if matches!(
+                &chosen.shape,
+                Shape::One(Target::VhdDynamic(_) | Target::VhdxDynamic(_))
+            ) {
                 chosen.subformat = "differencing";
             }
+            chosen.refuse_misfits(size)?;
+            let written = child(args, &chosen, size, &parent)?;
             (size, written)
         }
     };
@@ -174,7 +179,7 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
         }
     };
     let sync = args.into.sync == Sync::Always;
-    super::convert::commit(sink, Vec::new(), sync).on(task())?;
+    sink.commit(sync).on(task())?;
     Ok(written)
 }
 
