@@ -353,21 +353,29 @@ impl<'a> Structure<'a> {
         Ok(())
     }
 
+    /// Whether a walk over the tables looks into one. Those at odd places overlap: they are as long as that costs no more
+    /// than the file, of which `odd` bytes are left.
+    pub(super) fn is_looked_at(&self, table: &L2, odd: &mut u64) -> bool {
+        let cluster = self.header.cluster_bytes();
+        if rem(table.offset, cluster) == 0 {
+            return true;
+        }
+        let left = odd.checked_sub(cluster);
+        *odd = left.unwrap_or(*odd);
+        left.is_some()
+    }
+
     /// Counts L2 tables and what they point to.
     fn count_guest(&self, counts: &mut Counts, mut said: Option<&mut Said<'_>>) -> Result<()> {
         let cluster = self.header.cluster_bytes();
-        // Tables at odd places overlap: they are looked at as long as that costs no more than the file.
         let mut odd = self.bounds.file;
         for (which, table) in self.tables.iter().enumerate() {
             let by = u64::from(table.references);
             if !self.header.excess(table.offset, cluster, self.bounds.file) {
                 self.add(counts, (class::L2, table.offset, cluster), by);
             }
-            if rem(table.offset, cluster) != 0 {
-                let Some(left) = odd.checked_sub(cluster) else {
-                    continue;
-                };
-                odd = left;
+            if !self.is_looked_at(table, &mut odd) {
+                continue;
             }
             for (number, entry) in (0u64..).zip(self.l2(table)?.unwrap_or_default()) {
                 if entry == Entry::default() {
@@ -379,7 +387,7 @@ impl<'a> Structure<'a> {
                     if let Cluster::Packed(offset, _) = judged.cluster
                         && self.header.has_packed(offset, self.bounds.file)
                     {
-                        said.take(self, (which, number), entry.word)?;
+                        said.take(self.header, (which, number), entry.word);
                     }
                 }
                 let taken = if self.mended {

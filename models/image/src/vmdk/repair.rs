@@ -54,9 +54,17 @@ impl Vmdk {
                 text = text.with(text.sectors(part.line), sectors);
             }
         }
-        if text != self.text {
+        let changes_text = text != self.text;
+        if changes_text {
             self.text.change(&text, &*self.file, &mut plan)?;
         }
+        let beside = |plan: &mut Plan, key: &str, own: Plan| {
+            if changes_text {
+                plan.then(key, own);
+            } else {
+                plan.first(key, own);
+            }
+        };
         for part in &self.parts {
             match &part.body {
                 Body::Hosted(hosted) if part.key.is_empty() => {
@@ -67,11 +75,12 @@ impl Vmdk {
                     plan.append(own);
                 }
                 Body::Hosted(hosted) if done.insert(part.key.as_str()) => {
-                    plan.first(&part.key, hosted.plan_repair()?);
+                    beside(&mut plan, &part.key, hosted.plan_repair()?);
                 }
                 Body::Esx(_) => plan.note(format!("{:?} is of ESX and not repaired", part.key)),
                 Body::Flat(file, _) if done.insert(part.key.as_str()) => {
-                    plan.first(&part.key, self.plan_length(&part.key, file.len()));
+                    let own = self.plan_length(&part.key, file.len());
+                    beside(&mut plan, &part.key, own);
                 }
                 Body::Hosted(_) | Body::Zero | Body::Flat(..) => {}
             }

@@ -44,6 +44,7 @@ impl Vmdk {
                 last.start
             ))
         })?;
+        self.check_line(last)?;
         self.resize_part(last, length, &mut plan)?;
         let sectors = div(length, SECTOR);
         let text = self.resized_text(last.line, sectors, size);
@@ -55,6 +56,21 @@ impl Vmdk {
             self.drop_behind(last, (sectors, size), &mut plan)?;
         }
         Ok(plan)
+    }
+
+    /// Refuses an extent whose line says another size: between the steps to a new one that line might come to count.
+    fn check_line(&self, last: &Part) -> Result<()> {
+        let sectors = div(last.length, SECTOR);
+        let line = self.descriptor.extents.get(last.line);
+        match (&last.body, line) {
+            (Body::Hosted(_), Some(line)) if line.sectors != sectors => {
+                Err(Error::corrupt(format_args!(
+                    "repair the VMDK before it is resized: its last extent has {sectors} sectors, and {} in the descriptor",
+                    line.sectors
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn resize_part(&self, last: &Part, length: u64, plan: &mut Plan) -> Result<()> {

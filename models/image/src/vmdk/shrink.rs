@@ -10,6 +10,7 @@ use crate::edit::{Edit, Plan};
 use crate::map::Units;
 use crate::math::index;
 use drylab_block::Result;
+use std::collections::BTreeSet;
 
 impl Hosted {
     /// Plans what follows the change to `capacity` sectors, fewer than now; and how many grains it gives up.
@@ -78,6 +79,8 @@ impl Hosted {
     fn clear_entries(&self, new: &Header, plan: &mut Plan) -> Result<()> {
         let tables = new.tables();
         let last = tables.saturating_sub(1);
+        // Both directories may name one table, or be one: a plan that writes it twice would not find what it expects.
+        let mut cleared = BTreeSet::new();
         for (directory, start, is_second) in [
             (&self.rgd, self.header.rgd_offset, true),
             (&self.gd, self.header.gd_offset, false),
@@ -89,11 +92,16 @@ impl Hosted {
                 true => self.is_second(sector, last),
                 false => self.is_table(sector, last),
             };
-            if is_table && !self.is_hole(last, sector, &mut (0..0)) {
+            if is_table
+                && cleared.insert(u64::from(sector))
+                && !self.is_hole(last, sector, &mut (0..0))
+            {
                 let (kept, known) = (new.entries_of(last), self.header.entries_of(last));
                 self.clear((u64::from(sector), kept, known), plan)?;
             }
-            self.clear((start, tables, self.header.tables()), plan)?;
+            if cleared.insert(start) {
+                self.clear((start, tables, self.header.tables()), plan)?;
+            }
         }
         Ok(())
     }

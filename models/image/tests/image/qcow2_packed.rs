@@ -1,12 +1,13 @@
 //! Clusters of a qcow2 that are stored in part: compressed ones, and those with subclusters.
 
-use crate::common::{have_qemu_img, qemu_img};
+use crate::common::{Kind, Piece, Plan, have_qemu_img, qemu_img};
 use crate::qcow2::sparse;
 use crate::qcow2_check::{self, text};
 use crate::qcow2_rules::{CLUSTER, Made, SIZE, made, open, places, put, refcount, word};
-use drylab_block::{ReadAt, SparseBytes, WriteAt};
+use drylab_block::{Limits, ReadAt, Severity, SparseBytes, WriteAt};
 use drylab_image::{Image, Qcow2Compression, Qcow2Layers, Work, write_qcow2_layers};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Whether any cluster cannot be read.
 fn is_lost(image: &Image) -> bool {
@@ -170,4 +171,121 @@ fn a_sound_file_of_qemu_img_with_subclusters_is_sound_though_its_last_cluster_is
         assert!(found.is_empty(), "{bytes}: {:?}", found.list());
         assert!(!is_lost(&image));
     }
+}
+
+/// Compressed clusters of 4 KiB, all of them, whose entries stand in another order than their bytes.
+fn shuffled(clusters: u64, length: usize, kind: fn(u64) -> Kind) -> SparseBytes {
+    const CLUSTER: u64 = 4096;
+    let piece = |number| Piece {
+        offset: number * CLUSTER,
+        length,
+        kind: kind(number),
+    };
+    let disk = Plan {
+        size: clusters * CLUSTER,
+        pieces: (0..clusters).map(piece).collect(),
+    };
+    let layers = Qcow2Layers {
+        cluster_bits: 12,
+        compression: Some((Qcow2Compression::Zlib, 1)),
+        ..Qcow2Layers::default()
+    };
+    let file = SparseBytes::default();
+    write_qcow2_layers(&disk.disk(), &layers, &file, &Work::ALONE).unwrap();
+    let l1 = word(&file, 40);
+    let place = |entry: u64| {
+        let table = word(&file, l1 + entry / 512 * 8) & !(1 << 63);
+        table + entry % 512 * 8
+    };
+    let words: Vec<u64> = (0..clusters)
+        .map(|entry| word(&file, place(entry)))
+        .collect();
+    assert!(
+        words.iter().all(|word| word >> 62 == 1),
+        "all are compressed"
+    );
+    for entry in 0..clusters {
+        put(
+            &file,
+            place(entry),
+            words[(entry * 1009 % clusters) as usize],
+        );
+    }
+    file
+}
+
+/// A file that counts the bytes read of it.
+struct Counted(SparseBytes, AtomicU64);
+
+impl ReadAt for Counted {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> drylab_block::Result<()> {
+        self.1.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.0.read_at(offset, buffer)
+    }
+}
+
+/// What a check finds with room for so many places, and the bytes that it read.
+fn checked(file: SparseBytes, places: u64) -> (Vec<(&'static str, Severity)>, u64) {
+    let file = Arc::new(Counted(file, AtomicU64::new(0)));
+    let mut limits = Limits::DEFAULT;
+    limits.table_bytes_max = places * 16;
+    let image = drylab_image::open(file.clone(), &limits).unwrap();
+    let found = image.check().unwrap();
+    let all = found.list().iter();
+    let all = all.map(|finding| (finding.rule.code, finding.rule.severity));
+    (all.collect(), file.1.load(Ordering::Relaxed))
+}
+
+#[test]
+fn a_sound_image_with_more_compressed_clusters_than_places_is_sound_in_whatever_order_they_are() {
+    let noise = |number| Kind::Noise(number + 1);
+    let length = shuffled(5000, 3000, noise).len();
+    for places in [512, 1000, 6000] {
+        let (found, read) = checked(shuffled(5000, 3000, noise), places);
+        assert_eq!(found, [], "{places}");
+        assert!(read < 4 * length, "{places}: {read} of {length}");
+    }
+    // One that is damaged is found wherever it stands.
+    for entry in [0, 1700, 4999] {
+        let file = shuffled(5000, 3000, noise);
+        let l1 = word(&file, 40);
+        let table = word(&file, l1 + entry / 512 * 8) & !(1 << 63);
+        let at = word(&file, table + entry % 512 * 8) & ((1 << 58) - 1);
+        file.write_at(at, &[0xff; 16]).unwrap();
+        let (found, _) = checked(file, 512);
+        assert_eq!(found, [("QCOW2-PACKED", Severity::Error)], "{entry}");
+    }
+}
+
+#[test]
+fn what_a_check_leaves_of_compressed_clusters_is_a_note_and_no_error() {
+    // Clusters of a few bytes: the tables are most of the file, and walking them once more costs more than it has.
+    let text = |number: u64| Kind::Text((number % 255) as u8 + 1);
+    let file = shuffled(5000, 90, text);
+    let length = file.len();
+    let (found, read) = checked(file, 512);
+    assert_eq!(found, [("QCOW2-PACKED-LEFT", Severity::Note)]);
+    assert!(read < 4 * length + (1 << 20), "{read} of {length}");
+    assert_eq!(checked(shuffled(5000, 90, text), 6000).0, []);
+}
+
+#[test]
+fn entries_that_differ_in_their_number_of_sectors_do_not_multiply_the_cost() {
+    let file = made(Made::Packed);
+    let at = places(&file).l2;
+    let first = word(&file, at) & ((1 << 54) - 1);
+    // All numbers of sectors there are, many times over.
+    for entry in 0..CLUSTER / 8 {
+        put(&file, at + entry * 8, 1 << 62 | (entry % 256) << 54 | first);
+    }
+    file.write_at(first, &[0xff; 64]).unwrap();
+    let found = open(&Arc::new(file)).check().unwrap();
+    assert_eq!(
+        found.counts().get("QCOW2-PACKED"),
+        Some(&2),
+        "fewest and most"
+    );
 }

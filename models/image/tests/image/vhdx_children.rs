@@ -467,3 +467,39 @@ fn hyper_vs_own_child_shows_what_its_parent_and_its_bitmaps_say() {
 fn entry_of(file: &dyn ReadAt, index: u64) -> u64 {
     crate::vhdx_tools::u64_at(file, BAT + 8 * index)
 }
+
+#[test]
+fn a_chain_of_wrong_links_with_three_names_each_costs_three_files_for_each_link() {
+    let disk = data(&Files::default()).disk();
+    for (names, expected) in [
+        (["r", "\\\\?\\Volume{1}\\v", "d:\\a"], 36),
+        (["r", "r", "r"], 12),
+    ] {
+        let mut files = base_of(&disk, &options(false, 1 << 20));
+        let linkage = Guid::parse("{00000000-0000-0000-0000-000000000001}").unwrap();
+        let mut last = files.files["base.vhdx"].clone();
+        for level in 0..12 {
+            let names = names.map(|name| format!("{name}{level}"));
+            for name in &names {
+                files.files.insert(name.clone(), last.clone());
+            }
+            let [relative, volume, absolute] = names;
+            let parent = VhdxParent {
+                linkage,
+                disk_id: None,
+                relative_path: Some(relative),
+                volume_path: Some(volume),
+                absolute_win32_path: Some(absolute),
+            };
+            let file = SparseBytes::default();
+            write_vhdx_child(&disk, &disk, &parent, &options(false, 1 << 20), &file).unwrap();
+            last = Arc::new(file);
+        }
+        files.files.insert("top".to_owned(), last);
+        let image = files.open("top").unwrap();
+        assert_eq!(files.asked.lock().unwrap().len(), expected);
+        assert_same(&disk, &image);
+        let found = image.check().unwrap();
+        assert_eq!(found.counts().get("VHDX-PARENT-LINKAGE"), Some(&12));
+    }
+}

@@ -1,7 +1,7 @@
 //! What the generator of damages found: redundant directories that are not what the header says, streams whose end, markers
 //! and tables disagree, and disks of no sectors. Each is found by its code, and mended without losing a byte.
 
-use crate::common::{Plan, have_qemu_img, opened, packed, qemu_img};
+use crate::common::{Kind, Piece, Plan, have_qemu_img, opened, packed, qemu_img};
 use crate::vmdk_damage::{
     After, GRAIN, SIZE, bytes_of, damage, disk, file_of, stream, truth, with, without,
 };
@@ -340,4 +340,33 @@ fn a_directory_most_of_whose_entries_lead_nowhere_is_left_alone() {
     let error = image.repair().unwrap_err().to_string();
     assert!(error.contains("2 of 3 entries"), "{error}");
     assert!(error.contains("lead nowhere"), "{error}");
+}
+
+#[test]
+fn a_disk_whose_directories_name_one_table_shrinks_and_is_whole_at_every_step() {
+    let piece = |offset| Piece {
+        offset,
+        length: 5000,
+        kind: Kind::Text(5),
+    };
+    let disk = Plan {
+        size: 4 << 20,
+        pieces: vec![piece(700), piece(3 << 20)],
+    };
+    let (file, truth) = (sparse_of(&disk.disk()), bytes_of(&disk.disk()));
+    let (gd, rgd) = (led(&file, 56), led(&file, 48));
+    let first = file[gd..gd + 4].to_vec();
+    let shared = with(file, &[(rgd, &first)]);
+    assert_eq!(codes(&shared), ["VMDK-GT-SHARED"]);
+    let plan = opened(file_of(&shared)).resize(1 << 20).unwrap();
+    let mut sizes = Vec::new();
+    for count in 0..=plan.edits().len() {
+        let crashed = file_of(&shared);
+        plan.apply_first(count, &*crashed).unwrap();
+        let now = bytes_of(&opened(crashed));
+        assert!(now == truth[..now.len()], "{count} steps");
+        sizes.push(now.len());
+    }
+    sizes.dedup();
+    assert_eq!(sizes, [4 << 20, 1 << 20]);
 }
