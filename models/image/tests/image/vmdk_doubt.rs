@@ -384,7 +384,10 @@ fn a_directory_with_one_table_that_was_written_over_is_not_given_up() {
 fn what_fuzzing_found_in_the_repair_of_a_vmdk_is_mended() {
     // A text that grew over what stood behind it, an extent line that is none, a table that is the descriptor's when the
     // redundant directory in front of it is given up.
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpora/fuzz/vmdk_repair");
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../corpora/fuzz/vmdk_repair"
+    );
     for name in [
         "text-behind-the-text",
         "odd-extent-line",
