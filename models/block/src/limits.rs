@@ -13,9 +13,9 @@ pub struct Limits {
     pub text_bytes_max: u64,
     /// Largest file read from a filesystem into memory, in bytes.
     pub file_bytes_max: u64,
-    /// Longest chain followed (extended partitions, extents, backing files, registry lists).
+    /// Longest chain followed (extended partitions, extents, parents and backing files, registry lists); 0 follows none.
     pub chain_max: u32,
-    /// Most entries listed in one directory, archive or key.
+    /// Most entries with names listed in one directory, archive, key or table (snapshots and bitmaps of an image).
     pub entries_max: u32,
     /// Largest virtual size accepted, in bytes.
     pub disk_bytes_max: u64,

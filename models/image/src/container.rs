@@ -31,6 +31,11 @@ pub(crate) trait Container: ReadAt {
         Ok(())
     }
 
+    /// [`check`](Self::check) without what only unpacking the data tells.
+    fn check_structure(&self, found: &mut Findings) -> Result<()> {
+        self.check(found)
+    }
+
     /// What would have to be written to mend what [`check`](Self::check) finds.
     fn repair(&self) -> Result<Plan> {
         Err(Error::unsupported("this kind of image is not repaired"))
@@ -59,7 +64,8 @@ pub enum Damage {
     Refuse,
 }
 
-/// Longest chain of parents, backing files and extents within extents.
+/// Longest way of parents, backing files and extents within extents, whatever [`Limits::chain_max`] allows: each image on
+/// it is read from within the one before.
 const DEPTH_MAX: usize = 256;
 
 /// Opens second files for an image, within bounds.
@@ -69,6 +75,8 @@ pub(crate) struct Opener<'a> {
     resolver: &'a dyn Resolver,
     /// Keys of the files that led here, the opened one left out.
     way: Vec<String>,
+    /// Parents and backing files among them.
+    links: u32,
 }
 
 /// A second file.
@@ -86,10 +94,24 @@ impl<'a> Opener<'a> {
             limits,
             resolver,
             way: Vec::new(),
+            links: 0,
         }
     }
 
-    /// The file that the image at hand names: a `kind` called `name`.
+    /// The image below the one at hand, which names it: a `kind` called `name`. It is one more link of the chain.
+    pub(crate) fn below(&self, kind: &'static str, name: &str) -> Result<Second<'a>> {
+        let most = self.limits.chain_max;
+        if self.links >= most {
+            return Err(Error::unsupported(format_args!(
+                "chain of more than {most} parents, the next is the {kind} {name:?}: raise the limit of chains"
+            )));
+        }
+        let mut second = self.second(kind, name)?;
+        second.opener.links = self.links.saturating_add(1);
+        Ok(second)
+    }
+
+    /// A file of the image at hand, which names it: a `kind` called `name`.
     pub(crate) fn second(&self, kind: &'static str, name: &str) -> Result<Second<'a>> {
         let reference = Reference {
             kind,

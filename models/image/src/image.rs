@@ -216,11 +216,6 @@ impl Image {
         })
     }
 
-    /// Adds what a check finds, [`Info::findings`] left out.
-    pub(crate) fn check_only(&self, found: &mut Findings) -> Result<()> {
-        self.container.check(found)
-    }
-
     /// The format found.
     #[must_use]
     pub fn format(&self) -> Format {
@@ -259,6 +254,17 @@ impl Image {
     pub fn check(&self) -> Result<Findings> {
         let mut found = self.container.noticed().clone();
         self.container.check(&mut found)?;
+        Ok(found)
+    }
+
+    /// [`check`](Self::check) without unpacking compressed clusters of a qcow2 to see whether they are whole: it reads the
+    /// tables and not the data.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_structure(&self) -> Result<Findings> {
+        let mut found = self.container.noticed().clone();
+        self.container.check_structure(&mut found)?;
         Ok(found)
     }
 

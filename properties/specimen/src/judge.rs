@@ -78,6 +78,19 @@ const BYTES_MAX: u64 = 256 << 20;
 const EXTENTS_MAX: usize = 1 << 16;
 const PIECE: u64 = 1 << 16;
 
+/// Where two pieces begin to differ. Whole sectors first: byte by byte is slow where every branch is counted.
+fn first(here: &[u8], there: &[u8]) -> u64 {
+    let mut at = 0;
+    for (one, other) in here.chunks(512).zip(there.chunks(512)) {
+        if one != other {
+            let same = one.iter().zip(other).take_while(|(a, b)| a == b);
+            return at + u64::try_from(same.count()).unwrap_or(0);
+        }
+        at += 512;
+    }
+    at
+}
+
 /// Compares two disks where either has bytes.
 fn equal(one: &dyn ReadAt, other: &dyn ReadAt) -> std::result::Result<(), String> {
     if one.len() != other.len() {
@@ -97,11 +110,8 @@ fn equal(one: &dyn ReadAt, other: &dyn ReadAt) -> std::result::Result<(), String
                 other
                     .read_at(at, &mut there)
                     .map_err(|error| error.to_string())?;
-                // Whole pieces first: byte by byte is slow where every branch is counted.
                 if here != there {
-                    let same = here.iter().zip(&there).take_while(|(a, b)| a == b);
-                    let place = at + u64::try_from(same.count()).unwrap_or(0);
-                    return Err(format!("another byte at {place}"));
+                    return Err(format!("another byte at {}", at + first(&here, &there)));
                 }
                 at += crate::choices::len(&here);
                 left = left.saturating_sub(PIECE);

@@ -17,8 +17,8 @@ use std::sync::Arc;
 const SEEDS: u64 = 12;
 const DAMAGES: u32 = 60;
 const ASKED: u32 = 48;
-/// Rows of which no drawn damage makes an image alone.
-const BY_HAND: [&str; 2] = ["QCOW2-CORRUPT", "VHDX-NO-HEADER"];
+/// Rows of which no drawn damage makes an image alone, or whose format is not drawn.
+const BY_HAND: [&str; 3] = ["QCOW2-CORRUPT", "VHDX-NO-HEADER", "QED-CUT"];
 
 /// Writes bytes with their holes.
 fn put(path: &Path, bytes: &dyn ReadAt) {

@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Cases(CasesArgs),
     /// Explain a quirk, a check, a product's fact, a route, a relaxation, a product or an unknown by its id.
     Explain(ExplainArgs),
-    /// Work on disk images: info, map, check, repair, resize, convert, compare, create.
+    /// Work on disk images: info, map, check, repair, resize, convert, compare, create, rules.
     Image(ImageArgs),
     /// Make disk images, sound or damaged on purpose, with a list of what must come of them.
     Corpus(CorpusArgs),
@@ -64,8 +64,8 @@ pub(crate) enum ToolsOf {
 /// `drylab matrix`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Scores are results: the exit code is 0 also when cells are FAILURE.
-The output depends on the seed, the repeats and the program, never on jobs, clock, folder or locale.
+Scores are results: the exit code is 0 also when cells are FAILURE. The output depends on the seed, the repeats and \
+the program, never on jobs, clock, folder or locale.
 
 Examples:
   drylab matrix
@@ -139,8 +139,8 @@ pub(crate) struct RunArgs {
 /// `drylab replay`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The scenario is run twice from nothing. Should the two differ, the first event that does is shown and the exit code is 4.
-JSON holds the hashes of trace and outcome and every event.
+The scenario is run twice from nothing. Should the two differ, the first event that does is shown and the exit code \
+is 4. JSON holds the hashes of trace and outcome and every event.
 
 Examples:
   drylab replay scenario.toml
@@ -173,10 +173,10 @@ pub(crate) struct ShowArgs {
 /// `drylab check`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The input is told by its content: raw, VMDK (sparse, stream-optimized or flat), VHD, qcow2, OVF with its disks beside it,
-OVA. It is only read, and files it names are opened only when they lie in the descriptor's own folder. Damage of an image
-counts as the product reacts to it; see drylab image check --for.
-The exit code is 0 whenever a prediction could be made, also of FAILURE.
+The input is told by its content: raw, VMDK (sparse, stream-optimized or flat), VHD, VHDX, qcow2, QED, VDI, OVF with \
+its disks beside it, OVA, XVA. It is only read, and files it names are opened only when they lie in the descriptor's \
+own folder. Damage of an image counts as the product reacts to it; see drylab image check --for. The exit code is 0 \
+whenever a prediction could be made, also of FAILURE.
 
 Examples:
   drylab check disk.qcow2
@@ -214,9 +214,9 @@ pub(crate) struct InspectArgs {
 /// `drylab cases`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each case is written from the condition that was told, never from its outcome. A case whose guest, product or mechanism
-is not there is listed with the missing part and counts as neither right nor wrong. Wrong predictions are results: the
-exit code is 0.
+Each case is written from the condition that was told, never from its outcome. A case whose guest, product or \
+mechanism is not there is listed with the missing part and counts as neither right nor wrong. Wrong predictions are \
+results: the exit code is 0.
 
 Examples:
   drylab cases

@@ -4,7 +4,7 @@
 //! (openat2(2), `RESOLVE_BENEATH`): neither `..` nor an absolute name nor a symbolic link leads out of it, also not one
 //! that is put there meanwhile, and links of `/proc` are not followed at all.
 
-use crate::source::FileSource;
+use crate::source::{FileSource, Identity};
 use drylab_block::{Error, ReadAt, Reference, Resolver, Result};
 use drylab_image::vdi;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -26,8 +26,10 @@ pub(crate) struct Beneath {
     /// The same as it was typed, to be suggested.
     typed_home: PathBuf,
     /// The image itself.
-    first: (u64, u64),
+    first: Identity,
     opened: RefCell<Vec<Second>>,
+    /// What was not opened because no folder was given.
+    denied: RefCell<Vec<(&'static str, String)>>,
 }
 
 /// The folder beneath which files are opened.
@@ -50,7 +52,7 @@ pub(crate) struct Second {
     /// Its path, the folder as it was typed: equal for one file, whatever names it has.
     pub(crate) key: String,
     pub(crate) source: Arc<FileSource>,
-    identity: (u64, u64),
+    identity: Identity,
     /// Its path from the folder.
     rest: PathBuf,
 }
@@ -72,7 +74,13 @@ impl Beneath {
             typed_home,
             first: source.identity()?,
             opened: RefCell::default(),
+            denied: RefCell::default(),
         })
+    }
+
+    /// What and how called are the files that were not opened because no folder was given, each once.
+    pub(crate) fn denied(&self) -> Vec<(&'static str, String)> {
+        self.denied.borrow().clone()
     }
 
     /// What was opened, in its order, each file once.
@@ -84,6 +92,13 @@ impl Beneath {
             }
         }
         files
+    }
+
+    /// The image itself and what was opened for it.
+    pub(crate) fn read(&self) -> Vec<Identity> {
+        let opened = self.opened.borrow();
+        let seconds = opened.iter().map(|second| second.identity);
+        std::iter::once(self.first).chain(seconds).collect()
     }
 
     /// Opens a file that was opened already for writing, too.
@@ -111,7 +126,12 @@ impl Beneath {
             return Ok(known.clone());
         }
         let Some(allowed) = &self.allowed else {
-            return Err(self.denied(reference));
+            let denied = (reference.kind, reference.name.clone());
+            let mut all = self.denied.borrow_mut();
+            if !all.contains(&denied) {
+                all.push(denied);
+            }
+            return Err(self.refusal(reference));
         };
         let within =
             |error: Error| error.within(format_args!("{} {:?}", reference.kind, reference.name));
@@ -150,7 +170,7 @@ impl Beneath {
         Ok(second)
     }
 
-    fn denied(&self, reference: &Reference) -> Error {
+    fn refusal(&self, reference: &Reference) -> Error {
         Error::unsupported(format_args!(
             "it names another file, the {} {:?}, and such files are opened only beneath a folder that is given for it; \
              if you trust the image, say for instance --allow-beneath {}",
@@ -293,6 +313,11 @@ impl Allowed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock;
+    use crate::rewrite::Rewrite;
+    use crate::sink::{FileSink, Present};
+    use drylab_block::SparseBytes;
+    use drylab_image::{Target, VdiOptions};
     use std::os::unix::fs::symlink;
 
     /// `outside/secret`, `inside/disk`, `inside/base`, `inside/deep/disk`, and a resolver for one of the disks.
@@ -423,6 +448,38 @@ mod tests {
         std::fs::rename(yard.at("inside/self"), yard.at("inside/base")).expect("renamed");
         assert!(beneath.writable(&one).is_err(), "it is another file now");
         assert!(beneath.writable("gone").is_err());
+    }
+
+    #[test]
+    fn the_lock_on_a_child_outlives_the_look_for_its_parent_by_uuid() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [child, parent] = ["a.vdi", "b.vdi"].map(|name| folder.path().join(name));
+        for (path, id) in [(&child, 1), (&parent, 2)] {
+            let sink = FileSink::create(path, Present::Stays).expect("made");
+            let options = VdiOptions {
+                uuid_create: Some([id; 16]),
+                ..VdiOptions::default()
+            };
+            let disk = SparseBytes::new(1 << 20);
+            drylab_image::write(&disk, &Target::VdiDynamic(options), &sink).expect("written");
+            sink.commit(false).expect("named");
+        }
+        let is_held = || lock::is_held(&File::open(&child).expect("there"));
+        let held = Rewrite::open(&child).expect("nobody has it");
+        assert!(is_held());
+        let source = held.source().expect("open");
+        let beneath = Beneath::new(&child, &source, Some(folder.path())).expect("a folder");
+        let uuid = vdi::uuid_create(&FileSource::open(&parent).expect("there"));
+        let asked = Reference {
+            kind: "parent",
+            ..reference(uuid.expect("a VDI"))
+        };
+        // The child sorts before it, and is opened, looked at and closed.
+        beneath.resolve(&asked).expect("found by what is in it");
+        assert_eq!(beneath.opened().len(), 1);
+        assert!(is_held());
+        drop((source, beneath, held));
+        assert!(!is_held());
     }
 
     #[test]

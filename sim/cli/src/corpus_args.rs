@@ -60,11 +60,11 @@ impl Of {
 /// `drylab corpus generate`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every image gets a folder DIR/FORMAT-SEED with its files, the one to open first, and a line in DIR/manifest.jsonl:
-format, kind and seed, virtual size, files with length and SHA-256, SHA-256 of the disk a guest must see, and each damage
-with its field, offset, old and new bytes (hexadecimal), whether a checksum over it was set right, the clause it breaks and
-what may come of it alone: `refused`, codes of `drylab image check`, `nothing`, `anything`; and whether the disk must read
-as before. Several damages in one image may hide each other.
+Every image gets a folder DIR/FORMAT-SEED with its files, the one to open first, and a line in DIR/manifest.jsonl: \
+format, kind and seed, virtual size, files with length and SHA-256, SHA-256 of the disk a guest must see, and each \
+damage with its field, offset, old and new bytes (hexadecimal), whether a checksum over it was set right, the clause \
+it breaks and what may come of it alone: `refused`, codes of `drylab image check`, `nothing`, `anything`; and \
+whether the disk must read as before. Several damages in one image may hide each other.
 
 The files depend on the arguments and the program, never on clock, folder or locale. Files that are there stay.
 

@@ -18,7 +18,7 @@ pub(crate) enum Exit {
     Input = 3,
     /// Two runs of one scenario differed.
     Nondeterminism = 4,
-    /// An image breaks rules of its format so that data is lost, aliased or unreadable.
+    /// An image breaks rules of its format so that data is lost, aliased or unreadable, or as the user said.
     Damaged = 5,
     /// Two images hold different bytes.
     Different = 6,
@@ -49,7 +49,8 @@ Exit codes:
   2   a scenario with an `expect` came to something else
   3   an input cannot be read: missing, damaged or unsupported; or output cannot be written
   4   two runs of one scenario differed
-  5   an image is damaged: a finding of `image check` is an error, or one is left after `image repair`
+  5   an image is damaged: `image check` found an error (with --strict also a warning, with --for
+      also what the product minds), `image repair` left one, or `image resize` met one
   6   `image compare` found a difference
   70  a bug of drylab";
 

@@ -2,15 +2,15 @@
 
 use crate::args::Format;
 use crate::quantity::{self, NewSize};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use drylab_block::Limits;
 use std::path::PathBuf;
 
 /// `drylab image`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Images are told by their content and never by their names; fixed VHD is known by its footer. Findings, rules and exit
-codes are stable. A man page with a table for users of qemu-img: sim/cli/man/drylab-image.1
+Images are told by their content and never by their names; fixed VHD is known by its footer. Findings, rules and \
+exit codes are stable. A man page with a table for users of qemu-img: sim/cli/man/drylab-image.1
 
 Examples:
   drylab image info disk.vmdk
@@ -69,7 +69,8 @@ impl Reading {
 /// `drylab image info`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads headers and tables only. Findings are those of opening; check looks at everything.
+Reads headers and tables only. Findings are those of opening; check looks at everything. Of an image that names files \
+which are not opened (see --allow-beneath) it shows what it says of itself and those names, as text, and ends with 3.
 
 Examples:
   drylab image info disk.vhd
@@ -90,8 +91,8 @@ pub(crate) struct InfoArgs {
 /// `drylab image map`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The ranges touch and cover the whole disk. Kinds: data, compressed, zero (known to be zeros), hole (never written). Where
-a file holds the bytes as they are, it is named with their offset in it.
+The ranges touch and cover the whole disk. Kinds: data, compressed, zero (known to be zeros), hole (never written). \
+Where a file holds the bytes as they are, it is named with their offset in it.
 
 Examples:
   drylab image map disk.vmdk
@@ -111,10 +112,10 @@ pub(crate) struct MapArgs {
 /// `drylab image check`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 no error was found, 5 the image is damaged (with --strict also when it breaks a rule that makes programs
-refuse or misread it, with --for also when this product does), 3 it cannot be opened at all. Severities: note, warning
-(data is right, but some programs refuse or misread it), error (data is lost, aliased or unreadable). Of each rule 64
-places are listed; all are counted.
+Exit codes: 0 no error was found, 5 the image is damaged (with --strict also when it breaks a rule that makes \
+programs refuse or misread it, with --for also when this product does), 3 it cannot be opened at all. Severities: \
+note, warning (data is right, but some programs refuse or misread it), error (data is lost, aliased or unreadable). \
+Of each rule 64 places are listed; all are counted.
 
 Examples:
   drylab image check disk.vmdk
@@ -143,9 +144,10 @@ pub(crate) struct ImageCheckArgs {
 /// `drylab image repair`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The changes are planned first and tried in memory; nothing is written when the file is not the one that was planned for,
-or another program holds a lock on it. They are ordered so that after a crash at any point the image opens. Afterwards
-the image is checked again and what is left is listed. Exit codes: 0 no error is left, 5 an error is left.
+The changes are planned first and tried in memory; nothing is written when the file is not the one that was planned \
+for, or another program holds a lock on it (of bytes, as QEMU does). They are ordered so that after a crash at any point the image opens. \
+Afterwards the image is checked again and what is left is listed. Exit codes: 0 no error is left, 5 an error is \
+left.
 
 Examples:
   drylab image repair disk.vhd --dry-run
@@ -169,8 +171,9 @@ pub(crate) struct RepairArgs {
 /// `drylab image resize`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Sizes are bytes, or have K, M, G, T, P or E behind them (powers of 1024). The disk's new end is zeros; partitions and file
-systems stay what they are. A damaged image is not resized: repair it first. Changes are made as repair makes them.
+Sizes are whole numbers of bytes, or have K, M, G, T, P or E behind them (powers of 1024, also written as k or KiB: \
+1536M, not 1.5G). The disk's new end is zeros; partitions and file systems stay what they are. An image \
+whose structure is damaged is not resized, and the exit code is 5: repair it first. Changes are made as repair makes them.
 
 Examples:
   drylab image resize disk.vhdx 40G
@@ -232,9 +235,10 @@ pub(crate) enum For {
 
 /// What is written.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("aim").required(true).multiple(true).args(["to", "product"])))]
 pub(crate) struct Output {
-    /// Format to write.
-    #[arg(long, value_enum, required_unless_present = "product")]
+    /// Format to write; with --for the one that the product likes best unless told.
+    #[arg(long, value_enum)]
     pub(crate) to: Option<To>,
     /// Kind within the format: monolithicSparse, streamOptimized, monolithicFlat, twoGbMaxExtentSparse,
     /// twoGbMaxExtentFlat or vmfs (vmdk), dynamic or fixed (vhd, vhdx, vdi), v3 or v2 (qcow2). The first is the default.
@@ -286,10 +290,15 @@ pub(crate) enum Sync {
 /// `drylab image convert`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The destination is written under another name beside its own and takes it when it is complete. Its bytes depend on the
-disk and the options, never on jobs, holes or the container the disk came in. monolithicFlat and vmfs are two files,
-the descriptor and the bytes in NAME-flat.vmdk beside it; the twoGbMaxExtent kinds have NAME-s001.vmdk or NAME-f001.vmdk
-and so on. The descriptor comes last.
+The destination has no name until it is complete, and nothing is left of it when convert is stopped; on a file \
+system without such files (NFS) it is written under a hidden name beside its own, which a signal leaves there. No file that \
+another program has locked (ranges of its bytes, as QEMU does; not flock) or that is read for this is replaced, not \
+even with --force. Its bytes depend on the \
+disk and the options, never on jobs, holes or the container the disk came in. monolithicFlat and vmfs are two files, \
+the descriptor and the bytes in NAME-flat.vmdk beside it; the twoGbMaxExtent kinds have NAME-s001.vmdk or \
+NAME-f001.vmdk and so on. All files are complete before the first takes its name, and the descriptor comes last: a \
+crash in between leaves the old one, if any, beside files that are new already. What was noticed of the source, and that internal snapshots stay \
+behind, is said on standard error.
 
 Examples:
   drylab image convert disk.vmdk disk.qcow2 --to qcow2
@@ -311,10 +320,10 @@ pub(crate) struct ConvertArgs {
     /// Compress the clusters of a qcow2.
     #[arg(long, value_enum)]
     pub(crate) compress: Option<Compress>,
-    /// How much work compression is.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) level: Level,
-    /// Worker threads; as many as there are processors unless told. Does not change the output.
+    /// How much work compression is: of vmdk streamOptimized, and of a qcow2 with --compress; default unless told.
+    #[arg(long, value_enum)]
+    pub(crate) level: Option<Level>,
+    /// Worker threads, 1 to 256; as many as there are processors unless told. Does not change the output.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) jobs: Option<u32>,
     /// How the source is read.
@@ -328,8 +337,8 @@ pub(crate) struct ConvertArgs {
 /// `drylab image compare`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Disks of different sizes are equal when the rest of the longer one is zeros, unless --strict says otherwise. What is a
-hole in both is not read. Exit codes: 0 the same, 6 different, 3 one of them cannot be read.
+Disks of different sizes are equal when the rest of the longer one is zeros, unless --strict says otherwise. What is \
+a hole in both is not read. Exit codes: 0 the same, 6 different, 3 one of them cannot be read.
 
 Examples:
   drylab image compare disk.vmdk disk.qcow2
@@ -355,10 +364,11 @@ pub(crate) struct CompareArgs {
 /// `drylab image create`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Sizes are bytes, or have K, M, G, T, P or E behind them (powers of 1024). Equal options make equal files; a fixed kind is
-as long as its disk and takes no room until it is written. A child of --backing holds what differs from its parent, at
-first nothing, and the parent must not be changed from then on. The parent of a VMDK, VHD or VHDX has the same format and
-stands in the same folder; that of a qcow2 may be any image anywhere, and its format is written down.
+Sizes are whole numbers of bytes, or have K, M, G, T, P or E behind them (powers of 1024, also written as k or KiB: \
+1536M, not 1.5G). Equal options make equal files; a fixed kind is as long as its disk and takes no room until it is \
+written. A child of --backing holds what differs from its parent, at first nothing, and the parent must not be \
+changed from then on. The parent of a VMDK, VHD or VHDX has the same format and stands in the same folder; that of a \
+qcow2 may be any image anywhere, and its format is written down.
 
 Examples:
   drylab image create disk.qcow2 40G --to qcow2

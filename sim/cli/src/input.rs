@@ -13,6 +13,7 @@ use drylab_block::{
     DenyAll, Error, Finding, Limits, ReadAt, Reference, Resolver, Result, array_at, read_vec,
 };
 use drylab_guest::inspect::GuestDisk;
+use drylab_image::Format;
 use drylab_report::{Container, Noticed};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -220,6 +221,10 @@ impl Input {
 
 /// Tells descriptors and archives from disks by their first bytes; an extension decides only for a tar without magic.
 fn kind(path: &Path, source: &dyn ReadAt) -> Result<Kind> {
+    // First, since a VDI begins with a text in angle brackets.
+    if drylab_image::detect(source).is_ok_and(|found| found.format != Format::Raw) {
+        return Ok(Kind::Disk);
+    }
     let head = read_vec(source, "head", 0, source.len().min(4096), &LIMITS)?;
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
     let utf16 = [

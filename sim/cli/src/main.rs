@@ -2,15 +2,17 @@
 //!
 //! * `args`: what can be typed, with examples. * `commands`: one file each. * `exit`: what the exit codes mean.
 //! * `input`: real disks and appliances, opened read-only. * `beneath`: second files. * `sink`, `rewrite`: files written.
-//! * `terminal`: standard output, colours, progress.
+//! * `lock`: whether other programs have them. * `terminal`: standard output, colours, progress. * `habits`: qemu-img's.
 
 mod args;
 mod beneath;
 mod commands;
 mod corpus_args;
 mod exit;
+mod habits;
 mod image_args;
 mod input;
+mod lock;
 #[cfg(test)]
 mod man;
 mod nearest;

@@ -18,6 +18,17 @@ const TABLE: &[(&str, &str, &str)] = &[
         "lists every file of the chain; qemu-img refuses children of VHD, VHDX and VDI",
     ),
     (
+        "qemu-img info child.qcow2",
+        "drylab image info child.qcow2",
+        "without --allow-beneath it shows what the image says of itself and what it stands on, and ends with 3",
+    ),
+    (
+        "qemu-img info -U running.qcow2",
+        "drylab image info running.qcow2",
+        "what is locked for writing is read all the same, and a line on standard error says that it is in use; so with map, \
+         check, convert and compare",
+    ),
+    (
         "qemu-img info --output=json disk.vdi",
         "drylab image info disk.vdi --format json",
         "fields see JSON",
@@ -55,7 +66,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "qemu-img convert -O qcow2 disk.vmdk disk.qcow2",
         "drylab image convert disk.vmdk disk.qcow2 --to qcow2",
-        "the source's format is never given; the destination is complete or absent, and --force replaces one",
+        "the source's format is never given; the destination is complete or absent, and --force replaces one, unless another \
+         program holds a lock on it (of bytes, as QEMU does); internal snapshots stay behind as with qemu-img, and that is said",
     ),
     (
         "qemu-img convert -f vpc -O raw disk.vhd disk.raw",
@@ -141,17 +153,23 @@ folder: names are seen from the file that has them, an absolute name must begin 
 nor /proc lead out of DIR, which the kernel itself sees to (openat2(2) with RESOLVE_BENEATH). Only regular files are
 opened, a chain that comes back to itself is refused, and equal files are known by device and inode. For a VMDK whose
 extents lie beside it, --allow-beneath . in its folder is enough. The parent of a VDI, which has no name, is looked for by
-its UUID in the folder of its child and the one above.";
+its UUID in the folder of its child and the one above. The extents that drylab writes beside NAME.vmdk are called
+NAME-flat.vmdk (monolithicFlat, vmfs), NAME-s001.vmdk and so on (twoGbMaxExtentSparse), NAME-f001.vmdk and so on
+(twoGbMaxExtentFlat).";
 
 const CHANGES: &str = "\
 repair and resize plan every change first, as (offset, old bytes, new bytes), and try the plan in memory. The file is
-opened and locked before that; a virtual machine of QEMU that runs on it is noticed by its lock. Every step looks at the
+opened and locked before that; a virtual machine of QEMU that runs on it is noticed by its lock. Locks, also those on what
+would be replaced, are those of ranges of bytes (fcntl(2)), which QEMU takes; what flock(2) locks is not looked at. Every step looks at the
 old bytes again before it writes, and steps are ordered, with flushes between, so that after a crash at any point the image
-opens and its disk holds what it held. With --dry-run nothing is opened for writing.";
+opens and its disk holds what it held. With --dry-run nothing is opened for writing. resize looks at the structure alone:
+whether compressed clusters of a qcow2 unpack, for which all of them would be read, only check and repair tell.";
 
 const JSON: &str = "\
 With --format json each command prints one document. Its format is 1; fields may be added, and none changes its meaning
-without another number. All numbers are integers, sizes and offsets count bytes. A finding has code, severity (note,
+without another number. All numbers are integers, sizes and offsets count bytes; the details of info are pairs of strings,
+as the image says them. What ends with 1 or 3 prints no document, only its reason on standard error; of a damaged image
+that is not resized (5) there is one, with its findings and no steps, and the reason, too. A finding has code, severity (note,
 warning, error), file, offset, length, path (the structure), expected, found, clause (of the specification), effect and
 repairable (no, lossless, lossy); counts holds how often each code was found, also where the list, which has at most 64 of
 each, ends. A range of map has start, length, kind (data, compressed, zero, hole), and file and offset where a file holds
@@ -270,7 +288,10 @@ fn page() -> String {
         .map(|sub| sub.get_name().to_owned())
         .collect();
     for name in names.iter().filter(|name| *name != "help") {
-        let _ = writeln!(page, ".B drylab image {name}\n[options] ...\n.br");
+        let sub = image.find_subcommand_mut(name).expect("it was listed");
+        let usage = sub.render_usage().to_string();
+        let (_, words) = usage.split_once(name.as_str()).expect("its name");
+        let _ = writeln!(page, ".B drylab image {name}\n{}.br", escaped(words.trim()));
     }
     page.push_str(".SH DESCRIPTION\n");
     let notes = image

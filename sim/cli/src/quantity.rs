@@ -13,10 +13,12 @@ const SUFFIXES: [(char, u32); 6] = [
     ('e', 60),
 ];
 
-/// Bytes: a number, perhaps with `K`, `M`, `G`, `T`, `P` or `E` for powers of 1024, perhaps followed by `iB`.
+/// Bytes: a whole number, perhaps with `K`, `M`, `G`, `T`, `P` or `E` for powers of 1024, perhaps followed by `iB`.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || {
-        format!("{text:?} is no size: a number, perhaps with K, M, G, T, P or E (powers of 1024)")
+        format!(
+            "{text:?} is no size: a whole number, perhaps with K, M, G, T, P or E (powers of 1024)"
+        )
     };
     let short = text
         .strip_suffix("iB")
@@ -123,6 +125,7 @@ const LIMITS: [Limit; 6] = [
 /// The defaults with changes: `disk-bytes=1T,table-bytes=16M`.
 pub(crate) fn limits(text: &str) -> Result<Limits, String> {
     let mut limits = Limits::DEFAULT;
+    let mut named = Vec::new();
     for pair in text.split(',').map(str::trim) {
         let (name, value) = pair
             .split_once('=')
@@ -135,6 +138,10 @@ pub(crate) fn limits(text: &str) -> Result<Limits, String> {
                 let hint = nearest::hint(name, LIMITS.iter().map(|(name, _, _)| *name));
                 format!("there is no limit {name:?}{hint} ({})", known())
             })?;
+        if named.contains(&name) {
+            return Err(format!("{name:?} is there twice"));
+        }
+        named.push(name);
         if !set(&mut limits, bytes(value.trim())?) {
             return Err(format!("{pair:?} is more than 4294967295"));
         }
@@ -244,6 +251,7 @@ mod tests {
             "disk-bytes=",
             "chain=4G",
             "disk-bytes=1T,,",
+            "chain=1,disk-bytes=1T,chain=1",
         ] {
             assert!(limits(wrong).is_err(), "{wrong}");
         }

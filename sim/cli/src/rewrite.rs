@@ -1,9 +1,10 @@
 //! Files that are changed in place.
 
+use crate::lock;
 use crate::sink;
 use crate::source::FileSource;
 use drylab_block::{Error, ReadAt, Result, WriteAt};
-use rustix::fs::FlockOperation;
+use nix::errno::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -23,6 +24,9 @@ impl Rewrite {
     /// [`Error::Io`] with the system's reason; [`Error::Unsupported`] for anything else than files and for files in use.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let found = std::fs::metadata(path).map_err(Error::io)?.file_type();
+        if found.is_dir() {
+            return Err(Error::unsupported("it is a directory, not a file"));
+        }
         if !found.is_file() && !found.is_block_device() {
             return Err(Error::unsupported(
                 "it is neither a regular file nor a block device",
@@ -37,9 +41,8 @@ impl Rewrite {
     /// # Errors
     /// As [`Rewrite::open`].
     pub(crate) fn of(file: Arc<File>) -> Result<Self> {
-        // The lock is the process' own and goes with the first of its descriptors of the file, so there is only this one.
-        match rustix::fs::fcntl_lock(&*file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Err(Error::unsupported(
+        match lock::take(&file) {
+            Err(Errno::EAGAIN | Errno::EACCES) => Err(Error::unsupported(
                 "another program holds a lock on it: a virtual machine that runs on it must be shut down first",
             )),
             // A file system without locks has none to respect.

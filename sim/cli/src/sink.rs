@@ -1,11 +1,15 @@
 //! Files that are written: complete under their name, or not there.
 
-use crate::source::FileSource;
+use crate::lock;
+use crate::source::{FileSource, Identity};
 use drylab_block::{Below, Error, ReadAt, Result, WriteAt};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Magic numbers (statfs(2)) of the file systems that can share ranges of files, or copy them on the server: XFS, btrfs,
@@ -19,65 +23,70 @@ const SHARING: [i64; 6] = [
     0xfe53_4d42,
 ];
 
+/// What becomes of a file that is there already under the name of a new one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Present<'a> {
+    /// It stays.
+    Stays,
+    /// It stays, as long as the user does not say `--force`.
+    StaysUnlessForced,
+    /// It is replaced, unless it is one of these files, which are read, or another program holds a lock on it.
+    Replaced(&'a [Identity]),
+}
+
 /// A new file that takes the name it is for when it is done.
 ///
-/// Until then it stands beside that name under another one; when it is dropped before, it is removed.
+/// Until then it has no name at all (`O_TMPFILE` of open(2)), so that nothing is left of it however the program ends: this
+/// needs no handler of signals, and holds for SIGKILL, too. A file system without such files (NFS, FUSE) has it under a
+/// hidden name beside its own; there it is removed when it is dropped, and a signal leaves it behind. One that replaces another
+/// has such a name for the moment between the last look at that and the rename.
 #[derive(Debug)]
 pub(crate) struct FileSink {
     file: File,
-    /// Where it stands now; nowhere once it has its name.
+    /// The hidden name that it has now, if any.
     made: Option<PathBuf>,
     name: PathBuf,
+    replace: bool,
     shares: bool,
 }
 
 impl FileSink {
-    /// Makes a file for `name`, where there may be a file already only with `replace`.
+    /// Makes a file for `name`.
     ///
     /// # Errors
     /// [`Error::Io`] with the system's reason; [`Error::Unsupported`] where `name` is no file or may not be replaced.
-    pub(crate) fn create(name: &Path, replace: bool) -> Result<Self> {
+    pub(crate) fn create(name: &Path, present: Present<'_>) -> Result<Self> {
         match std::fs::symlink_metadata(name) {
             Ok(found) if !found.is_file() => {
                 return Err(Error::unsupported("it is there and no regular file"));
             }
-            Ok(_) if !replace => {
-                return Err(Error::unsupported(
-                    "it is there already; --force replaces it",
-                ));
-            }
+            Ok(found) => may_be_replaced(name, (found.dev(), found.ino()), present)?,
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io(error)),
-            _ => {}
+            Err(_) => {}
         }
-        let file_name = name
-            .file_name()
-            .ok_or_else(|| Error::unsupported("it is no name of a file"))?;
-        for number in 0..1000u32 {
-            let mut other = OsString::from(".");
-            other.push(file_name);
-            other.push(format!(".{}.{number}", std::process::id()));
-            let made = name.with_file_name(other);
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(&made);
-            match file {
-                Ok(file) => return Ok(Self::of(file, made, name)),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::io(error)),
-            }
+        if name.file_name().is_none() {
+            return Err(Error::unsupported("it is no name of a file"));
         }
-        Err(Error::io("no free name for a file beside it"))
+        let replace = matches!(present, Present::Replaced(_));
+        if let Some(file) = nameless(name) {
+            return Ok(Self::of(file, None, name, replace));
+        }
+        let open = |made: &Path| {
+            let mut options = File::options();
+            options.read(true).write(true).create_new(true).open(made)
+        };
+        let (file, made) = hidden(name, open)?;
+        Ok(Self::of(file, Some(made), name, replace))
     }
 
-    fn of(file: File, made: PathBuf, name: &Path) -> Self {
+    fn of(file: File, made: Option<PathBuf>, name: &Path, replace: bool) -> Self {
         let kind = rustix::fs::fstatfs(&file).map(|found| found.f_type);
         let shares = kind.is_ok_and(|kind| SHARING.contains(&kind));
         Self {
             file,
-            made: Some(made),
+            made,
             name: name.to_owned(),
+            replace,
             shares,
         }
     }
@@ -85,24 +94,122 @@ impl FileSink {
     /// Gives the file its name; with `sync` not before it is on the medium, and the name is, too.
     ///
     /// # Errors
-    /// [`Error::Io`] with the system's reason.
-    pub(crate) fn commit(mut self, sync: bool) -> Result<()> {
-        if sync {
-            self.file.sync_all().map_err(Error::io)?;
+    /// As [`commit`].
+    pub(crate) fn commit(self, sync: bool) -> Result<()> {
+        commit(Vec::new(), self, sync)
+    }
+
+    /// Whether it can take its name now, as far as can be told before it does. For the place of another file it gets a
+    /// hidden name.
+    fn ready(&mut self) -> Result<()> {
+        match std::fs::symlink_metadata(&self.name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io(error)),
+            Ok(_) if !self.replace => return Err(Error::unsupported(CAME)),
+            Ok(found) if !found.is_file() => {
+                return Err(Error::unsupported("it is there and no regular file"));
+            }
+            Ok(_) => {}
         }
-        if let Some(made) = &self.made {
-            std::fs::rename(made, &self.name).map_err(Error::io)?;
+        // A virtual machine may have been started on it since.
+        if let Ok(there) = looked_at(&self.name, OFlags::RDONLY) {
+            is_free(&there)?;
         }
-        self.made = None;
-        if sync {
-            let folder = match self.name.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() => folder,
-                _ => Path::new("."),
-            };
-            let folder = File::open(folder).map_err(Error::io)?;
-            folder.sync_all().map_err(Error::io)?;
+        if self.made.is_none() {
+            // Only a name takes the place of another one.
+            let (_, made) = hidden(&self.name, |made| link(&self.file, made))?;
+            self.made = Some(made);
         }
         Ok(())
+    }
+
+    fn take_name(mut self) -> Result<()> {
+        let made = loop {
+            if let Some(made) = &self.made {
+                break made;
+            }
+            match link(&self.file, &self.name) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.replace => {
+                    self.ready()?;
+                }
+                named => return named.map_err(came),
+            }
+        };
+        let moved = if self.replace {
+            std::fs::rename(made, &self.name)
+        } else {
+            move_to_free(made, &self.name)
+        };
+        moved.map_err(came)?;
+        self.made = None;
+        Ok(())
+    }
+}
+
+/// Gives files of one folder their names, `last` after the others; with `sync` not before all are on the medium, and the
+/// names are, too.
+///
+/// All are looked at before the first takes its name: one that is refused leaves all old files as they are. What is left
+/// is a rename for each. A crash between two of them, or a file that comes in the way of one, leaves the new files that
+/// had their turn beside the old ones, or none, of the rest; the old `last` is there as long as the new one is not.
+///
+/// # Errors
+/// [`Error::Io`] with the system's reason; [`Error::Unsupported`] when a file that took a name meanwhile may not be
+/// replaced.
+pub(crate) fn commit(mut others: Vec<FileSink>, mut last: FileSink, sync: bool) -> Result<()> {
+    let of = |name: &Path| {
+        let name = name.display().to_string();
+        move |error: Error| error.within(name)
+    };
+    let folder = folder_of(&last.name).to_owned();
+    if sync {
+        for other in &others {
+            let synced = other.file.sync_all().map_err(Error::io);
+            synced.map_err(of(&other.name))?;
+        }
+        last.file.sync_all().map_err(Error::io)?;
+    }
+    for other in &mut others {
+        let within = of(&other.name);
+        other.ready().map_err(within)?;
+    }
+    last.ready()?;
+    for other in others {
+        let within = of(&other.name);
+        other.take_name().map_err(within)?;
+    }
+    last.take_name()?;
+    if sync {
+        let folder = File::open(folder).map_err(Error::io)?;
+        folder.sync_all().map_err(Error::io)?;
+    }
+    Ok(())
+}
+
+const CAME: &str = "a file with its name has come meanwhile, and is not replaced";
+
+fn came(error: std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::AlreadyExists => Error::unsupported(CAME),
+        _ => Error::io(error),
+    }
+}
+
+/// Renames a file, and replaces none.
+fn move_to_free(made: &Path, name: &Path) -> std::io::Result<()> {
+    match rustix::fs::renameat_with(CWD, made, CWD, name, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => link_then_unlink(made, name),
+        moved => Ok(moved?),
+    }
+}
+
+/// The same where the file system (NFS, older FUSE) knows no rename that replaces nothing.
+fn link_then_unlink(made: &Path, name: &Path) -> std::io::Result<()> {
+    match rustix::fs::linkat(CWD, made, CWD, name, AtFlags::empty()) {
+        // It knows no second names either. That this one is free was seen a moment ago.
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => std::fs::rename(made, name),
+        Err(errno) => Err(errno.into()),
+        Ok(()) => std::fs::remove_file(made),
     }
 }
 
@@ -113,6 +220,86 @@ impl Drop for FileSink {
             let _ = std::fs::remove_file(made);
         }
     }
+}
+
+fn folder_of(name: &Path) -> &Path {
+    match name.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether a new file may take the name of the regular file that is there.
+fn may_be_replaced(name: &Path, identity: Identity, present: Present<'_>) -> Result<()> {
+    match present {
+        Present::Stays => Err(Error::unsupported("it is there already")),
+        Present::StaysUnlessForced => Err(Error::unsupported(
+            "it is there already; --force replaces it",
+        )),
+        Present::Replaced(read) if read.contains(&identity) => Err(Error::unsupported(
+            "it is a file that is read for this, and would be replaced",
+        )),
+        Present::Replaced(_) => {
+            let there = looked_at(name, OFlags::RDONLY);
+            let there = there.or_else(|_| looked_at(name, OFlags::WRONLY));
+            let unseen = |error| Error::io(format_args!("its locks cannot be looked at: {error}"));
+            is_free(&there.map_err(unseen)?)
+        }
+    }
+}
+
+/// Opens what has the name, and waits for nobody.
+fn looked_at(name: &Path, access: OFlags) -> std::io::Result<File> {
+    let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(name, flags, Mode::empty())?))
+}
+
+fn is_free(file: &File) -> Result<()> {
+    if lock::is_held(file) {
+        return Err(Error::unsupported(
+            "another program holds a lock on it, and it is not replaced: a virtual machine that runs on it must be shut \
+             down first",
+        ));
+    }
+    Ok(())
+}
+
+/// A file without a name in the folder of `name`, where the system can give it one later.
+fn nameless(name: &Path) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o666);
+    let file = File::from(rustix::fs::open(folder_of(name), flags, mode).ok()?);
+    // The name is given through /proc, which a container may lack.
+    let [seen, own] = [std::fs::metadata(place(&file)), file.metadata()];
+    let [seen, own] = [seen.ok()?, own.ok()?].map(|found| (found.dev(), found.ino()));
+    (seen == own).then_some(file)
+}
+
+/// The place in /proc that leads to an open file, whether it has a name or not.
+fn place(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Gives a file without a name one that is free.
+fn link(file: &File, name: &Path) -> std::io::Result<()> {
+    let flags = AtFlags::SYMLINK_FOLLOW;
+    Ok(rustix::fs::linkat(CWD, place(file), CWD, name, flags)?)
+}
+
+/// What `make` makes under a free hidden name beside `name`, and that name.
+fn hidden<T>(name: &Path, make: impl Fn(&Path) -> std::io::Result<T>) -> Result<(T, PathBuf)> {
+    for number in 0..1000u32 {
+        let mut other = OsString::from(".");
+        other.push(name.file_name().unwrap_or_default());
+        other.push(format!(".{}.{number}", std::process::id()));
+        let made = name.with_file_name(other);
+        match make(&made) {
+            Ok(file) => return Ok((file, made)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io(error)),
+        }
+    }
+    Err(Error::io("no free name for a file beside it"))
 }
 
 /// Reads of an open file.
@@ -142,6 +329,12 @@ pub(crate) fn write(file: &File, offset: u64, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] with the length and the system's reason.
 pub(crate) fn set_len(file: &File, length: u64) -> Result<()> {
+    if i64::try_from(length).is_err() {
+        return Err(Error::unsupported(format_args!(
+            "length of {length} bytes, and a file has at most {}",
+            i64::MAX
+        )));
+    }
     file.set_len(length)
         .map_err(|error| Error::io(format_args!("length of {length} bytes: {error}")))
 }
@@ -198,40 +391,179 @@ impl WriteAt for FileSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rewrite::Rewrite;
 
     #[test]
     fn a_file_is_complete_under_its_name_or_not_there() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = folder.path().join("disk.raw");
         let names = || std::fs::read_dir(folder.path()).expect("a folder").count();
-        let sink = FileSink::create(&name, false).expect("made");
+        let sink = FileSink::create(&name, Present::Stays).expect("made");
         sink.write_at(1 << 20, b"end").expect("written");
         assert!(!name.exists());
         drop(sink);
         assert_eq!(names(), 0);
-        let sink = FileSink::create(&name, false).expect("made");
+        let sink = FileSink::create(&name, Present::Stays).expect("made");
         sink.write_at(0, b"new").expect("written");
+        assert_eq!(names(), usize::from(sink.made.is_some()));
         sink.commit(true).expect("named");
         assert_eq!(
             (std::fs::read(&name).expect("there"), names()),
             (b"new".to_vec(), 1)
         );
-        assert!(FileSink::create(&name, false).is_err());
-        let sink = FileSink::create(&name, true).expect("made");
+        assert!(FileSink::create(&name, Present::Stays).is_err());
+        let sink = FileSink::create(&name, Present::Replaced(&[])).expect("made");
         assert_eq!(std::fs::read(&name).expect("there"), b"new");
         sink.commit(false).expect("named");
         assert_eq!(
             (std::fs::read(&name).expect("there"), names()),
             (Vec::new(), 1)
         );
-        assert!(FileSink::create(folder.path(), true).is_err());
+        assert!(FileSink::create(folder.path(), Present::Replaced(&[])).is_err());
+    }
+
+    /// As on a file system that has no files without names.
+    #[test]
+    fn a_file_with_a_hidden_name_takes_its_own_and_is_removed_when_it_is_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = folder.path().join("disk.raw");
+        let names = || std::fs::read_dir(folder.path()).expect("a folder").count();
+        let make = || {
+            let (file, made) = hidden(&name, |made| File::create_new(made)).expect("made");
+            FileSink::of(file, Some(made), &name, true)
+        };
+        drop(make());
+        assert_eq!(names(), 0);
+        for bytes in [b"one", b"two"] {
+            let sink = make();
+            sink.write_at(0, bytes).expect("written");
+            sink.commit(false).expect("named");
+            assert_eq!(
+                (std::fs::read(&name).expect("there"), names()),
+                (bytes.to_vec(), 1)
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_read_or_came_meanwhile_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [name, other] = ["disk.raw", "other"].map(|name| folder.path().join(name));
+        let sink = FileSink::create(&name, Present::StaysUnlessForced).expect("made");
+        if sink.made.is_none() {
+            std::fs::write(&name, b"theirs").expect("written");
+            assert!(sink.commit(false).is_err());
+        }
+        std::fs::write(&name, b"theirs").expect("written");
+        let source = FileSource::open(&name).expect("there");
+        // Whatever name it has.
+        std::fs::hard_link(&name, &other).expect("linked");
+        let read = [source.identity().expect("known")];
+        let refused = FileSink::create(&other, Present::Replaced(&read));
+        assert!(refused.unwrap_err().to_string().contains("that is read"));
+        assert_eq!(std::fs::read(&name).expect("there"), b"theirs");
+    }
+
+    #[test]
+    fn a_file_that_came_meanwhile_stays_also_where_the_new_one_has_a_hidden_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = folder.path().join("disk.raw");
+        let names = || std::fs::read_dir(folder.path()).expect("a folder").count();
+        let make = || {
+            let (file, made) = hidden(&name, |made| File::create_new(made)).expect("made");
+            FileSink::of(file, Some(made), &name, false)
+        };
+        let theirs = || {
+            let bytes = std::fs::read(&name).expect("there");
+            assert_eq!((bytes.as_slice(), names()), (&b"theirs"[..], 1));
+        };
+        make().commit(false).expect("the name is free");
+        std::fs::write(&name, b"theirs").expect("written");
+        let refused = make().commit(false).unwrap_err().to_string();
+        assert!(refused.contains("has come meanwhile"), "{refused}");
+        theirs();
+        // It comes after the last look, too.
+        let refused = make().take_name().unwrap_err().to_string();
+        assert!(refused.contains("has come meanwhile"), "{refused}");
+        theirs();
+        let (file, made) = hidden(&name, |made| File::create_new(made)).expect("made");
+        let refused = link_then_unlink(&made, &name).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+        std::fs::remove_file(&name).expect("there");
+        link_then_unlink(&made, &name).expect("the name is free");
+        let same = |one: &std::fs::Metadata| (one.dev(), one.ino());
+        let [named, open] = [std::fs::metadata(&name), file.metadata()];
+        assert_eq!(same(&named.expect("there")), same(&open.expect("open")));
+        assert_eq!(names(), 1);
+    }
+
+    #[test]
+    fn a_refusal_of_the_last_of_several_files_leaves_all_old_ones() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [extent, disk] = ["disk-flat", "disk"].map(|name| folder.path().join(name));
+        let make = |replace: bool, hides: bool| {
+            [&extent, &disk].map(|name| {
+                let sink = if hides {
+                    let (file, made) = hidden(name, |made| File::create_new(made)).expect("made");
+                    FileSink::of(file, Some(made), name, replace)
+                } else {
+                    FileSink::create(name, Present::Replaced(&[])).expect("made")
+                };
+                sink.write_at(0, b"new").expect("written");
+                sink
+            })
+        };
+        for hides in [false, true] {
+            std::fs::write(&extent, b"old").expect("written");
+            std::fs::write(&disk, b"old").expect("written");
+            let whole = |left: usize| {
+                assert_eq!(std::fs::read(&extent).expect("there"), b"old");
+                let names = std::fs::read_dir(folder.path()).expect("a folder");
+                assert_eq!(names.count(), left, "no hidden name is left");
+            };
+            // A virtual machine is started on the old one.
+            let [first, last] = make(true, hides);
+            let held = Rewrite::open(&disk).expect("locked");
+            let refused = commit(vec![first], last, true).unwrap_err().to_string();
+            assert!(refused.contains("holds a lock"), "{refused}");
+            whole(2);
+            drop(held);
+            // A folder comes in its place.
+            let [first, last] = make(true, hides);
+            std::fs::remove_file(&disk).expect("there");
+            std::fs::create_dir(&disk).expect("made");
+            let refused = commit(vec![first], last, true).unwrap_err().to_string();
+            assert!(refused.contains("no regular file"), "{refused}");
+            whole(2);
+            std::fs::remove_dir(&disk).expect("there");
+            let [first, last] = make(true, hides);
+            commit(vec![first], last, true).expect("nothing is in the way");
+            for name in [&extent, &disk] {
+                assert_eq!(std::fs::read(name).expect("there"), b"new");
+                std::fs::remove_file(name).expect("there");
+            }
+        }
+        // One that came stays, and the others have no name.
+        let [first, last] = make(false, true);
+        std::fs::write(&disk, b"theirs").expect("written");
+        let refused = commit(vec![first], last, false).unwrap_err().to_string();
+        assert!(refused.contains("has come meanwhile"), "{refused}");
+        assert_eq!(std::fs::read(&disk).expect("there"), b"theirs");
+        assert!(!extent.exists());
+        // The one that is refused is named when it is not the last.
+        std::fs::remove_file(&disk).expect("there");
+        let [first, last] = make(false, true);
+        std::fs::write(&extent, b"theirs").expect("written");
+        let refused = commit(vec![first], last, false).unwrap_err().to_string();
+        assert!(refused.contains("disk-flat"), "{refused}");
+        assert!(!disk.exists());
     }
 
     #[test]
     fn the_holes_of_a_file_are_told_without_gaps() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = folder.path().join("disk.raw");
-        let sink = FileSink::create(&name, false).expect("made");
+        let sink = FileSink::create(&name, Present::Stays).expect("made");
         sink.set_len((8 << 20) + 100).expect("long");
         sink.write_at(3 << 20, &[1; 4096]).expect("written");
         sink.commit(false).expect("named");

@@ -14,6 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Extents of a file that are remembered.
 const EXTENTS: usize = 4;
 
+/// Device and inode: equal for two names of one file.
+pub(crate) type Identity = (u64, u64);
+
 /// An open file. Only what is asked for is read; nothing is mapped or copied beforehand.
 #[derive(Debug)]
 pub(crate) struct FileSource {
@@ -86,7 +89,7 @@ impl FileSource {
     ///
     /// # Errors
     /// [`Error::Io`] with the system's reason.
-    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
+    pub(crate) fn identity(&self) -> Result<Identity> {
         let found = self.file.metadata().map_err(Error::io)?;
         Ok((found.dev(), found.ino()))
     }

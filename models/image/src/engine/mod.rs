@@ -23,7 +23,7 @@ pub(crate) use copy::{add, content_digest, copy, visit};
 pub(crate) use cut::Piece;
 pub(crate) use pack::{Packed, Packing, Writes, pack};
 pub(crate) use run::{Job, run};
-pub(crate) use zero::{is_zero, runs};
+pub(crate) use zero::{is_zero, runs, write_runs};
 
 /// Largest piece of a disk worked on at a time, in bytes: some pieces and what is made of them fit the second-level cache
 /// of one core.

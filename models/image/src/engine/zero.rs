@@ -2,6 +2,7 @@
 
 use super::PAGE;
 use crate::math::index;
+use drylab_block::{Result, WriteAt};
 use std::ops::Range;
 
 /// Whether all bytes are zero.
@@ -27,6 +28,19 @@ pub(crate) fn runs(bytes: &[u8], unit: u64, found: &mut Vec<Range<usize>>) {
         }
         at = end;
     }
+}
+
+/// Writes the pages of `bytes` that hold something to where the sink has zeros.
+pub(crate) fn write_runs(sink: &dyn WriteAt, offset: u64, bytes: &[u8]) -> Result<()> {
+    let mut found = Vec::new();
+    runs(bytes, PAGE, &mut found);
+    for run in found {
+        let at = offset.saturating_add(u64::try_from(run.start).unwrap_or(u64::MAX));
+        if let Some(bytes) = bytes.get(run) {
+            sink.write_at(at, bytes)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

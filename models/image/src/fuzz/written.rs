@@ -63,17 +63,20 @@ pub fn vhdx_written(data: &[u8]) {
 /// Writes a disk as qcow2 and reads it again.
 pub fn qcow2_written(data: &[u8]) {
     let kinds = [
-        (Qcow2Version::V3, false, Qcow2Compression::Zlib),
-        (Qcow2Version::V2, false, Qcow2Compression::Zlib),
-        (Qcow2Version::V3, true, Qcow2Compression::Zlib),
-        (Qcow2Version::V3, true, Qcow2Compression::Zstd),
+        (Qcow2Version::V3, false, Qcow2Compression::Zlib, false),
+        (Qcow2Version::V2, false, Qcow2Compression::Zlib, false),
+        (Qcow2Version::V3, true, Qcow2Compression::Zlib, false),
+        (Qcow2Version::V3, true, Qcow2Compression::Zstd, false),
+        (Qcow2Version::V3, false, Qcow2Compression::Zlib, true),
     ];
-    let targets = kinds.map(|(version, compress, compression)| {
+    let bits = (u32::from(byte(data, 1)) % 13).saturating_add(9);
+    let targets = kinds.map(|(version, compress, compression, extended_l2)| {
         Target::Qcow2(Qcow2Options {
             version,
             compress,
             compression,
-            cluster_bits: (u32::from(byte(data, 1)) % 13).saturating_add(9),
+            cluster_bits: if extended_l2 { bits.max(14) } else { bits },
+            extended_l2,
             ..Qcow2Options::default()
         })
     });

@@ -14,16 +14,19 @@
 //! ```
 //!
 //! What a product does with a file that breaks a rule is data, too: [`Reaction`]s, each with its [`Evidence`]. The importers
-//! of `drylab-hypervisor` and `drylab image check --for` read them.
+//! of `drylab-hypervisor` and `drylab image check --for` read them. Files that it does not take whatever is in them, by
+//! format, kind and size, are [`Refusal`]s and [`Sizes`]; [`Profile::misfits`] judges a file by them.
 //!
 //! What it does not do: convert a guest's drivers, choose a controller of the machine, or say that an image boots.
 
+mod misfits;
 mod reactions;
 
+pub use misfits::{Misfit, Refusal, Sizes};
 pub use reactions::{Does, Evidence, Only, Reaction};
 
 use crate::detect::Format;
-use crate::vhd::VhdOptions;
+use crate::vhd::{VhdOptions, VhdSize};
 use crate::vmdk::{Adapter, VmdkOptions};
 use crate::write::Target;
 
@@ -66,6 +69,13 @@ pub struct Profile {
     pub wants: &'static [Want],
     /// What it does with files that break rules; what is not there it does not mind, or nobody knows.
     pub reactions: &'static [Reaction],
+    /// Kinds of files that it does not take whatever is in them; of one that is not there, nor among the
+    /// [`kinds`](Self::kinds), nobody knows.
+    pub refusals: &'static [Refusal],
+    /// Sizes of disks that it takes, where they are known.
+    pub sizes: Option<Sizes>,
+    /// Which of a VHD's two sizes it takes for the disk's.
+    pub vhd_size: VhdSize,
     vmdk: fn(VmdkOptions) -> VmdkOptions,
     vhd: fn() -> VhdOptions,
 }
@@ -109,6 +119,9 @@ pub const ESXI: Profile = Profile {
         },
     ],
     reactions: reactions::ESXI,
+    refusals: misfits::ESXI,
+    sizes: misfits::ESXI_SIZES,
+    vhd_size: VhdSize::ByCreator,
     vmdk: |options| VmdkOptions {
         adapter: Adapter::LsiLogic,
         hardware_version: 8,
@@ -148,6 +161,9 @@ pub const XEN_SERVER: Profile = Profile {
         },
     ],
     reactions: reactions::XEN_SERVER,
+    refusals: misfits::XEN_SERVER,
+    sizes: None,
+    vhd_size: VhdSize::Current,
     vmdk: |options| options,
     vhd: VhdOptions::xen_server,
 };
@@ -185,6 +201,9 @@ pub const HYPER_V_2008_R2: Profile = Profile {
         },
     ],
     reactions: reactions::HYPER_V_2008_R2,
+    refusals: misfits::HYPER_V_2008_R2,
+    sizes: None,
+    vhd_size: VhdSize::Current,
     vmdk: |options| options,
     vhd: VhdOptions::hyper_v_2008_r2,
 };
@@ -214,6 +233,9 @@ pub const AZURE: Profile = Profile {
         },
     ],
     reactions: reactions::AZURE,
+    refusals: misfits::AZURE,
+    sizes: misfits::AZURE_SIZES,
+    vhd_size: VhdSize::Current,
     vmdk: |options| options,
     vhd: VhdOptions::azure,
 };
@@ -244,6 +266,9 @@ pub const LIBVIRT: Profile = Profile {
     ],
     wants: &[],
     reactions: reactions::LIBVIRT,
+    refusals: &[],
+    sizes: None,
+    vhd_size: VhdSize::ByCreator,
     vmdk: |options| options,
     vhd: VhdOptions::default,
 };
@@ -252,6 +277,8 @@ pub const LIBVIRT: Profile = Profile {
 pub const LIBVIRT_CENTOS_6: Profile = Profile {
     title: "libvirt with QEMU 0.12 of CentOS 6",
     reactions: reactions::LIBVIRT_CENTOS_6,
+    refusals: misfits::LIBVIRT_CENTOS_6,
+    vhd_size: VhdSize::Geometry,
     ..LIBVIRT
 };
 

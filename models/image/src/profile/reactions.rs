@@ -1,7 +1,7 @@
 //! What products do with files that break rules, as data: one row for a product and a code, with its evidence.
 //!
 //! A product that opens a file and gives the guest its bytes all the same has no row; nor has one of which nothing is
-//! known. Which of a VHD's two sizes a product believes is no row either: [`VhdSize`](crate::VhdSize) says it.
+//! known. Which of a VHD's two sizes a product believes is no row either: [`Profile::vhd_size`](super::Profile) says it.
 
 use super::Profile;
 use crate::finding::{Finding, Findings};
@@ -356,6 +356,8 @@ pub(super) const LIBVIRT: &[Reaction] = &[
     Reaction::misreads("QCOW2-BEYOND-END", "the cluster reads as zeros", QEMU),
     Reaction::refuses("QCOW2-ZERO-IN-V2", "reading the cluster fails", QEMU),
     Reaction::refuses("QCOW2-SUBCLUSTERS", "reading the cluster fails", QEMU),
+    Reaction::refuses("QCOW2-PACKED", "reading the cluster fails", QEMU),
+    Reaction::misreads("QED-CUT", "what the file lost reads as zeros", QEMU),
 ];
 
 const QEMU_0_12: Evidence = Evidence::Measured(

@@ -2,9 +2,10 @@
 
 use super::header::{Header, L1_MAX};
 use super::rules;
+use super::snapshot::too_many;
 use crate::finding::Findings;
 use crate::math::{div_up, index, rem, round_up};
-use drylab_block::{ReadAt, Result, be_u16, be_u32, be_u64, slice_at};
+use drylab_block::{Limits, ReadAt, Result, be_u16, be_u32, be_u64, slice_at};
 
 /// Bytes of a directory entry without its texts.
 const FIXED: u64 = 24;
@@ -39,6 +40,7 @@ impl Bitmaps {
     pub(super) fn read(
         source: &dyn ReadAt,
         header: &Header,
+        limits: &Limits,
         findings: &mut Findings,
     ) -> Result<Self> {
         let mut all = Self::default();
@@ -67,6 +69,9 @@ impl Bitmaps {
         // Tables that together pass the file overlap, and would cost more than it.
         let mut left = source.len();
         for number in 0..place.count {
+            if number >= limits.entries_max {
+                return Err(too_many("bitmaps", place.count, limits));
+            }
             let Some((bitmap, length)) = read_one(source, at, end)? else {
                 let path = format!("bitmap {number}");
                 let found = format!("one that passes the end of the directory ({end})");

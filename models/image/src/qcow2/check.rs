@@ -2,10 +2,12 @@
 //! claims to its cluster.
 //!
 //! Memory is bounded: clusters are counted in windows of the file, as many as fit; each window walks the tables twice,
-//! once to count and once for bit 63, which says whether the refcount in the file is 1.
+//! once to count and once for bit 63, which says whether the refcount in the file is 1. The first walk gathers compressed
+//! clusters, too, which are unpacked where that is asked for.
 
 use super::counts::{Counts, Slot, class};
 use super::entry::{COPIED, Cluster, Entry, OFFSET};
+use super::packed::Said;
 use super::refcount::{self, Block};
 use super::rules;
 use super::structure::{L2, Structure};
@@ -18,14 +20,24 @@ const WINDOW: u64 = 32 << 20;
 /// Walks over the tables that a check makes at most, two for each window.
 const WINDOWS: u32 = 64;
 
-/// Adds all that breaks a rule.
-pub(super) fn check(structure: &Structure<'_>, found: &mut Findings) -> Result<()> {
+/// Adds all that breaks a rule. Compressed clusters are unpacked where their places may take some bytes of memory.
+pub(super) fn check(
+    structure: &Structure<'_>,
+    memory: Option<u64>,
+    found: &mut Findings,
+) -> Result<()> {
     blocks(structure, found);
     let clusters = structure.clusters();
     let mut from = 0;
     for window in 0..=WINDOWS {
         let mut counts = Counts::new(from, WINDOW);
-        structure.count(&mut counts, (window == 0).then_some(&mut *found))?;
+        if window == 0 {
+            let mut said = Said::new(structure, memory, found);
+            structure.count(&mut counts, Some(&mut said))?;
+            said.look(structure)?;
+        } else {
+            structure.count(&mut counts, None)?;
+        }
         compare(structure, &mut counts, found)?;
         overlaps(structure, &counts, found);
         copied(structure, &counts, found)?;

@@ -1,7 +1,8 @@
 //! Second files: the backing file, and the external data file.
 
 use super::header::Header;
-use crate::container::{Opener, Stored};
+use crate::container::{Container, Opener, Stored};
+use crate::finding::Findings;
 use crate::image::{Image, opened};
 use crate::math::{index, len64};
 use crate::vhd::VhdSize;
@@ -37,7 +38,7 @@ impl Backing {
     /// it may be a raw disk whose guest wrote an image's header there to be given a file of the host (the way of
     /// CVE-2008-2004 and its successors).
     pub(crate) fn open(name: &str, declared: Declared<'_>, opener: &Opener<'_>) -> Result<Self> {
-        let second = opener.second("backing file", name)?;
+        let second = opener.below("backing file", name)?;
         let within = |error: Error| error.within(format_args!("backing file {name:?}"));
         let raw = matches!(declared, Declared::As(format) if is_raw(format));
         let image = if raw {
@@ -70,6 +71,18 @@ impl Backing {
 
     pub(crate) fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// Adds what `check` finds in it; what opening it noticed is there already.
+    pub(crate) fn check(
+        &self,
+        check: impl FnOnce(&dyn Container, &mut Findings) -> Result<()>,
+        found: &mut Findings,
+    ) -> Result<()> {
+        let mut all = Findings::default();
+        check(self.image.container(), &mut all)?;
+        found.extend(&self.key, &all);
+        Ok(())
     }
 
     /// Reads with zeros behind the end.

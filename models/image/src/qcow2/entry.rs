@@ -1,9 +1,9 @@
 //! What the entries of L1 and L2 tables mean, and what is wrong with them.
 
-use super::header::Header;
+use super::header::{Header, SUBCLUSTERS};
 use super::rules;
 use crate::finding::Rule;
-use crate::math::rem;
+use crate::math::{div, rem};
 
 /// Bits 9 to 55 of an entry: an offset in the file.
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
@@ -149,6 +149,22 @@ impl Header {
             None if !self.extended() && zero => Cluster::Zero(None),
             None => Cluster::Absent,
         }
+    }
+
+    /// Bytes of a standard cluster, from its first on, that must be in the file when the disk shows the first `shown` of
+    /// them: with extended entries up to the end of the last subcluster that is stored.
+    pub(super) fn stored(&self, entry: Entry, shown: u64) -> u64 {
+        if !self.extended() {
+            return shown;
+        }
+        let part = div(self.cluster_bytes(), SUBCLUSTERS);
+        let is_stored = |number: &u64| matches!(entry.subcluster(*number), Some((true, _)));
+        let starts_before = |number: &u64| number.saturating_mul(part) < shown;
+        let numbers = (0..SUBCLUSTERS).rev();
+        let last = numbers.filter(starts_before).find(is_stored);
+        last.map_or(0, |last| {
+            last.saturating_add(1).saturating_mul(part).min(shown)
+        })
     }
 
     /// An entry whose bytes are lost: it reads as zeros, if the format can say so.

@@ -49,6 +49,7 @@ mod extension;
 mod header;
 mod layers;
 mod mend;
+mod packed;
 mod read;
 mod refcount;
 mod repair;

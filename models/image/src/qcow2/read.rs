@@ -57,7 +57,7 @@ impl Qcow2 {
         let mut findings = Findings::default();
         let header = Header::read(&*source, limits, &mut findings)?;
         let snapshots = Snapshots::read(&*source, &header, limits, &mut findings)?;
-        let bitmaps = Bitmaps::read(&*source, &header, &mut findings)?;
+        let bitmaps = Bitmaps::read(&*source, &header, limits, &mut findings)?;
         let chosen = snapshot.map(|wanted| snapshots.find(wanted)).transpose()?;
         let (size, place) = active_table(&header, chosen)?;
         let is_snapshot = chosen.is_some();
@@ -451,14 +451,20 @@ impl Container for Qcow2 {
 
     fn check(&self, found: &mut Findings) -> Result<()> {
         let structure = self.structure(&self.limits, false, found)?;
-        check::check(&structure, found)?;
-        if let Some(backing) = &self.backing {
-            // What opening it noticed is there already.
-            let mut all = Findings::default();
-            backing.image().check_only(&mut all)?;
-            found.extend(backing.key(), &all);
+        check::check(&structure, Some(self.limits.table_bytes_max), found)?;
+        match &self.backing {
+            Some(backing) => backing.check(|below, found| below.check(found), found),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn check_structure(&self, found: &mut Findings) -> Result<()> {
+        let structure = self.structure(&self.limits, false, found)?;
+        check::check(&structure, None, found)?;
+        match &self.backing {
+            Some(backing) => backing.check(|below, found| below.check_structure(found), found),
+            None => Ok(()),
+        }
     }
 
     fn repair(&self) -> Result<Plan> {

@@ -51,7 +51,7 @@ struct Moves {
 pub(super) fn repair(image: &Qcow2) -> Result<Plan> {
     let mut found = image.noticed().clone();
     let own = image.structure(&image.limits, false, &mut found)?;
-    super::check::check(&own, &mut found)?;
+    super::check::check(&own, None, &mut found)?;
     let damaged = own.damaged;
     drop(own);
     let here = |finding: &&Finding| finding.file.is_empty();

@@ -28,7 +28,7 @@ pub(super) fn resize(image: &Qcow2, size: u64) -> Result<Plan> {
     refuse(image, size)?;
     let mut found = image.noticed().clone();
     let mut structure = image.structure(&image.limits, false, &mut found)?;
-    super::check::check(&structure, &mut found)?;
+    super::check::check(&structure, None, &mut found)?;
     let bad =
         |finding: &&Finding| finding.file.is_empty() && finding.rule.severity == Severity::Error;
     if let Some(finding) = found.list().iter().find(bad) {
@@ -270,6 +270,10 @@ impl Qcow2 {
 
 fn shrink(mender: &mut Mender<'_>, image: &Qcow2, size: u64) -> Result<()> {
     let header = &image.header;
+    mender.plan.note(format!(
+        "the last {} bytes of the disk are given up",
+        header.size.saturating_sub(size)
+    ));
     let mut change = Change::new(mender)?;
     change.drop_from(mender, div_up(size, header.cluster_bytes()))?;
     let (_, entries) = change.l1();

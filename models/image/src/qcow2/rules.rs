@@ -42,6 +42,10 @@ crate::finding::rules! {
         "reading the cluster fails; qemu-img convert takes it for zeros";
     CUT = "QCOW2-CUT", Error, No, "Qcow2 Image File Format, Cluster mapping: Standard Cluster Descriptor",
         "the file ends inside the cluster: reading its rest fails";
+    PACKED = "QCOW2-PACKED", Error, No, "Qcow2 Image File Format, Cluster mapping: Compressed Clusters Descriptor",
+        "the cluster cannot be unpacked: reading it fails";
+    PACKED_LEFT = "QCOW2-PACKED-LEFT", Note, No, "Qcow2 Image File Format, Cluster mapping: Compressed Clusters Descriptor",
+        "not every compressed cluster was unpacked: whether the others can be is not known";
     PACKED_BEYOND_END = "QCOW2-PACKED-BEYOND-END", Error, Lossy,
         "Qcow2 Image File Format, Cluster mapping: Compressed Clusters Descriptor", "reading the cluster fails";
     PACKED_COPIED = "QCOW2-PACKED-COPIED", Error, Lossless, "Qcow2 Image File Format, Cluster mapping: L2 table entry, bit 63",

@@ -9,7 +9,7 @@ use super::header::{Header, L1_MAX};
 use super::rules;
 use crate::finding::Findings;
 use crate::math::{index, rem, round_up};
-use drylab_block::{Limits, ReadAt, Result, be_u16, be_u32, be_u64, slice_at};
+use drylab_block::{Error, Limits, ReadAt, Result, be_u16, be_u32, be_u64, slice_at};
 
 /// Bytes of an entry without its texts.
 const FIXED: u64 = 40;
@@ -60,6 +60,9 @@ impl Snapshots {
         }
         let mut at = start;
         for number in 0..header.snapshots {
+            if number >= limits.entries_max {
+                return Err(too_many("snapshots", header.snapshots, limits));
+            }
             let mut fixed = [0; 40];
             let inside = at.saturating_add(FIXED) <= end;
             let place = (at, FIXED);
@@ -93,6 +96,14 @@ impl Snapshots {
         all.bytes = at.saturating_sub(start);
         Ok(all)
     }
+}
+
+/// The answer to more entries with names than are listed.
+pub(super) fn too_many(what: &str, count: u32, limits: &Limits) -> Error {
+    Error::unsupported(format_args!(
+        "qcow2 with {count} {what}, more than {}: raise the limit of entries",
+        limits.entries_max
+    ))
 }
 
 /// One entry and the bytes it takes.

@@ -4,6 +4,7 @@ use super::bitmap::Bitmaps;
 use super::counts::{Counts, class};
 use super::entry::{Bounds, COPIED, Cluster, Entry, Judged, OFFSET, Problem};
 use super::header::Header;
+use super::packed::Said;
 use super::refcount::{Block, Refcounts};
 use super::rules;
 use super::snapshot::Snapshots;
@@ -332,8 +333,8 @@ impl<'a> Structure<'a> {
         all
     }
 
-    /// Counts every reference of the window.
-    pub(super) fn count(&self, counts: &mut Counts, found: Option<&mut Findings>) -> Result<()> {
+    /// Counts every reference of the window; `said` takes what is wrong with entries, and compressed clusters.
+    pub(super) fn count(&self, counts: &mut Counts, said: Option<&mut Said<'_>>) -> Result<()> {
         for region in self.regions() {
             self.add(counts, region, 1);
         }
@@ -343,7 +344,7 @@ impl<'a> Structure<'a> {
                 self.add(counts, (class::BITMAP, offset, cluster), 1);
             }
         }
-        self.count_guest(counts, found)?;
+        self.count_guest(counts, said)?;
         for number in 0..len64(&self.refcounts.table) {
             if let Block::At(offset) = self.refcounts.block(number) {
                 self.add(counts, (class::REFCOUNT_BLOCK, offset, cluster), 1);
@@ -352,29 +353,42 @@ impl<'a> Structure<'a> {
         Ok(())
     }
 
-    /// Counts L2 tables and what they point to.
-    fn count_guest(&self, counts: &mut Counts, mut found: Option<&mut Findings>) -> Result<()> {
+    /// Whether a walk over the tables looks into one. Those at odd places overlap: they are as long as that costs no more
+    /// than the file, of which `odd` bytes are left.
+    pub(super) fn is_looked_at(&self, table: &L2, odd: &mut u64) -> bool {
         let cluster = self.header.cluster_bytes();
-        // Tables at odd places overlap: they are looked at as long as that costs no more than the file.
+        if rem(table.offset, cluster) == 0 {
+            return true;
+        }
+        let left = odd.checked_sub(cluster);
+        *odd = left.unwrap_or(*odd);
+        left.is_some()
+    }
+
+    /// Counts L2 tables and what they point to.
+    fn count_guest(&self, counts: &mut Counts, mut said: Option<&mut Said<'_>>) -> Result<()> {
+        let cluster = self.header.cluster_bytes();
         let mut odd = self.bounds.file;
-        for table in &self.tables {
+        for (which, table) in self.tables.iter().enumerate() {
             let by = u64::from(table.references);
             if !self.header.excess(table.offset, cluster, self.bounds.file) {
                 self.add(counts, (class::L2, table.offset, cluster), by);
             }
-            if rem(table.offset, cluster) != 0 {
-                let Some(left) = odd.checked_sub(cluster) else {
-                    continue;
-                };
-                odd = left;
+            if !self.is_looked_at(table, &mut odd) {
+                continue;
             }
             for (number, entry) in (0u64..).zip(self.l2(table)?.unwrap_or_default()) {
                 if entry == Entry::default() {
                     continue;
                 }
                 let judged = self.judged(table, number, entry);
-                if let Some(found) = found.as_deref_mut() {
-                    self.say_l2(table, number, &judged, found);
+                if let Some(said) = said.as_deref_mut() {
+                    self.say_l2(table, number, &judged, said.found);
+                    if let Cluster::Packed(offset, _) = judged.cluster
+                        && self.header.has_packed(offset, self.bounds.file)
+                    {
+                        said.take(self.header, (which, number), entry.word);
+                    }
                 }
                 let taken = if self.mended {
                     self.header.cluster(judged.mended)
@@ -426,7 +440,7 @@ impl<'a> Structure<'a> {
         // Only guest bytes that the disk has can be missing.
         if let (Cluster::Standard(offset), true) = (judged.cluster, judged.problems.is_empty())
             && !self.header.data_file()
-            && let Some(missing) = self.cut(table, number, offset)
+            && let Some(missing) = self.cut((table, number), judged.mended, offset)
         {
             let path = Self::entry_path(table, number);
             let expected = format!("{missing} bytes more in the file");
@@ -435,14 +449,15 @@ impl<'a> Structure<'a> {
     }
 
     /// Bytes of a cluster that the disk needs and the file does not have.
-    fn cut(&self, table: &L2, number: u64, offset: u64) -> Option<u64> {
+    fn cut(&self, (table, number): (&L2, u64), entry: Entry, offset: u64) -> Option<u64> {
         let cluster = self.header.cluster_bytes();
         let guest = table
             .number()?
             .saturating_mul(self.header.per_table())
             .saturating_add(number)
             .saturating_mul(cluster);
-        let needed = self.header.size.saturating_sub(guest).min(cluster);
+        let shown = self.header.size.saturating_sub(guest).min(cluster);
+        let needed = self.header.stored(entry, shown);
         let missing = offset
             .saturating_add(needed)
             .saturating_sub(self.bounds.file);

@@ -289,7 +289,8 @@ impl Writer<'_> {
             return Ok(());
         };
         let offset = self.allocate(1);
-        self.sink.write_at(offset, &be_words(&table))?;
+        // Few entries of a table are taken where data is scattered over a large disk.
+        engine::write_runs(self.sink, offset, &be_words(&table))?;
         if let Some(entry) = self.l1.get_mut(index(number)) {
             *entry = offset | COPIED;
         }
@@ -325,7 +326,7 @@ impl Writer<'_> {
         self.sink.write_at(table, &be_words(&self.blocks))?;
         let length = self.offset(total);
         self.sink.set_len(length)?;
-        self.sink.write_at(self.cluster, &be_words(&self.l1))?;
+        engine::write_runs(self.sink, self.cluster, &be_words(&self.l1))?;
         let header = self.header(size, table, table_clusters)?;
         self.sink.write_at(0, &header)?;
         Ok(length)

@@ -5,6 +5,7 @@
 use super::read::{Qed, ZERO};
 use super::rules;
 use crate::finding::Findings;
+use crate::map::Units;
 use crate::math::{div, div_up};
 use crate::qcow2::counts::{Counts, class};
 use drylab_block::{Error, ReadAt, Result};
@@ -64,9 +65,13 @@ impl Walk<'_> {
                 continue;
             }
             let path = format!("L1 table, entry {number}");
-            if !header.holds(*offset, header.table_clusters, file) {
+            if !header.holds(*offset, header.table_bytes(), file) {
                 let place = header.l1_offset.saturating_add(number.saturating_mul(8));
                 self.wrong(&rules::TABLE, place, &path, *offset);
+                // What of it the file has is the table's all the same.
+                if header.has_place(*offset) && *offset < file {
+                    self.take(*offset, header.table_clusters, class::L2, &path);
+                }
                 continue;
             }
             self.take(*offset, header.table_clusters, class::L2, &path);
@@ -74,7 +79,7 @@ impl Walk<'_> {
             let near = offset.saturating_sub(bytes.saturating_sub(1))..offset.saturating_add(bytes);
             let alone = seen.range(near).next().is_none();
             seen.insert(*offset);
-            if alone && offset.saturating_add(bytes) <= file {
+            if alone {
                 self.table(*offset, number)?;
             }
         }
@@ -88,15 +93,22 @@ impl Walk<'_> {
             if entry == 0 || entry == ZERO {
                 continue;
             }
-            if header.holds(entry, 1, file) {
-                if self.counts.range().contains(&div(entry, header.cluster)) {
-                    let path = || format!("L2 table {l1}, entry {number}");
-                    self.count(div(entry, header.cluster), class::DATA, path);
-                }
-            } else {
-                let place = offset.saturating_add(number.saturating_mul(8));
-                let path = format!("L2 table {l1}, entry {number}");
-                self.wrong(&rules::CLUSTER, place, &path, entry);
+            let place = offset.saturating_add(number.saturating_mul(8));
+            let path = || format!("L2 table {l1}, entry {number}");
+            if !header.has_place(entry) || entry >= file {
+                self.wrong(&rules::CLUSTER, place, &path(), entry);
+                continue;
+            }
+            let unit = l1.saturating_mul(header.per_table()).saturating_add(number);
+            let end = entry.saturating_add(self.image.bytes_needed(unit));
+            if end > file && self.say {
+                let expected = format!("{} bytes more in the file", end.saturating_sub(file));
+                let found = format!("{entry:#x}");
+                self.found
+                    .add(&rules::CUT, (place, 8), path(), found, expected);
+            }
+            if self.counts.range().contains(&div(entry, header.cluster)) {
+                self.count(div(entry, header.cluster), class::DATA, path);
             }
         }
         Ok(())

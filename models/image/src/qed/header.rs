@@ -168,14 +168,17 @@ impl Header {
         self.table_bytes() / 8
     }
 
-    /// Whether `length` bytes at `offset` are whole clusters behind the header and begin inside the file.
-    pub(super) fn holds(&self, offset: u64, clusters: u64, file: u64) -> bool {
+    /// Whether a cluster behind the header can begin at `offset`, and the `needed` bytes from there on are inside a file of
+    /// `file` bytes. Only the end of a disk's last cluster is not needed: tables are there to their last entry.
+    pub(super) fn holds(&self, offset: u64, needed: u64, file: u64) -> bool {
+        let inside = offset < file && offset.saturating_add(needed) <= file;
+        self.has_place(offset) && inside
+    }
+
+    /// Whether a cluster behind the header can begin at `offset`.
+    pub(super) fn has_place(&self, offset: u64) -> bool {
         let first = self.header_clusters.saturating_mul(self.cluster);
-        let last = clusters
-            .saturating_sub(1)
-            .saturating_mul(self.cluster)
-            .saturating_add(offset);
-        offset & self.cluster.saturating_sub(1) == 0 && offset >= first && last < file
+        offset & self.cluster.saturating_sub(1) == 0 && offset >= first
     }
 
     /// What the header says, for people.

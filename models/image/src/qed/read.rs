@@ -34,7 +34,7 @@ impl Qed {
     pub(crate) fn open(source: Arc<dyn ReadAt>, opener: &Opener<'_>) -> Result<Self> {
         let mut findings = Findings::default();
         let header = Header::read(&*source, opener.limits, &mut findings)?;
-        if !header.holds(header.l1_offset, header.table_clusters, source.len()) {
+        if !header.holds(header.l1_offset, header.table_bytes(), source.len()) {
             return Err(Error::corrupt(format_args!(
                 "QED L1 table at {:#x}: no clusters inside the {} bytes of the file",
                 header.l1_offset,
@@ -113,10 +113,10 @@ impl Units for Qed {
             return Ok(None);
         }
         let make = || {
-            let clusters = self.header.table_clusters;
-            if !self.header.holds(offset, clusters, self.source.len()) {
+            let bytes = self.header.table_bytes();
+            if !self.header.holds(offset, bytes, self.source.len()) {
                 return Err(Error::corrupt(format_args!(
-                    "QED L1 entry {table} points to {offset:#x}, no clusters inside the file ({:#x})",
+                    "QED L1 entry {table} points to {offset:#x}, no {bytes} bytes inside the file ({:#x})",
                     self.source.len()
                 )));
             }
@@ -132,10 +132,10 @@ impl Units for Qed {
             ZERO => Ok(Store::Zero),
             offset => {
                 let file = self.source.len();
-                let end = offset.saturating_add(self.bytes_needed(unit));
-                if !self.header.holds(offset, 1, file) || end > file {
+                let needed = self.bytes_needed(unit);
+                if !self.header.holds(offset, needed, file) {
                     return Err(Error::corrupt(format_args!(
-                        "QED L2 entry of cluster {unit} points to {offset:#x}, no cluster inside the file ({file:#x})"
+                        "QED L2 entry of cluster {unit} points to {offset:#x}, no {needed} bytes inside the file ({file:#x})"
                     )));
                 }
                 Ok(Store::At(offset))
@@ -165,12 +165,18 @@ impl Container for Qed {
 
     fn check(&self, found: &mut Findings) -> Result<()> {
         super::check::check(self, found)?;
-        if let Some(backing) = &self.backing {
-            let mut all = Findings::default();
-            backing.image().check_only(&mut all)?;
-            found.extend(backing.key(), &all);
+        match &self.backing {
+            Some(backing) => backing.check(|below, found| below.check(found), found),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn check_structure(&self, found: &mut Findings) -> Result<()> {
+        super::check::check(self, found)?;
+        match &self.backing {
+            Some(backing) => backing.check(|below, found| below.check_structure(found), found),
+            None => Ok(()),
+        }
     }
 
     fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {

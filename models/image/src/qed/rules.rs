@@ -12,6 +12,8 @@ crate::finding::rules! {
         "reading everything that the L2 table describes fails";
     CLUSTER = "QED-CLUSTER", Error, No, "QED Image File Format Specification, Consistency checking",
         "reading the cluster fails";
+    CUT = "QED-CUT", Error, No, "QED Image File Format Specification, Consistency checking",
+        "the file ends inside the cluster: reading its rest fails";
     OVERLAP = "QED-OVERLAP", Error, No, "QED Image File Format Specification, Consistency checking",
         "a write to one of both changes the other";
     LEAK = "QED-LEAK", Warning, No, "QED Image File Format Specification, Consistency checking",

@@ -69,6 +69,12 @@ impl Container for Raw {
     fn resize(&self, size: u64) -> Result<Plan> {
         let mut plan = Plan::default();
         let old = self.len();
+        if size < old {
+            plan.note(format!(
+                "the last {} bytes of the disk are given up",
+                old.saturating_sub(size)
+            ));
+        }
         if size != old {
             plan.push(Edit::Length { old, new: size });
         }

@@ -78,7 +78,7 @@ impl Vdi {
         }
         let name = uuid(&self.header.linkage);
         let found = opener
-            .second("parent", &name)
+            .below("parent", &name)
             .and_then(|second| {
                 let image = Self::open(second.bytes, &second.opener)?;
                 Ok((image, second.key))

@@ -42,6 +42,11 @@ pub(super) fn plan(image: &Vdi, size: u64) -> Result<Plan> {
     }
     image.is_planned_within_limits()?;
     let mut plan = Plan::default();
+    if new != size {
+        plan.note(format!(
+            "the disk gets {new} bytes, {size} were asked for: it has whole sectors of {SECTOR}"
+        ));
+    }
     if new > image.header.size {
         grow(image, (new, blocks), &mut plan)?;
     } else if new < image.header.size {

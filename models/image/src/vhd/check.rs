@@ -5,6 +5,7 @@ use super::blocks::Blocks;
 use super::header::bitmap_bytes;
 use super::read::buffer;
 use super::rules;
+use crate::engine::is_zero;
 use crate::finding::Findings;
 use crate::layer::{Layer, standing};
 use crate::math::{div_up, index};
@@ -54,7 +55,7 @@ fn wrong_sectors(source: &dyn ReadAt, bits: &[u8], (data, end): (u64, u64)) -> R
         let byte = bits.get(index(number)).copied().unwrap_or(0);
         let clear = |bit: u64| byte & (0x80u8 >> (bit % 8)) == 0;
         let sectors = (0u64..).zip(part.chunks(index(SECTOR)));
-        let lost = sectors.filter(|(bit, sector)| clear(*bit) && sector.iter().any(|b| *b != 0));
+        let lost = sectors.filter(|(bit, sector)| clear(*bit) && !is_zero(sector));
         wrong = wrong.saturating_add(u64::try_from(lost.count()).unwrap_or(0));
     }
     Ok(wrong)

@@ -1,5 +1,6 @@
 //! Finding the parent of a differencing disk, and comparing it with what the child says of it.
 
+use super::footer::locate;
 use super::header::{Header, Locator};
 use super::read::Vhd;
 use super::{SECTOR, VhdSize, rules};
@@ -81,6 +82,9 @@ impl Said {
 }
 
 /// Opens the parent: the file beside the child with one of the `names`, the one with the right UUID before others.
+///
+/// Footers tell which it is: only that file is opened with its own parents, or a chain would cost as many files as there are
+/// ways through its names.
 pub(super) fn open(
     names: &[String],
     header: &Header,
@@ -88,30 +92,30 @@ pub(super) fn open(
     opener: &Opener<'_>,
     findings: &mut Findings,
 ) -> Result<Parent> {
-    let mut other = None;
-    let mut first = None;
+    let within = |error: Error, name: &str| {
+        error.within(format_args!("VHD differencing disk, parent {name:?}"))
+    };
+    let (mut chosen, mut refused) = (None, None);
     for name in names {
-        let opened = opener.second("parent", name).and_then(|second| {
-            let image = Vhd::open(second.bytes, believes, &second.opener)?;
-            Ok((image, second.key))
+        let found = opener.below("parent", name).and_then(|second| {
+            let located = locate(&*second.bytes, &mut Findings::default())?;
+            Ok((second, located.footer.unique_id))
         });
-        match opened {
-            Ok((image, key)) if image.footer().unique_id == header.parent_id() => {
-                return Ok(joined(header, image, key, findings));
+        match found {
+            Ok((second, id)) if id == header.parent_id() => {
+                chosen = Some((name, second));
+                break;
             }
-            Ok(found) => drop(other.get_or_insert(found)),
-            Err(error) => drop(first.get_or_insert(
-                error.within(format_args!("VHD differencing disk, parent {name:?}")),
-            )),
+            Ok((second, _)) => drop(chosen.get_or_insert((name, second))),
+            Err(error) => drop(refused.get_or_insert(within(error, name))),
         }
     }
-    match (other, first) {
-        (Some((image, key)), _) => Ok(joined(header, image, key, findings)),
-        (None, Some(error)) => Err(error),
-        (None, None) => Err(Error::corrupt(
-            "VHD differencing disk names no parent that could be a file beside it",
-        )),
-    }
+    let nowhere =
+        || Error::corrupt("VHD differencing disk names no parent that could be a file beside it");
+    let (name, second) = chosen.ok_or_else(|| refused.unwrap_or_else(nowhere))?;
+    let image = Vhd::open(second.bytes, believes, &second.opener);
+    let image = image.map_err(|error| within(error, name))?;
+    Ok(joined(header, image, second.key, findings))
 }
 
 /// The parent, after it was compared with what the header says.

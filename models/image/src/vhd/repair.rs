@@ -49,10 +49,14 @@ fn mend_fixed(image: &Vhd, fixed: &Fixed) -> Result<Plan> {
             "the last {} bytes of the disk are gone: zeros take their place",
             end.saturating_sub(place)
         ));
-        append(length, end, &footer, &mut plan);
+        plan.push(Edit::Write {
+            offset: end,
+            old: standing(file, end, length.saturating_sub(end))?,
+            new: footer,
+        });
         flush(&mut plan);
         // The old footer stands inside the disk now.
-        let old = standing(file, place, length.saturating_sub(place))?;
+        let old = standing(file, place, length.min(end).saturating_sub(place))?;
         let new = vec![0; old.len()];
         plan.push(Edit::Write {
             offset: place,
@@ -116,14 +120,8 @@ pub(super) fn lift(file: &dyn ReadAt, place: u64, footer: &[u8], plan: &mut Plan
         append(length, place, footer, plan);
         return Ok(());
     }
-    let end = place.saturating_add(FOOTER);
-    if end > length {
-        plan.push(Edit::Length {
-            old: length,
-            new: end,
-        });
-    }
-    let old = standing(file, place, FOOTER)?;
+    // In one step also where the file ends before it does: what stands there may be a footer, if it came to end the file.
+    let old = standing(file, place, length.saturating_sub(place).min(FOOTER))?;
     if old != footer {
         plan.push(Edit::Write {
             offset: place,
@@ -185,7 +183,7 @@ fn mend_blocks(image: &Vhd, blocks: &Blocks) -> Result<Plan> {
         lift(file, end, &located.bytes, &mut plan)?;
         flush(&mut plan);
     }
-    clear_old_footer(image, blocks, end, &mut plan)?;
+    clear_old_footer(image, blocks, base, &mut plan)?;
     let mut new = kept.clone();
     for one in &moves {
         copy(file, blocks, one, &mut plan)?;
@@ -269,7 +267,8 @@ fn moves(image: &Vhd, blocks: &Blocks) -> Result<Vec<Move>> {
     Ok(moves)
 }
 
-/// The last footer was taken for data by a block that the file cut: zeros, as behind it, up to the new footer at `end`.
+/// The last footer was taken for data by a block that the file cut: zeros, as behind it, up to the end of what is used.
+/// What was behind that, the bitmap of the first copied block goes over, or the new footer.
 fn clear_old_footer(image: &Vhd, blocks: &Blocks, end: u64, plan: &mut Plan) -> Result<()> {
     let (place, length) = (blocks.data_end, image.source.len().min(end));
     let kept = blocks.standing().filter(|(_, _, over)| !over);
@@ -291,6 +290,8 @@ fn clear_old_footer(image: &Vhd, blocks: &Blocks, end: u64, plan: &mut Plan) -> 
 /// Copies a block; the bitmap of a dynamic one is made anew, what stands at its place may be another's data.
 fn copy(file: &dyn ReadAt, blocks: &Blocks, one: &Move, plan: &mut Plan) -> Result<()> {
     let (start, data, end) = blocks.range(one.unit, one.entry);
+    // Behind what the file has of it are zeros, there and where it goes.
+    let end = end.min(blocks.data_end);
     let bits = bitmap_bytes(blocks.header.block);
     let (from, to) = if blocks.below().is_some() {
         (start, one.to)

@@ -51,6 +51,16 @@ pub(super) fn plan(image: &Vhd, bytes: u64, fit: VhdFit) -> Result<Plan> {
     }
     let then = resized(&image.located.bytes, size, geometry);
     let mut plan = Plan::default();
+    if size != bytes {
+        let why = match fit {
+            VhdFit::RoundedUp => "readers of this creator take the size of its geometry",
+            VhdFit::WholeMebibytes => "it has whole MiB",
+            VhdFit::Kept | VhdFit::Pinned => "it has whole sectors of 512",
+        };
+        plan.note(format!(
+            "the disk gets {size} bytes, {bytes} were asked for: {why}"
+        ));
+    }
     match &image.body {
         _ if then == image.located.bytes => {}
         Body::Fixed(_) => resize_fixed(image, (size, &then), &mut plan)?,

@@ -41,8 +41,9 @@ crate::finding::rules! {
         "programs that look for the parent there do not find it";
     LOCATOR_PLACE = "VHD-LOCATOR-PLACE", Warning, Lossless, "VHD specification 1.0, Parent Locator Entry: Platform Data Offset",
         "programs that look for the parent there do not find it, and take what comes to stand there for its path";
-    FOOTER_SHORT = "VHD-FOOTER-SHORT", Note, Lossless, "VHD specification 1.0, Hard Disk Footer Format",
-        "Virtual PC before 2004 wrote 511 bytes; programs that read 512 refuse the file";
+    // qemu-img 10.0.2 takes a fixed disk with such a footer for raw, and the footer for bytes of the disk.
+    FOOTER_SHORT = "VHD-FOOTER-SHORT", Warning, Lossless, "VHD specification 1.0, Hard Disk Footer Format",
+        "Virtual PC before 2004 wrote 511 bytes; programs that look for 512 do not find it, and take a fixed disk for raw";
     FOOTER = "VHD-FOOTER", Warning, Lossless, "VHD specification 1.0, Hard Disk Footer Format",
         "programs that read only the footer refuse the file";
 }

@@ -82,17 +82,26 @@ impl Locator {
         keys.into_iter().any(linked)
     }
 
-    /// The names of the parent, best first. The relative one is given with slashes, as all systems read it.
-    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
-        PATHS.into_iter().filter_map(|key| {
-            let name = self.get(key)?;
-            if key != "relative_path" {
-                return Some(name.to_owned());
+    /// The names of the parent, best first, each once. The relative one is given with slashes, as all systems read it.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for key in PATHS {
+            let Some(name) = self.get(key) else {
+                continue;
+            };
+            let name = if key == "relative_path" {
+                let name = name.replace('\\', "/");
+                let here = name.trim_start_matches("./").trim_start_matches('/');
+                here.to_owned()
+            } else {
+                name.to_owned()
+            };
+            // A pair has no empty value, but a relative path may lead to nothing but its own folder.
+            if !name.is_empty() && !names.contains(&name) {
+                names.push(name);
             }
-            let name = name.replace('\\', "/");
-            let here = name.trim_start_matches("./").trim_start_matches('/');
-            Some(here.to_owned()).filter(|name| !name.is_empty())
-        })
+        }
+        names
     }
 
     /// The item: header, table, strings.

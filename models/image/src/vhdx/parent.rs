@@ -2,7 +2,7 @@
 
 use super::bat::Geometry;
 use super::locator::Locator;
-use super::read::Vhdx;
+use super::read::{Vhdx, data_write_guid};
 use super::rules;
 use crate::container::Opener;
 use crate::finding::{Finding, Findings};
@@ -17,37 +17,40 @@ pub(super) struct Parent {
 
 impl Parent {
     /// Opens the parent by the first of its names under which the right file is found, or any.
+    ///
+    /// Headers tell which it is: only that file is opened with its own parents, or a chain would cost as many files as there
+    /// are ways through its names.
     pub(super) fn open(
         locator: &Locator,
         geometry: &Geometry,
         opener: &Opener<'_>,
         findings: &mut Findings,
     ) -> Result<Self> {
-        let (mut other, mut refused) = (None, None);
-        let mut right = None;
-        for name in locator.names() {
-            let found = opener.second("parent", &name).and_then(|second| {
-                let disk = Vhdx::open(second.bytes, &second.opener);
-                let disk = disk.map_err(|error| error.within(format_args!("parent {name:?}")))?;
-                Ok(Self {
-                    key: second.key,
-                    disk,
-                })
+        let names = locator.names();
+        let within = |error: Error, name: &str| error.within(format_args!("parent {name:?}"));
+        let (mut chosen, mut refused) = (None, None);
+        for name in &names {
+            let found = opener.below("parent", name).and_then(|second| {
+                let id = data_write_guid(&*second.bytes).map_err(|error| within(error, name))?;
+                Ok((second, id))
             });
             match found {
-                Ok(parent) if locator.links(parent.disk.headers.current.data_write_guid) => {
-                    right = Some(parent);
+                Ok((second, id)) if locator.links(id) => {
+                    chosen = Some((name, second));
                     break;
                 }
-                Ok(parent) => other = other.or(Some(parent)),
-                Err(error) => refused = refused.or(Some(error)),
+                Ok((second, _)) => drop(chosen.get_or_insert((name, second))),
+                Err(error) => drop(refused.get_or_insert(error)),
             }
         }
         let nowhere = || Error::corrupt("VHDX parent locator with no path to the parent");
-        let linked = right.is_some();
-        let parent = right
-            .or(other)
-            .ok_or_else(|| refused.unwrap_or_else(nowhere))?;
+        let (name, second) = chosen.ok_or_else(|| refused.unwrap_or_else(nowhere))?;
+        let disk = Vhdx::open(second.bytes, &second.opener);
+        let parent = Self {
+            key: second.key,
+            disk: disk.map_err(|error| within(error, name))?,
+        };
+        let linked = locator.links(parent.disk.headers.current.data_write_guid);
         let mut wrong = |rule, path: &str, found: String, expected: String| {
             findings.push(Finding {
                 rule,

@@ -2,6 +2,7 @@
 
 use super::bat::{self, Geometry, Slot};
 use super::details;
+use super::guid::Guid;
 use super::header::{self, Header, Headers, SECTION};
 use super::log;
 use super::metadata::Metadata;
@@ -76,16 +77,9 @@ struct Front {
 impl Front {
     fn read(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
         let mut findings = Findings::default();
-        let mut magic = [0; 8];
-        if source.len() >= 8 {
-            source.read_at(0, &mut magic)?;
-        }
-        if &magic != header::MAGIC {
-            return Err(Error::corrupt("VHDX without its signature vhdxfile"));
-        }
-        let headers = Headers::read(&*source, &mut findings)?;
+        let headers = headers(&*source, &mut findings)?;
         let current = &headers.current;
-        let patches = if current.log_guid == super::Guid::ZERO {
+        let patches = if current.log_guid == Guid::ZERO {
             Patches::default()
         } else {
             log::replay(&*source, current, limits, &mut findings)?
@@ -103,6 +97,25 @@ impl Front {
             findings,
         })
     }
+}
+
+/// The headers of a file with the signature of a VHDX.
+fn headers(source: &dyn ReadAt, findings: &mut Findings) -> Result<Headers> {
+    let mut magic = [0; 8];
+    if source.len() >= 8 {
+        source.read_at(0, &mut magic)?;
+    }
+    if &magic != header::MAGIC {
+        return Err(Error::corrupt("VHDX without its signature vhdxfile"));
+    }
+    Headers::read(source, findings)
+}
+
+/// By what a child knows its parent: the parent's headers are all that is read.
+pub(super) fn data_write_guid(source: &dyn ReadAt) -> Result<Guid> {
+    Ok(headers(source, &mut Findings::default())?
+        .current
+        .data_write_guid)
 }
 
 /// Whether the log stands where a writer may use it.

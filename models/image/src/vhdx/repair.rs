@@ -165,6 +165,8 @@ impl Vhdx {
     fn plan_entries(&self, body: &mut Body) -> Result<()> {
         let mut changed = Entries::new();
         let mut moved: Vec<(u64, u64)> = Vec::new();
+        // Entries that lead behind the end and go: before a longer file brings other bytes there.
+        let mut absent = Vec::new();
         let (mut given_up, mut longer) = (0u64, self.file.len());
         let mut end = self.survey(&mut |seen| {
             let sound = self.sound(seen);
@@ -188,6 +190,16 @@ impl Vhdx {
             };
             if entry != seen.entry {
                 changed.insert(seen.index, entry);
+            }
+            let place = bat::offset(seen.entry);
+            let ends = place.saturating_add(self.geometry.extent(seen.slot).0);
+            let goes = match seen.fault {
+                Some(Fault::LostBitmap) => Some(0),
+                Some(Fault::BeyondEnd) if entry == bat::ZERO => Some(entry),
+                _ => None,
+            };
+            if let Some(entry) = goes.filter(|_| ends > self.file.len()) {
+                absent.push((place, (seen.index, entry)));
             }
             Ok(())
         })?;
@@ -217,14 +229,21 @@ impl Vhdx {
         } else {
             longer
         };
+        absent.retain(|(place, _)| *place < new);
+        let cleared: Entries = absent.into_iter().map(|(_, entry)| entry).collect();
+        self.put_entries(plan, &Entries::new(), &cleared)?;
         if new > old {
+            if !cleared.is_empty() {
+                plan.push(Edit::Flush);
+            }
             plan.push(Edit::Length { old, new });
         }
         if !copies.is_empty() {
             plan.note(format!("copies {} pieces of blocks out", copies.len()));
         }
         copies.into_iter().for_each(|copy| plan.push(copy));
-        self.put_entries(plan, &changed)
+        changed.extend(cleared.iter());
+        self.put_entries(plan, &cleared, &changed)
     }
 
     /// Whether a repair gives up what an entry points to.
@@ -305,7 +324,12 @@ impl Vhdx {
     }
 
     /// Plans to write entries, page by page, behind everything they point to.
-    pub(super) fn put_entries(&self, plan: &mut Plan, changed: &Entries) -> Result<()> {
+    pub(super) fn put_entries(
+        &self,
+        plan: &mut Plan,
+        before: &Entries,
+        changed: &Entries,
+    ) -> Result<()> {
         if changed.is_empty() {
             return Ok(());
         }
@@ -318,7 +342,12 @@ impl Vhdx {
             let page = entry / per_page;
             let first = page.saturating_mul(per_page);
             let count = self.geometry.entries().saturating_sub(first).min(per_page);
-            let old = self.entries(first, count)?;
+            let mut old = self.entries(first, count)?;
+            for (entry, value) in before.range(first..first.saturating_add(count)) {
+                if let Some(place) = old.get_mut(index(entry.saturating_sub(first))) {
+                    *place = *value;
+                }
+            }
             let mut new = old.clone();
             while let Some((entry, value)) = rest.next_if(|(entry, _)| **entry / per_page == page) {
                 if let Some(place) = new.get_mut(index(entry.saturating_sub(first))) {

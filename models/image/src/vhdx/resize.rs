@@ -145,7 +145,7 @@ impl Vhdx {
             plan.push(Edit::Flush);
             let behind = changed.split_off(&before.entries());
             self.put_new(self.regions.bat.offset, &behind, plan);
-            self.put_entries(plan, &changed)
+            self.put_entries(plan, &Entries::new(), &changed)
         }
     }
 

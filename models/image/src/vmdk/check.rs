@@ -78,9 +78,14 @@ impl Look {
     }
 }
 
+/// Compressed grains of which is kept that they do not unpack.
+const BROKEN_MAX: usize = 1 << 16;
+
 /// What a survey found beside faults.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
+    /// Sectors of compressed grains that do not unpack: an entry that shares one of them cannot get a copy.
+    broken: BTreeSet<u64>,
     /// The first sector of any grain.
     pub(super) first: Option<u64>,
     /// Behind the last sector of any grain or table.
@@ -302,11 +307,26 @@ impl Hosted {
         }
         survey.end = survey.end.max(end);
         Ok(match claim {
+            // The last grain may need less of the same bytes.
+            Claim::Alias
+                if survey.broken.contains(&sector)
+                    && (self.bytes_needed(unit) == self.unit_bytes()
+                        || self.unpack_grain(unit, value).is_err()) =>
+            {
+                Look::Bad(What::Packed(
+                    "it is another grain's, which does not, either".to_owned(),
+                ))
+            }
             Claim::Alias => Look::Bad(What::Alias),
             Claim::Overlap => Look::Bad(What::Overlap),
             Claim::Fresh if self.header.compressed() => match self.unpack_grain(unit, value) {
                 Ok(_) => Look::Sound,
-                Err(error) => Look::Bad(What::Packed(error.to_string())),
+                Err(error) => {
+                    if survey.broken.len() < BROKEN_MAX {
+                        survey.broken.insert(sector);
+                    }
+                    Look::Bad(What::Packed(error.to_string()))
+                }
             },
             Claim::Fresh => Look::Sound,
         })

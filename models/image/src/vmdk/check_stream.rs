@@ -15,7 +15,7 @@ use drylab_block::{ReadAt, Result, read_vec};
 pub(super) enum Tail {
     /// The end-of-stream marker, and the end of the file behind it.
     Right,
-    /// The walk lost its way: it ends behind the file or in front of grains.
+    /// The walk lost its way: it ends behind the file, in front of grains, or in header, descriptor, directory or tables.
     Lost,
     /// The end of the file, with this many bytes that are no sector.
     NoEnd(u64),
@@ -128,6 +128,24 @@ impl Hosted {
         Ok(found)
     }
 
+    /// Whether a marker is at that sector that can begin a stream: one of a grain of this disk, or of what follows grains.
+    pub(super) fn starts_stream(&self, sector: u64) -> Result<bool> {
+        let place = sector.saturating_mul(SECTOR);
+        if !self.holds(place, SECTOR) {
+            return Ok(false);
+        }
+        let bytes = read_vec(&*self.source, "marker", place, SECTOR, &self.limits)?;
+        Ok(match Marker::parse(&bytes, place) {
+            Ok(Marker::Grain { lba, size }) => {
+                rem(lba, self.header.grain) == 0
+                    && lba < self.header.capacity
+                    && u64::from(size) <= self.packed_most()
+            }
+            Ok(Marker::EndOfStream) | Err(_) => false,
+            Ok(_) => true,
+        })
+    }
+
     /// Whether the footer is at that sector; of a stream that needs none, whether one is.
     fn is_footer(&self, sector: u64) -> Result<bool> {
         let place = sector.saturating_mul(SECTOR);
@@ -149,7 +167,10 @@ impl Hosted {
         let over =
             matches!(self.layout, Layout::Footer(place) if at != place.saturating_add(SECTOR));
         let lost = over && behind > length;
-        if at > length || survey.end.saturating_mul(SECTOR) > behind || lost {
+        // Zeros of a table or directory are no end: the header starts the stream elsewhere than where it starts.
+        let place = div(at, SECTOR);
+        let inside = self.spans().meet(&(place..place.saturating_add(1)));
+        if at > length || inside || survey.end.saturating_mul(SECTOR) > behind || lost {
             Tail::Lost
         } else if self.layout == Layout::Markers {
             Tail::Right

@@ -135,8 +135,13 @@ fn western(byte: u8) -> char {
     }
 }
 
+/// Whether a line is that of an extent.
+pub(super) fn is_extent(line: &str) -> bool {
+    extent_line(line).is_some()
+}
+
 /// Whether the first word of a line is an access mode.
-pub(super) fn starts_as_extent(line: &str) -> bool {
+fn starts_as_extent(line: &str) -> bool {
     let first = line.split_whitespace().next().unwrap_or_default();
     ["RW", "RDONLY", "NOACCESS"]
         .iter()

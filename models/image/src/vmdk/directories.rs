@@ -12,6 +12,9 @@ use std::ops::Range;
 /// check does it. It is the number of tables of 64 TiB.
 const TABLES_WATCHED: u64 = 1 << 21;
 
+/// Tables that are looked at to tell whether a directory leads to any.
+const TABLES_SEEN: usize = 64;
+
 /// A directory that lies on what follows it.
 pub(super) struct Overrun {
     redundant: bool,
@@ -19,6 +22,36 @@ pub(super) struct Overrun {
     end: u64,
     /// What it lies on.
     on: String,
+}
+
+/// What stands where the entries of a directory lead to.
+#[derive(Clone, Copy, Default)]
+struct Tables {
+    /// Tables that lead to grains.
+    tables: u64,
+    /// Sectors most of whose words cannot be entries.
+    none: u64,
+    /// Those in front of `overHead`, where all tables of a new disk are, and the others.
+    in_front: u64,
+    behind: u64,
+}
+
+impl Tables {
+    fn are_all(self) -> bool {
+        self.tables > 0 && self.none == 0
+    }
+
+    fn are_none(self) -> bool {
+        self.tables == 0 && self.none > 0
+    }
+
+    fn are_in_front(self) -> bool {
+        self.in_front > 0 && self.behind == 0
+    }
+
+    fn are_behind(self) -> bool {
+        self.behind > 0 && self.in_front == 0
+    }
 }
 
 impl Overrun {
@@ -51,9 +84,43 @@ impl Hosted {
     /// Gives up a directory most of whose entries lead nowhere while the other's lead to tables: it is not where the header
     /// says, and what stands there is not to be changed. Of a directory that is kept, single entries are noted.
     pub(super) fn judge_directories(&mut self) -> Result<()> {
-        let count = self.entry_count();
+        self.judge_tables();
+        let (active, bad_gd, bad_rgd) = self.count_entries()?;
+        let most = |bad: u64| bad > 0 && bad.saturating_mul(2) >= active;
+        let words = |bad: u64| format!("a directory {bad} of whose {active} entries lead nowhere");
+        let expected = "the sector of a directory that leads to tables";
+        if self.gd.is_empty() || self.rgd.is_empty() {
+            // One was given up already.
+        } else if most(bad_gd) {
+            self.gd = Vec::new();
+            let path = "header, gdOffset";
+            self.findings
+                .add(&rules::GD_RANGE, (56, 8), path, words(bad_gd), expected);
+        } else if most(bad_rgd) {
+            self.rgd = Vec::new();
+            let path = "header, rgdOffset";
+            self.findings
+                .add(&rules::RGD_RANGE, (48, 8), path, words(bad_rgd), expected);
+        }
+        // What is the descriptor's may be more with a directory less.
+        self.count_entries()?;
+        self.note_directories();
+        if let Some(overrun) = self.overrun() {
+            let place = if overrun.redundant { (48, 8) } else { (56, 8) };
+            let path = overrun.name();
+            let found = format!("{}, over {}", overrun.span(), overrun.on);
+            let expected = "sectors of its own";
+            self.findings
+                .add(&rules::GD_OVERLAP, place, path, found, expected);
+        }
+        Ok(())
+    }
+
+    /// Tables of which an entry says where they are, and those to which only the redundant directory leads, and only the
+    /// primary one.
+    fn count_entries(&self) -> Result<(u64, u64, u64)> {
         let (mut active, mut bad_gd, mut bad_rgd, mut lost) = (0u64, 0u64, 0u64, 0u64);
-        for number in 0..count {
+        for number in 0..self.entry_count() {
             let (first, second) = self.entries(number);
             if first == 0 && second == 0 {
                 continue;
@@ -72,30 +139,89 @@ impl Hosted {
                 "none of the {active} entries of the grain directory leads to a grain table (entry 0: sector {first}, in the redundant directory {second})"
             )));
         }
-        let most = |bad: u64| bad > 0 && bad.saturating_mul(2) >= active;
-        let words = |bad: u64| format!("a directory {bad} of whose {active} entries lead nowhere");
-        let expected = "the sector of a directory that leads to tables";
-        if !self.rgd.is_empty() && most(bad_gd) {
+        Ok((active, bad_gd, bad_rgd))
+    }
+
+    /// Gives up the grain directory where it leads to sectors which hold anything but grain tables, while the redundant one
+    /// leads to tables: words of grains or tables pass for entries, too, and any sector of the file for that of a table.
+    /// Where a table in front of `overHead` is the same in both, nothing is in doubt but single tables.
+    fn judge_tables(&mut self) {
+        if self.gd.is_empty() || self.rgd.is_empty() {
+            return;
+        }
+        let both = (0..self.entry_count()).filter(|number| {
+            let (first, second) = self.entries(*number);
+            first != 0 && second != 0 && first != second
+        });
+        let agree = |number| {
+            let (first, second) = self.entries(number);
+            let read = |sector| self.table_if_there(number, sector);
+            let in_front = u64::from(first) < self.header.overhead;
+            in_front && read(second).is_some_and(|theirs| Some(theirs) == read(first))
+        };
+        if both.take(TABLES_SEEN).any(agree) {
+            return;
+        }
+        let theirs = self.tables_of(&self.rgd);
+        if !theirs.are_all() && !theirs.are_in_front() {
+            return;
+        }
+        let ours = self.tables_of(&self.gd);
+        // Where one stands on a table of the other, that may be all it leads to, and where tables are says which is right.
+        let start = self.header.gd_offset;
+        let meet = self.rgd.iter().any(|sector| u64::from(*sector) == start);
+        let behind = meet && ours.are_behind() && theirs.are_in_front() && !ours.are_all();
+        if behind || (ours.are_none() && theirs.are_all()) {
             self.gd = Vec::new();
             let path = "header, gdOffset";
+            let words = "a directory that leads to sectors which hold no grain tables";
+            let expected =
+                "the sector of a directory that leads to tables, as the redundant one does";
             self.findings
-                .add(&rules::GD_RANGE, (56, 8), path, words(bad_gd), expected);
-        } else if !self.rgd.is_empty() && most(bad_rgd) {
-            self.rgd = Vec::new();
-            let path = "header, rgdOffset";
-            self.findings
-                .add(&rules::RGD_RANGE, (48, 8), path, words(bad_rgd), expected);
+                .add(&rules::GD_RANGE, (56, 8), path, words, expected);
         }
-        self.note_directories();
-        if let Some(overrun) = self.overrun() {
-            let place = if overrun.redundant { (48, 8) } else { (56, 8) };
-            let path = overrun.name();
-            let found = format!("{}, over {}", overrun.span(), overrun.on);
-            let expected = "sectors of its own";
-            self.findings
-                .add(&rules::GD_OVERLAP, place, path, found, expected);
+    }
+
+    /// The words at a sector to which an entry of a directory leads, if they are in the file.
+    fn table_if_there(&self, number: u64, sector: u32) -> Option<Vec<u32>> {
+        let entries = self.header.entries_of(number);
+        let place = u64::from(sector).saturating_mul(SECTOR);
+        let there = sector != 0 && self.holds(place, entries.saturating_mul(4));
+        there.then(|| self.words_at(sector.into(), 0..entries).ok())?
+    }
+
+    /// What the first sectors hold to which a directory leads.
+    fn tables_of(&self, directory: &[u32]) -> Tables {
+        let mut found = Tables::default();
+        let there = (0u64..).zip(directory);
+        let there = there
+            .filter_map(|(number, sector)| Some((*sector, self.table_if_there(number, *sector)?)));
+        for (sector, table) in there.take(TABLES_SEEN) {
+            let place = if u64::from(sector) < self.header.overhead {
+                &mut found.in_front
+            } else {
+                &mut found.behind
+            };
+            *place = place.saturating_add(1);
+            let used = table.iter().filter(|entry| **entry != 0);
+            let (grains, others): (Vec<u32>, Vec<u32>) =
+                used.copied().partition(|entry| self.leads_to_grain(*entry));
+            // Of a table, one entry may be damaged.
+            if others.len() > 1 && others.len() > grains.len() {
+                found.none = found.none.saturating_add(1);
+            } else if !grains.is_empty() {
+                found.tables = found.tables.saturating_add(1);
+            }
         }
-        Ok(())
+        found
+    }
+
+    /// Whether a word can be the entry of a grain, as far as that can be told without the tables.
+    fn leads_to_grain(&self, entry: u32) -> bool {
+        let sector = u64::from(entry);
+        let taken = self.fixed().iter().any(|span| span.contains(&sector));
+        let zeros = entry == 1 && self.header.has_zeroed_grains();
+        zeros || (self.holds(sector.saturating_mul(SECTOR), SECTOR) && !taken)
     }
 
     /// A directory in use that goes on over what follows it. Single entries that lead into a directory are wrong; where the
@@ -292,13 +418,21 @@ impl Hosted {
         [0..1, self.descriptor_span(), directory]
     }
 
-    /// Sectors of the descriptor: an area that reaches over a directory, or over `overHead`, ends there.
-    fn descriptor_span(&self) -> Range<u64> {
-        let start = self.front.descriptor_offset;
-        let mut end = start.saturating_add(self.front.descriptor_size);
-        if self.front.overhead > start {
-            end = end.min(self.front.overhead);
+    /// Behind the area of the descriptor, which ends at `overHead`; in a stream only where that can be a marker's place.
+    pub(super) fn area_end(&self) -> Result<u64> {
+        let front = &self.front;
+        let start = front.descriptor_offset;
+        let end = start.saturating_add(front.descriptor_size);
+        if front.overhead <= start || front.overhead >= end {
+            return Ok(end);
         }
+        let ends = !front.has_markers() || self.starts_stream(front.overhead)?;
+        Ok(if ends { front.overhead } else { end })
+    }
+
+    /// Sectors of the descriptor: an area that reaches over a directory ends there.
+    pub(super) fn descriptor_span(&self) -> Range<u64> {
+        let start = self.front.descriptor_offset;
         let directories = [
             (&self.gd, self.header.gd_offset),
             (&self.rgd, self.header.rgd_offset),
@@ -307,7 +441,7 @@ impl Hosted {
             .into_iter()
             .filter(|(directory, sector)| !directory.is_empty() && *sector > start)
             .map(|(_, sector)| sector);
-        start..behind.fold(end, u64::min)
+        start..behind.fold(self.area_end, u64::min)
     }
 
     /// Sectors of the redundant grain directory: none where there is none, whatever the header has for its place.

@@ -177,6 +177,8 @@ pub(super) struct Walk {
     pub(super) tables: BTreeMap<u64, Arc<[u32]>>,
     /// Numbers and sectors of grain tables met that say what the grains met say.
     pub(super) seen: BTreeMap<u64, u64>,
+    /// Numbers and sectors of the others.
+    pub(super) doubtful: BTreeMap<u64, u64>,
     /// The footer, with its place.
     pub(super) footer: Option<(u64, Header)>,
     /// Grains met, and the last of them in the order of the disk.
@@ -196,6 +198,7 @@ impl Walk {
         let mut walk = Self {
             tables: BTreeMap::new(),
             seen: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
             footer: None,
             grains: 0,
             last: 0,
@@ -277,14 +280,23 @@ impl Walk {
                 let length = sectors.saturating_mul(SECTOR);
                 let bytes = read_vec(source, "grain table", inside, length, limits)?;
                 let found = super::hosted::words(&bytes);
+                // Zeros may be said by the table alone.
+                let zeros = front.has_zeroed_grains();
                 let matches = |table: &Vec<u32>| {
-                    let rest = found.get(table.len()..).unwrap_or_default();
-                    found.starts_with(table) && rest.iter().all(|entry| *entry == 0)
+                    let said = table.iter().copied().chain(std::iter::repeat(0));
+                    found.len() >= table.len()
+                        && found
+                            .iter()
+                            .zip(said)
+                            .all(|(entry, met)| *entry == met || (zeros && met == 0 && *entry == 1))
                 };
-                if let Some((number, table)) = open.iter().next_back()
-                    && matches(table)
-                {
-                    self.seen.insert(*number, div(inside, SECTOR));
+                if let Some((number, table)) = open.iter().next_back() {
+                    let kept = if matches(table) {
+                        &mut self.seen
+                    } else {
+                        &mut self.doubtful
+                    };
+                    kept.insert(*number, div(inside, SECTOR));
                 }
                 Ok(Ok(end))
             }

@@ -39,6 +39,8 @@ pub(crate) struct Hosted {
     /// The header at the start of the file.
     pub(super) front: Header,
     pub(super) layout: Layout,
+    /// Behind the last sector of the descriptor's area.
+    pub(super) area_end: u64,
     /// The grain directory; empty where it cannot be read.
     pub(super) gd: Vec<u32>,
     /// The redundant one; empty where there is none or it cannot be read.
@@ -71,6 +73,7 @@ impl Hosted {
             header: front.clone(),
             front,
             layout: Layout::Front,
+            area_end: 0,
             gd: Vec::new(),
             rgd: Vec::new(),
             walked: BTreeMap::new(),
@@ -83,6 +86,7 @@ impl Hosted {
             unpackers: Unpackers::default(),
             findings: Findings::default(),
         };
+        hosted.area_end = hosted.area_end()?;
         hosted.note_header();
         if hosted.front.gd_offset == GD_AT_END {
             hosted.open_end(line)?;

@@ -60,6 +60,7 @@ mod repair_directories;
 mod repair_stream;
 mod resize;
 pub(crate) mod rules;
+mod shrink;
 mod sparse;
 mod split;
 mod stream;

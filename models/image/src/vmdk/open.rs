@@ -95,6 +95,10 @@ impl Vmdk {
         disk.findings.extend("", hosted.noticed());
         disk.note_descriptor();
         disk.note_area(&front, &hosted, &bytes);
+        // What the text may grow to is in front of directories and grains, whatever is said.
+        let span = hosted.descriptor_span();
+        let room = span.end.saturating_sub(span.start).saturating_mul(SECTOR);
+        disk.text.area = disk.text.area.map(|area| area.min(room));
         let capacity = hosted.header.capacity;
         disk.size = capacity.saturating_mul(SECTOR);
         if let Some(line) = disk.descriptor.extents.first() {
@@ -386,7 +390,7 @@ impl Vmdk {
             ))
         };
         check_name(name).map_err(needs)?;
-        let second = opener.second("parent disk", name).map_err(needs)?;
+        let second = opener.below("parent disk", name).map_err(needs)?;
         let image = crate::image::opened(second.bytes, crate::VhdSize::default(), &second.opener);
         let image = image.map_err(|error| error.within(format_args!("parent disk {name:?}")))?;
         if image.format() != crate::Format::Vmdk {

@@ -13,16 +13,18 @@
 //! Nothing is planned, and the error says why, where what the plan starts from is in doubt: where a directory lies on what
 //! follows it, where more than half of all tables are lost (clearing so many entries would destroy what stands there when the
 //! place of the directory, the capacity or the size of grains is the wrong one), where a grain table is empty whose
-//! redundant copy has grains, and where a second directory must be made while tables whose sectors are others', too, differ
-//! from their copies. Tables that lie on each other, or behind `overHead` on a grain, are left as they are.
+//! redundant copy has grains and the redundant directory has sectors of its own, where a second directory must be made
+//! while tables whose sectors are others', too, differ from their copies, where a stream's directory leads to the marker of
+//! a table that its grains contradict, and where a directory is behind grains that are said to have no markers. Tables that lie on each other, or behind `overHead` on a grain, are left as they are.
 
 use super::check::{Fault, Survey, What};
 use super::disk::{Body, Vmdk};
-use super::header::{FLAG_REDUNDANT, GD_AT_END, Header, Marker, SECTOR};
+use super::header::{FLAG_REDUNDANT, GD_AT_END, Header, SECTOR};
 use super::hosted::{Hosted, Layout};
 use super::sparse::address;
 use crate::codec::Packer;
 use crate::edit::{Edit, Plan};
+use crate::layer::flush;
 use crate::map::Units;
 use crate::math::{div, index, len64, round_up};
 use drylab_block::{Error, ReadAt, Result, read_vec};
@@ -43,19 +45,7 @@ impl Vmdk {
                 "sparse extents of ESX are not repaired; convert the disk",
             ));
         }
-        for part in &self.parts {
-            match &part.body {
-                Body::Hosted(hosted) if part.key.is_empty() => plan.append(hosted.plan_repair()?),
-                Body::Hosted(hosted) if done.insert(part.key.as_str()) => {
-                    plan.first(&part.key, hosted.plan_repair()?);
-                }
-                Body::Esx(_) => plan.note(format!("{:?} is of ESX and not repaired", part.key)),
-                Body::Flat(file, _) if done.insert(part.key.as_str()) => {
-                    plan.first(&part.key, self.plan_length(&part.key, file.len()));
-                }
-                Body::Hosted(_) | Body::Zero | Body::Flat(..) => {}
-            }
-        }
+        // First of all: while the sizes differ, what the next steps change may turn which of them counts.
         let mut text = self.text.clone();
         for part in &self.parts {
             let line = self.descriptor.extents.get(part.line);
@@ -64,11 +54,36 @@ impl Vmdk {
                 text = text.with(text.sectors(part.line), sectors);
             }
         }
-        if text != self.text {
-            if !plan.edits().is_empty() {
-                plan.push(Edit::Flush);
-            }
+        let changes_text = text != self.text;
+        if changes_text {
             self.text.change(&text, &*self.file, &mut plan)?;
+        }
+        let beside = |plan: &mut Plan, key: &str, own: Plan| {
+            if changes_text {
+                plan.then(key, own);
+            } else {
+                plan.first(key, own);
+            }
+        };
+        for part in &self.parts {
+            match &part.body {
+                Body::Hosted(hosted) if part.key.is_empty() => {
+                    let own = hosted.plan_repair()?;
+                    if !own.edits().is_empty() {
+                        flush(&mut plan);
+                    }
+                    plan.append(own);
+                }
+                Body::Hosted(hosted) if done.insert(part.key.as_str()) => {
+                    beside(&mut plan, &part.key, hosted.plan_repair()?);
+                }
+                Body::Esx(_) => plan.note(format!("{:?} is of ESX and not repaired", part.key)),
+                Body::Flat(file, _) if done.insert(part.key.as_str()) => {
+                    let own = self.plan_length(&part.key, file.len());
+                    beside(&mut plan, &part.key, own);
+                }
+                Body::Hosted(_) | Body::Zero | Body::Flat(..) => {}
+            }
         }
         Ok(plan)
     }
@@ -94,11 +109,11 @@ impl Vmdk {
 
 /// What is to be mended, collected from a survey.
 #[derive(Default)]
-struct Todo {
+pub(super) struct Todo {
     /// Entries to clear, by table.
-    clear: BTreeMap<u64, Vec<u64>>,
+    pub(super) clear: BTreeMap<u64, Vec<u64>>,
     /// Tables whose copies differ.
-    differ: BTreeSet<u64>,
+    pub(super) differ: BTreeSet<u64>,
     /// Table and entry of grains to copy.
     copy: Vec<(u64, u64, u32)>,
 }
@@ -118,6 +133,8 @@ pub(super) struct Mend<'a> {
     pub(super) rgd: Vec<u32>,
     /// Whether the redundant directory and its tables are where nothing else is.
     pub(super) second: bool,
+    /// Where the markers of a stream have tables to which the directory does not lead.
+    pub(super) announced: BTreeMap<u64, u32>,
     pub(super) header: Header,
     pub(super) front: Header,
 }
@@ -136,6 +153,11 @@ impl Hosted {
                 "{lost} of {active} entries of the grain directory lead nowhere, so that its place or the capacity in the header is likely to be wrong, and clearing them would destroy what stands there; nothing is planned"
             )));
         }
+        if matches!(self.layout, Layout::Footer(_)) && !self.header.has_markers() {
+            return Err(Error::unsupported(
+                "the grain directory is behind the grains, as in a stream, and the flags in the header say that there are no markers, so that they are likely to be wrong; nothing is planned",
+            ));
+        }
         let mut mend = Mend {
             disk: self,
             plan: Plan::default(),
@@ -146,6 +168,7 @@ impl Hosted {
             gd: self.gd.clone(),
             rgd: self.rgd.clone(),
             second: !self.rgd.is_empty(),
+            announced: BTreeMap::new(),
             header: self.header.clone(),
             front: self.front.clone(),
         };
@@ -230,21 +253,23 @@ impl Mend<'_> {
                     )));
                 }
             }
+            // What counts of their tables is written to the others, and no more to them.
             self.second = false;
-            todo.differ.clear();
-        }
-        for number in &todo.differ {
-            if self.disk.is_emptied(*number)? {
-                return Err(Error::unsupported(format_args!(
-                    "grain table {number} has no grains and its redundant copy has some; which of them is right stands nowhere, and nothing is planned"
-                )));
+        } else {
+            for number in &todo.differ {
+                if self.disk.is_emptied(*number)? {
+                    return Err(Error::unsupported(format_args!(
+                        "grain table {number} has no grains and its redundant copy has some; which of them is right stands nowhere, and nothing is planned"
+                    )));
+                }
             }
         }
+        self.heed_announced(&mut todo)?;
         self.clear(&todo)?;
         let shared = self.lead_directories();
         if self.disk.header.has_markers() {
             // Nothing is put behind the end of a stream, nor is it written again: it can do without a second directory.
-            if shared.is_any() {
+            if shared.is_any() || !self.announced.is_empty() {
                 self.header.rgd_offset = 0;
             }
         } else {
@@ -256,11 +281,12 @@ impl Mend<'_> {
         if self.disk.layout == Layout::Front
             && let Some(first) = survey.first
             && first < self.header.overhead
-            && (!self.header.has_markers() || self.starts_stream(first))
+            && (!self.header.has_markers() || self.may_start(first)?)
         {
             self.header.overhead = first;
         }
-        if matches!(self.disk.layout, Layout::Footer(_)) && self.starts_stream(self.front.overhead)
+        if let Layout::Footer(place) = self.disk.layout
+            && self.starts_in_front(place)?
         {
             self.header.overhead = self.front.overhead;
         }
@@ -466,7 +492,9 @@ impl Mend<'_> {
                 self.write_header(place, &old, &self.header.to_bytes());
                 let mut front = self.header.clone();
                 front.gd_offset = GD_AT_END;
-                front.rgd_offset = self.front.rgd_offset;
+                if !front.says_redundant() {
+                    front.rgd_offset = self.front.rgd_offset;
+                }
                 front
             }
             Layout::Front => self.header.clone(),
@@ -477,17 +505,6 @@ impl Mend<'_> {
         settle(&mut front);
         self.write_header(0, &old, &front.to_bytes());
         Ok(())
-    }
-
-    /// Whether the first marker of a stream is at that sector.
-    fn starts_stream(&self, sector: u64) -> bool {
-        let place = sector.saturating_mul(SECTOR);
-        let limits = &self.disk.limits;
-        let bytes = read_vec(&*self.disk.source, "marker", place, SECTOR, limits);
-        let marker = bytes.and_then(|bytes| Marker::parse(&bytes, place));
-        let text = self.front.descriptor_offset;
-        let behind = text.saturating_add(self.front.descriptor_size);
-        sector >= behind && !matches!(marker, Err(_) | Ok(Marker::EndOfStream))
     }
 }
 

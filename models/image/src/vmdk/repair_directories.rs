@@ -45,7 +45,10 @@ impl Mend<'_> {
         }
         let mut lost = 0u64;
         for number in 0..tables {
-            let (first, second) = self.disk.entries(number);
+            let (mut first, second) = self.disk.entries(number);
+            if let Some(sector) = self.announced.get(&number) {
+                first = *sector;
+            }
             let good_first = self.disk.is_table(first, number);
             let good_second = self.disk.is_second(second, number);
             let gd = match (good_first, good_second) {
@@ -53,7 +56,8 @@ impl Mend<'_> {
                 (false, true) => second,
                 (false, false) => 0,
             };
-            let rgd = if good_second && !shared.rgd {
+            let announced = self.announced.contains_key(&number);
+            let rgd = if good_second && !shared.rgd && !announced {
                 second
             } else {
                 gd

@@ -3,12 +3,12 @@
 use super::check::Survey;
 use super::check_stream::Tail;
 use super::header::{Marker, SECTOR};
-use super::repair::{Mend, set, settle, word_bytes};
+use super::repair::{Mend, Todo, set, settle, word_bytes};
 use super::sparse::address;
 use crate::edit::Edit;
 use crate::map::Units;
 use crate::math::{div, index, len64, round_up};
-use drylab_block::{Result, read_vec};
+use drylab_block::{Error, Result, read_vec};
 use std::collections::BTreeMap;
 
 impl Mend<'_> {
@@ -33,17 +33,77 @@ impl Mend<'_> {
         Ok(())
     }
 
+    /// Whether the stream may start at that sector.
+    pub(super) fn may_start(&self, sector: u64) -> Result<bool> {
+        Ok(sector >= self.disk.area_end && self.disk.starts_stream(sector)?)
+    }
+
+    /// Whether the stream whose footer is at a byte starts where the header says, and not where the footer does: from there
+    /// the markers lead to it, or from neither, and then the first of them tells.
+    pub(super) fn starts_in_front(&self, footer: u64) -> Result<bool> {
+        let behind = footer.saturating_add(SECTOR);
+        let leads = |start: u64| {
+            Ok::<_, Error>(self.may_start(start)? && self.disk.stream_end(start)? == Some(behind))
+        };
+        let (front, own) = (self.disk.front.overhead, self.header.overhead);
+        Ok(match (leads(front)?, leads(own)?) {
+            // Each but the first marker of a stream leads to its end and leaves grains out.
+            (true, true) => front < own,
+            (false, false) => self.may_start(front)? || !self.may_start(own)?,
+            (front_leads, _) => front_leads,
+        })
+    }
+
+    /// Whether there are markers, and the header by which they are read is the one that counts.
+    fn has_true_markers(&self) -> bool {
+        let (front, header) = (&self.disk.front, &self.disk.header);
+        header.has_markers()
+            && front.grain == header.grain
+            && front.table_entries == header.table_entries
+            && front.capacity == header.capacity
+            && front.has_zeroed_grains() == header.has_zeroed_grains()
+    }
+
+    /// Looks for tables that are lost or have wrong entries among those that the markers announce: where the directory leads
+    /// elsewhere, as to the marker itself, its entry is wrong and what stands there is no table.
+    pub(super) fn heed_announced(&mut self, todo: &mut Todo) -> Result<()> {
+        let (lost, _) = self.disk.lost_tables();
+        if (todo.clear.is_empty() && lost == 0) || !self.has_true_markers() {
+            return Ok(());
+        }
+        let walk = self.disk.walk()?;
+        for (number, sector) in &walk.doubtful {
+            if u64::from(self.disk.table_sector(*number)).saturating_add(1) == *sector {
+                return Err(Error::unsupported(format_args!(
+                    "the directory leads to the marker in front of grain table {number}, which differs from the markers of its grains; which of them is right stands nowhere, and nothing is planned"
+                )));
+            }
+        }
+        for (number, sector) in walk.seen {
+            let sector = address(sector)?;
+            let led = self.disk.table_sector(number);
+            let lost = led != 0 && !self.disk.is_table(led, number);
+            let wrong = lost || todo.clear.contains_key(&number);
+            if wrong && sector != led && self.disk.is_table(sector, number) {
+                todo.clear.remove(&number);
+                todo.differ.remove(&number);
+                self.announced.insert(number, sector);
+                self.plan.note(format!(
+                    "grain table {number}: the directory is led to the table that a marker announces"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Sectors of the grains that the markers of a stream have for entries that lead elsewhere, by table and entry.
     pub(super) fn met(
         &self,
         wanted: &BTreeMap<u64, Vec<u64>>,
     ) -> Result<BTreeMap<(u64, u64), u32>> {
         let mut met = BTreeMap::new();
-        let (disk, front) = (self.disk, &self.disk.front);
-        let same = front.grain == disk.header.grain
-            && front.table_entries == disk.header.table_entries
-            && front.capacity == disk.header.capacity;
-        if wanted.is_empty() || !same || !disk.header.has_markers() {
+        let disk = self.disk;
+        if wanted.is_empty() || !self.has_true_markers() {
             return Ok(met);
         }
         let tables = disk.walk()?.tables;
@@ -71,7 +131,8 @@ impl Mend<'_> {
         let tables = self.front.tables();
         let name = "the grain directory of a stream";
         let limits = &self.disk.limits;
-        limits.check_table(name, tables.saturating_mul(4))?;
+        // What a check of the result will need.
+        limits.check_table(name, tables.saturating_mul(16))?;
         let mut tail = Tape {
             start: walk.end,
             bytes: Vec::new(),

@@ -2,7 +2,7 @@
 //!
 //! A hosted sparse extent grows by new directories and tables behind its grains: tables that stay whole keep their place,
 //! the last one, when it was cut at the end of the disk, gets a whole copy, and the header is led to the new directories
-//! in one step. It shrinks by its header alone; nothing behind the new end may hold anything but zeros.
+//! in one step. It shrinks by its header; then what stands behind the new end goes.
 
 use super::disk::{Body, Part, Vmdk};
 use super::header::{Geometry, Header, SECTOR};
@@ -14,12 +14,10 @@ use crate::edit::{Edit, Plan};
 use crate::finding::{Finding, Repair};
 use crate::map::{Store, Units};
 use crate::math::{div, index, len64, rem, round_up};
-use drylab_block::{Error, Extents, ReadAt, Result, Severity, read_vec};
+use drylab_block::{Error, ReadAt, Result, Severity, read_vec};
 
 /// Sectors of the largest extent of a split disk: 2047 MiB, as VMware makes them.
 pub(super) const SPLIT_MAX: u64 = 4_192_256;
-/// Bytes compared at a time.
-const PIECE: u64 = 1 << 20;
 
 impl Vmdk {
     /// Plans the change to `size` bytes.
@@ -38,9 +36,6 @@ impl Vmdk {
                 "a VMDK of no bytes is not resized; make a new one",
             ));
         };
-        if size < self.size {
-            self.refuse_loss(size)?;
-        }
         let length = size.checked_sub(last.start).filter(|length| *length > 0);
         let length = length.ok_or_else(|| {
             Error::unsupported(format_args!(
@@ -49,6 +44,7 @@ impl Vmdk {
                 last.start
             ))
         })?;
+        self.check_line(last)?;
         self.resize_part(last, length, &mut plan)?;
         let sectors = div(length, SECTOR);
         let text = self.resized_text(last.line, sectors, size);
@@ -56,7 +52,25 @@ impl Vmdk {
             plan.push(Edit::Flush);
         }
         self.text.change(&text, &*self.file, &mut plan)?;
+        if size < self.size {
+            self.drop_behind(last, (sectors, size), &mut plan)?;
+        }
         Ok(plan)
+    }
+
+    /// Refuses an extent whose line says another size: between the steps to a new one that line might come to count.
+    fn check_line(&self, last: &Part) -> Result<()> {
+        let sectors = div(last.length, SECTOR);
+        let line = self.descriptor.extents.get(last.line);
+        match (&last.body, line) {
+            (Body::Hosted(_), Some(line)) if line.sectors != sectors => {
+                Err(Error::corrupt(format_args!(
+                    "repair the VMDK before it is resized: its last extent has {sectors} sectors, and {} in the descriptor",
+                    line.sectors
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn resize_part(&self, last: &Part, length: u64, plan: &mut Plan) -> Result<()> {
@@ -105,28 +119,23 @@ impl Vmdk {
         Ok(())
     }
 
-    /// Refuses a new end in front of anything but zeros.
-    fn refuse_loss(&self, size: u64) -> Result<()> {
-        let mut buffer = vec![0; index(PIECE)];
-        let held = Extents::new(self).filter(|extent| extent.kind.has_bytes());
-        for extent in held {
-            let end = extent.offset.saturating_add(extent.length);
-            let mut at = extent.offset.max(size);
-            while at < end {
-                let take = index(end.saturating_sub(at).min(PIECE));
-                let Some(piece) = buffer.get_mut(..take) else {
-                    break;
-                };
-                self.read_at(at, piece)?;
-                if let Some(byte) = piece.iter().position(|byte| *byte != 0) {
-                    let byte = at.saturating_add(u64::try_from(byte).unwrap_or(0));
-                    return Err(Error::unsupported(format_args!(
-                        "a VMDK of {size} bytes would lose what stands at byte {byte}"
-                    )));
-                }
-                at = at.saturating_add(len64(piece));
+    /// Plans what goes when a disk has the new size, which is less than its old one, and says what that is.
+    fn drop_behind(&self, last: &Part, (sectors, size): (u64, u64), plan: &mut Plan) -> Result<()> {
+        let mut note = format!(
+            "the last {} bytes of the disk are given up",
+            self.size.saturating_sub(size)
+        );
+        if let Body::Hosted(hosted) = &last.body {
+            let (own, lost) = hosted.plan_drop(sectors)?;
+            note.push_str(&format!(", {lost} grains with data among them"));
+            if !last.key.is_empty() {
+                plan.then(&last.key, own);
+            } else if !own.is_empty() {
+                plan.push(Edit::Flush);
+                plan.append(own);
             }
         }
+        plan.note(note);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The text of a descriptor in its file: where its values stand, and how it is changed.
 
-use super::descriptor::starts_as_extent;
+use super::descriptor::is_extent;
 use crate::edit::{Edit, Plan};
 use crate::math::{index, len64};
 use drylab_block::{Error, ReadAt, Result};
@@ -58,7 +58,7 @@ impl Text {
     pub(super) fn sectors(&self, number: usize) -> Option<Range<usize>> {
         let lines = self
             .lines()
-            .filter(|(_, line)| starts_as_extent(String::from_utf8_lossy(line).trim()));
+            .filter(|(_, line)| is_extent(String::from_utf8_lossy(line).trim()));
         let (start, line) = lines.into_iter().nth(number)?;
         let mut words = line
             .split(|byte| byte.is_ascii_whitespace())
@@ -102,7 +102,8 @@ impl Text {
                 new.len()
             ))),
             Some(_) => {
-                new.resize(new.len().max(index(old)), 0);
+                // With its NUL: behind the old one there may be the rest of a longer text.
+                new.resize(new.len().saturating_add(1).max(index(old)), 0);
                 plan.write(file, self.place, &new)
             }
             None => {
@@ -170,6 +171,10 @@ mod tests {
         assert_eq!(at(text().sectors(0)), "16");
         assert_eq!(at(text().sectors(1)), "8");
         assert_eq!(text().sectors(2), None);
+        // A line with a number that is none is no extent's.
+        let odd = [b"RW 1f FLAT \"b\" 0\n", TEXT].concat();
+        let range = Text::new(0, None, &odd).sectors(0).unwrap();
+        assert_eq!(&odd[range], b"16");
         assert_eq!(
             text().sectors(0).unwrap().start,
             TEXT.windows(5).position(|w| w == b"RW 16").unwrap() + 3
@@ -201,6 +206,25 @@ mod tests {
                 };
                 assert_eq!(found, expected, "{sectors} after {count} steps");
             }
+        }
+    }
+
+    #[test]
+    fn a_text_that_grows_does_not_take_in_what_stood_behind_it() {
+        let file = SparseBytes::default();
+        let stale = [TEXT, b"\0\0RW 1 FLAT \"b.vmdk\" 0\n\0"].concat();
+        file.write_at(0, &stale).unwrap();
+        let old = Text::new(0, Some(stale.len() as u64), &stale);
+        for sectors in ["160", "1600", "16000"] {
+            let mut plan = Plan::default();
+            let new = old.with(old.sectors(0), sectors);
+            old.change(&new, &file, &mut plan).unwrap();
+            let changed = SparseBytes::default();
+            changed.write_at(0, &stale).unwrap();
+            plan.apply(&changed).unwrap();
+            let mut bytes = vec![0; stale.len()];
+            changed.read_at(0, &mut bytes).unwrap();
+            assert_eq!(Text::new(0, None, &bytes).bytes, new.bytes, "{sectors}");
         }
     }
 

@@ -461,3 +461,14 @@ fn a_stream_whose_footer_was_cut_and_whose_header_lost_sectors_has_one_size_thro
     bytes.truncate(bytes.len() - 946);
     fuzz::vmdk_repair(&bytes);
 }
+
+#[test]
+fn a_vmdk_of_two_sizes_has_one_of_them_throughout_its_repair() {
+    // The header says one sector, the descriptor two, the directory is lost, and tables have to be moved.
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../corpora/fuzz/vmdk_repair"
+    );
+    let bytes = std::fs::read(format!("{corpus}/two-sizes-and-a-moved-directory")).unwrap();
+    fuzz::vmdk_repair(&bytes);
+}

@@ -335,7 +335,7 @@ fn qemu_img_reads_our_children_and_we_read_theirs() {
         .unwrap();
 }
 
-fn child_of(name: &str, format: &str, size: u64) -> Arc<SparseBytes> {
+pub(crate) fn child_of(name: &str, format: &str, size: u64) -> Arc<SparseBytes> {
     let (parent, file) = (SparseBytes::new(size), Arc::new(SparseBytes::default()));
     let backing = Some(Qcow2Backing {
         disk: &parent,

@@ -236,6 +236,10 @@ const BROKEN: &[Broken] = &[
         put(file, places(file).l2, 1 << 63 | end);
         refcount(file, end / CLUSTER, 1);
     }),
+    ("QCOW2-PACKED", Made::Packed, |file| {
+        let at = word(file, places(file).l2) & 0xff_ffff_ffff;
+        file.write_at(at, &[0xff; 64]).unwrap();
+    }),
     ("QCOW2-PACKED-BEYOND-END", Made::Packed, |file| {
         put(file, places(file).l2, 1 << 62 | 1 << 40)
     }),
@@ -396,8 +400,8 @@ fn every_rule_that_is_broken_is_found_by_its_code_and_mended_where_it_can_be() {
     let all = drylab_image::rules().into_iter().map(|rule| rule.code);
     let missing: Vec<&str> = all
         .filter(|code| code.starts_with("QCOW2-") && !broken.contains(code))
-        // Broken among the images that stand on others.
-        .filter(|code| *code != "QCOW2-BACKING-FORMAT")
+        // Broken among the images that stand on others, and among those of many compressed clusters.
+        .filter(|code| !["QCOW2-BACKING-FORMAT", "QCOW2-PACKED-LEFT"].contains(code))
         .collect();
     assert_eq!(missing, [] as [&str; 0]);
 }

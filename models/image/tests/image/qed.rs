@@ -17,7 +17,7 @@ use std::sync::Arc;
 const CLUSTER: usize = 4096;
 
 /// Header, L1 table, one L2 table, two clusters and one that nothing names; with room for a backing file's name.
-fn tiny(features: u64, backing: &str) -> Vec<u8> {
+pub(crate) fn tiny(features: u64, backing: &str) -> Vec<u8> {
     let mut file = b"QED\0".to_vec();
     for field in [CLUSTER as u32, 1, 1] {
         file.extend(field.to_le_bytes());
@@ -87,6 +87,8 @@ fn every_rule_that_is_broken_is_found_by_its_code() {
         ("QED-CLUSTER", with(tiny(0, ""), l2, 1 << 40)),
         ("QED-CLUSTER", with(tiny(0, ""), l2, 3 * cluster + 1)),
         ("QED-CLUSTER", with(tiny(0, ""), l2, 0x200)),
+        ("QED-CUT", tiny(0, "")[..5 * CLUSTER - 1].to_vec()),
+        ("QED-TABLE", tiny(0, "")[..3 * CLUSTER - 1].to_vec()),
         ("QED-OVERLAP", with(tiny(0, ""), l2, 4 * cluster)),
         ("QED-OVERLAP", with(tiny(0, ""), l2, cluster)),
         ("QED-OVERLAP", with(tiny(0, ""), CLUSTER + 8, 2 * cluster)),
@@ -107,6 +109,30 @@ fn every_rule_that_is_broken_is_found_by_its_code() {
         .filter(|code| code.starts_with("QED-"))
         .collect();
     assert_eq!(broken, all);
+}
+
+#[test]
+fn a_cut_file_is_damaged_exactly_where_bytes_that_the_disk_needs_are_missing() {
+    // The disk ends 1024 bytes into the cluster that the file ends with.
+    let whole = with(tiny(0, ""), 48, 3 * CLUSTER as u64 + 1024);
+    for length in [1usize, 1023, 1024, 4096].map(|more| 4 * CLUSTER + more) {
+        let image = opened(whole[..length].to_vec()).unwrap();
+        let is_cut = length < 4 * CLUSTER + 1024;
+        let found = image.check().unwrap();
+        let codes: Vec<&str> = found.counts().keys().copied().collect();
+        let expected: &[&str] = if is_cut { &["QED-CUT"] } else { &[] };
+        assert_eq!(codes, expected, "{length}");
+        let last = image.read_at(3 * CLUSTER as u64, &mut [0; 1024]);
+        assert_eq!(last.is_err(), is_cut, "{length}: {last:?}");
+    }
+    // A table that is cut is one that cannot be read.
+    for length in [2 * CLUSTER + 1, 3 * CLUSTER - 1] {
+        let image = opened(whole[..length].to_vec()).unwrap();
+        assert!(image.check().unwrap().counts().contains_key("QED-TABLE"));
+        assert!(image.read_at(0, &mut [0; 512]).is_err());
+    }
+    let error = opened(whole[..2 * CLUSTER - 1].to_vec()).unwrap_err();
+    assert!(error.to_string().contains("QED L1 table"), "{error}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 const BLOCK: u32 = 4096;
 
 /// Files by the UUID that they are asked for.
-struct ByUuid(BTreeMap<String, Vec<u8>>);
+pub(crate) struct ByUuid(BTreeMap<String, Vec<u8>>);
 
 impl Resolver for ByUuid {
     fn resolve(&self, reference: &Reference) -> Result<Arc<dyn ReadAt>> {
@@ -66,7 +66,7 @@ fn over(mut file: Vec<u8>, parent: u8, kind: u8) -> Vec<u8> {
 }
 
 /// Base with blocks 0, 1, 2; child with 1 of its own, 2 zero.
-fn chain(kind: u8) -> (Vec<u8>, ByUuid) {
+pub(crate) fn chain(kind: u8) -> (Vec<u8>, ByUuid) {
     let base = image(1, &[(0, 1), (1, 2), (2, 3)]);
     let mut child = over(image(2, &[(1, 9)]), 1, kind);
     child[512 + 8..512 + 12].copy_from_slice(&0xffff_fffeu32.to_le_bytes());

@@ -8,6 +8,7 @@ use drylab_image::{Damage, Image, Options, Target, VhdOptions, open_as, open_wit
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Files by name.
 #[derive(Default)]
@@ -67,7 +68,7 @@ fn child(disk: &dyn ReadAt, parent: &Arc<SparseBytes>, link: &ParentLink) -> Arc
 }
 
 /// Parent and child as files, the child linked by one relative path.
-fn pair() -> (Arc<SparseBytes>, Arc<SparseBytes>, Beside) {
+pub(crate) fn pair() -> (Arc<SparseBytes>, Arc<SparseBytes>, Beside) {
     let parent = packed(&base(), &Target::VhdDynamic(small()));
     let link = ParentLink::beside(&*parent, "base.vhd").unwrap();
     let file = child(&changed(), &parent, &link);
@@ -406,4 +407,42 @@ fn a_set_bit_over_zeros_hides_the_parent() {
     )]));
     let image = opened(file, &files).unwrap();
     assert!(all(&image).iter().all(|byte| *byte == 0));
+}
+
+/// Files, and how often one was opened.
+struct Counted(Beside, AtomicU64);
+
+impl Resolver for Counted {
+    fn resolve(&self, reference: &Reference) -> Result<Arc<dyn ReadAt>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.resolve(reference)
+    }
+}
+
+#[test]
+fn a_chain_of_wrong_links_with_three_names_each_costs_three_files_for_each_link() {
+    let mut files = Beside::default();
+    let mut last = packed(&base(), &Target::VhdDynamic(small()));
+    for level in 0..12 {
+        let names = ["r", "a", "m"].map(|kind| format!("{kind}{level}.vhd"));
+        for name in &names {
+            files.0.insert(name.clone(), last.clone());
+        }
+        let link = ParentLink {
+            unique_id: [9; 16],
+            absolute: Some(format!("D:\\{}", names[1])),
+            url: Some(format!("file:///{}", names[2])),
+            ..ParentLink::beside(&*last, &names[0]).unwrap()
+        };
+        let file = SparseBytes::default();
+        write_child(&base(), &base(), &link, &small(), &file).unwrap();
+        last = Arc::new(file);
+    }
+    let counted = Counted(files, AtomicU64::new(0));
+    let image = opened(last, &counted).unwrap();
+    assert_eq!(counted.1.load(Ordering::Relaxed), 36);
+    assert_eq!(image.info().detail("parent"), Some("r11.vhd"));
+    assert_same(&base(), &image);
+    let found = image.check().unwrap();
+    assert_eq!(found.counts().get("VHD-PARENT-ID"), Some(&12));
 }

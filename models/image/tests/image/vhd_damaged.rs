@@ -146,6 +146,21 @@ fn a_footer_of_511_bytes_is_found() {
 }
 
 #[test]
+fn a_footer_of_511_bytes_is_a_warning_since_qemu_img_takes_a_fixed_disk_with_one_for_raw() {
+    let good = fixed();
+    let short = good[..good.len() - 1].to_vec();
+    let worst = open(short.clone()).unwrap().check().unwrap().worst();
+    assert_eq!(worst, Some(drylab_block::Severity::Warning));
+    if crate::common::have_qemu_img() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("short.vhd");
+        std::fs::write(&path, short).unwrap();
+        let said = crate::common::qemu_img(&["info", path.to_str().unwrap()]);
+        assert!(said.contains("file format: raw"), "{said}");
+    }
+}
+
+#[test]
 fn a_fixed_disk_without_a_valid_footer_is_refused_and_never_taken_for_raw() {
     let good = fixed();
     let last = good.len() - 512;

@@ -157,6 +157,22 @@ fn a_block_that_reaches_over_the_ruin_of_a_footer_is_copied_whole() {
 }
 
 #[test]
+fn of_a_block_over_another_that_the_end_cuts_only_what_is_there_is_copied() {
+    // Blocks over the third that begin one and more sectors later and end behind the file.
+    for behind in [1, 2, 9] {
+        let sector = (DATA + 2 * SLOT) / 512 + behind;
+        let file = entry(2, sector);
+        let codes = ["VHD-BLOCKS-OVERLAP", "VHD-BLOCK-CUT"];
+        let after = plainly(Arc::new(repaired(&file, &codes, &plainly))).unwrap();
+        let mut was = file[(sector + 1) * 512..file.len() - 512].to_vec();
+        was.resize(BLOCK, 0);
+        let mut now = vec![1; BLOCK];
+        after.read_at(2 * BLOCK as u64, &mut now).unwrap();
+        assert!(now == was, "{behind}");
+    }
+}
+
+#[test]
 fn lost_blocks_are_given_up() {
     let lost = mended(&entry(1, 1 << 24), "VHD-BLOCK-LOST");
     let image = plainly(Arc::new(lost)).unwrap();
@@ -361,8 +377,17 @@ proptest! {
 
 #[test]
 fn an_old_footer_that_the_new_one_overlaps_is_cleared_only_in_front_of_it() {
-    // Blocks of 512 bytes, and a footer that ends the file at no whole sector: the new one begins within it.
+    // Both end the file at no whole sector, so that the new footer begins within the old one: blocks of 512 bytes, and a
+    // fixed disk that is longer than what stands in front of its footer. In the third, a block is copied to where the rest
+    // of the old one was; in the last, the old one would end the file, and count, if that were lengthened first.
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpora/fuzz/vhd_repair");
-    let bytes = std::fs::read(format!("{corpus}/footer-over-the-old-one")).unwrap();
-    drylab_image::fuzz::vhd_repair(&bytes);
+    for name in [
+        "footer-over-the-old-one",
+        "fixed-footer-within-the-old-one",
+        "block-copied-over-the-old-footer",
+        "old-footer-that-would-end-the-file",
+    ] {
+        let bytes = std::fs::read(format!("{corpus}/{name}")).unwrap();
+        drylab_image::fuzz::vhd_repair(&bytes);
+    }
 }

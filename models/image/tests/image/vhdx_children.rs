@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 
 /// Files by name; what was asked for is written down.
 #[derive(Default)]
-struct Files {
-    files: BTreeMap<String, Arc<SparseBytes>>,
+pub(crate) struct Files {
+    pub(crate) files: BTreeMap<String, Arc<SparseBytes>>,
     asked: Mutex<Vec<(String, String)>>,
 }
 
@@ -86,7 +86,7 @@ fn data(files: &Files) -> Plan {
 }
 
 /// A base and a child that has a block partly, one wholly and one as zeros.
-fn family() -> (Files, SparseBytes) {
+pub(crate) fn family() -> (Files, SparseBytes) {
     let base = data(&Files::default()).disk();
     let disk = copy(&base);
     disk.write_at(512, &[0xaa; 1024]).unwrap();
@@ -341,6 +341,31 @@ fn a_block_partly_there_without_a_bitmap_is_not_read_and_not_guessed() {
 }
 
 #[test]
+fn a_bitmap_that_the_end_cuts_is_not_made_whole_by_what_a_repair_adds() {
+    let (mut files, _) = family();
+    let child = copy(&*files.files["child.avhdx"]);
+    let (bitmap, end) = (entry(&child, 4096) & !7, child.len());
+    child.write_at(end, &bytes(&child, bitmap, 1024)).unwrap();
+    set_entry(&child, 4096, end | 6);
+    // Two blocks at one place: the second is copied to the end.
+    set_entry(&child, 3, entry(&child, 1));
+    let try_out = |files: &mut Files, file: SparseBytes| {
+        files.add("child.avhdx", file);
+        let image = files.open("child.avhdx").unwrap();
+        assert!(image.read_at(0, &mut [0; 512]).is_err());
+        image
+    };
+    let plan = try_out(&mut files, copy(&child)).repair().unwrap();
+    let steps = plan.edits().len();
+    assert!(steps > 0);
+    for count in 0..=steps {
+        let file = copy(&child);
+        plan.apply_first(count, &file).unwrap();
+        try_out(&mut files, file);
+    }
+}
+
+#[test]
 fn a_bitmap_entry_that_nobody_needs_is_cleared_and_a_shared_bitmap_gets_its_own_place() {
     let (mut files, disk) = family();
     let child = copy(&*files.files["child.avhdx"]);
@@ -441,4 +466,40 @@ fn hyper_vs_own_child_shows_what_its_parent_and_its_bitmaps_say() {
 /// An entry of a BAT that Hyper-V puts at 3 MiB.
 fn entry_of(file: &dyn ReadAt, index: u64) -> u64 {
     crate::vhdx_tools::u64_at(file, BAT + 8 * index)
+}
+
+#[test]
+fn a_chain_of_wrong_links_with_three_names_each_costs_three_files_for_each_link() {
+    let disk = data(&Files::default()).disk();
+    for (names, expected) in [
+        (["r", "\\\\?\\Volume{1}\\v", "d:\\a"], 36),
+        (["r", "r", "r"], 12),
+    ] {
+        let mut files = base_of(&disk, &options(false, 1 << 20));
+        let linkage = Guid::parse("{00000000-0000-0000-0000-000000000001}").unwrap();
+        let mut last = files.files["base.vhdx"].clone();
+        for level in 0..12 {
+            let names = names.map(|name| format!("{name}{level}"));
+            for name in &names {
+                files.files.insert(name.clone(), last.clone());
+            }
+            let [relative, volume, absolute] = names;
+            let parent = VhdxParent {
+                linkage,
+                disk_id: None,
+                relative_path: Some(relative),
+                volume_path: Some(volume),
+                absolute_win32_path: Some(absolute),
+            };
+            let file = SparseBytes::default();
+            write_vhdx_child(&disk, &disk, &parent, &options(false, 1 << 20), &file).unwrap();
+            last = Arc::new(file);
+        }
+        files.files.insert("top".to_owned(), last);
+        let image = files.open("top").unwrap();
+        assert_eq!(files.asked.lock().unwrap().len(), expected);
+        assert_same(&disk, &image);
+        let found = image.check().unwrap();
+        assert_eq!(found.counts().get("VHDX-PARENT-LINKAGE"), Some(&12));
+    }
 }

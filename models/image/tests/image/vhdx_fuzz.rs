@@ -1,7 +1,8 @@
 //! What fuzzers do with VHDX, over files that are nearly sound.
 
 use crate::common::{Kind, fill};
-use crate::vhdx_tools::{codes, open};
+use crate::vhdx_tools::{MIB, codes, copy, dynamic, entry, open, set_entry};
+use drylab_block::ReadAt;
 use drylab_image::fuzz;
 use proptest::prelude::*;
 
@@ -85,4 +86,37 @@ fn the_fuzzers_seeds_are_survived() {
         seen += 1;
     }
     assert!(seen >= 20, "{seen}");
+}
+
+#[test]
+fn a_bitmap_that_stood_behind_the_end_is_not_read_from_what_a_repair_puts_there() {
+    // A cut differencing disk: a block is copied to the end of the file, where the entry of a lost bitmap leads.
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../corpora/fuzz/vhdx_repair"
+    );
+    let script = std::fs::read(format!("{corpus}/bitmap-behind-the-end")).unwrap();
+    fuzz::vhdx_repair(&script);
+}
+
+#[test]
+fn a_block_that_was_behind_the_end_never_shows_what_a_repair_puts_there() {
+    let file = dynamic();
+    let end = file.len();
+    // The block behind the end is given up, and one of two at a place is copied there.
+    set_entry(&file, 3, end | 6);
+    let used = (0..10).find(|block| entry(&file, *block) & 7 == 6).unwrap();
+    let other = (used + 1..10).find(|block| *block != 3).unwrap();
+    set_entry(&file, other, entry(&file, used));
+    let plan = open(copy(&file)).unwrap().repair().unwrap();
+    for count in 0..=plan.edits().len() {
+        let crashed = copy(&file);
+        plan.apply_first(count, &crashed).unwrap();
+        let mut bytes = vec![1; MIB as usize];
+        let read = open(crashed).unwrap().read_at(3 * MIB, &mut bytes);
+        assert!(
+            read.is_err() || bytes.iter().all(|byte| *byte == 0),
+            "{count}"
+        );
+    }
 }

@@ -78,7 +78,7 @@ fn layer(grains: &[u64], cid: u32, parent: Option<(u32, &str)>) -> Vec<u8> {
 }
 
 /// Three layers: what is in the last counts.
-fn chain() -> (Files, Vec<u8>) {
+pub(crate) fn chain() -> (Files, Vec<u8>) {
     let files = Files::default()
         .with("base.vmdk", layer(&[0, 1, 2, 9], 1, None))
         .with("middle.vmdk", layer(&[1, 3, 15], 2, Some((1, "base.vmdk"))))
@@ -297,19 +297,59 @@ fn damage_in_an_extent_of_a_split_disk_is_found_in_its_file_and_mended_there() {
         ]
     );
     let plan = image.repair().unwrap();
-    let [(name, first)] = plan.before() else {
+    // The line first: until it says what the extent does, what is mended there may turn which of them counts.
+    let [(name, after)] = plan.after() else {
         panic!("{plan:?}")
     };
     assert_eq!(name, "disk-s001.vmdk");
     let (descriptor, part) = (SparseBytes::default(), SparseBytes::default());
     descriptor.write_at(0, text.as_bytes()).unwrap();
     part.write_at(0, &extent).unwrap();
-    first.apply(&part).unwrap();
     plan.apply(&descriptor).unwrap();
+    after.apply(&part).unwrap();
     let mended = files
         .with("disk-s001.vmdk", bytes_of(&part))
         .with("disk.vmdk", bytes_of(&descriptor));
     let image = mended.open("disk.vmdk").unwrap();
     assert_eq!(image.check().unwrap().list(), []);
     assert_same(&disk.disk(), &image);
+}
+
+#[test]
+fn a_split_disk_of_two_sizes_has_one_of_them_throughout_its_repair_and_is_not_resized_before() {
+    // The extent says one sector, its line two; the directory is lost, and tables have to be moved.
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../corpora/fuzz/vmdk_repair"
+    );
+    let extent = std::fs::read(format!("{corpus}/two-sizes-and-a-moved-directory")).unwrap();
+    let text = concat!(
+        "# Disk DescriptorFile\nversion=1\nCID=1234abcd\nparentCID=ffffffff\n",
+        "createType=\"twoGbMaxExtentSparse\"\nRW 2 SPARSE \"a-s001.vmdk\"\n",
+    );
+    let mut files = Files::default()
+        .with("a.vmdk", text.as_bytes().to_vec())
+        .with("a-s001.vmdk", extent);
+    let image = files.open("a.vmdk").unwrap();
+    let refused = image.resize(4096).unwrap_err().to_string();
+    assert!(refused.contains("repair the VMDK before"), "{refused}");
+    let plan = image.repair().unwrap();
+    assert!(plan.before().is_empty() && !plan.edits().is_empty() && plan.after().len() == 1);
+    let own = [("a.vmdk", &plan)];
+    let others = plan
+        .after()
+        .iter()
+        .map(|(name, plan)| (name.as_str(), plan));
+    for (name, plan) in own.into_iter().chain(others) {
+        let old = bytes_of(&*files.0[name]);
+        for count in 0..=plan.edits().len() {
+            let crashed = SparseBytes::default();
+            crashed.write_at(0, &old).unwrap();
+            plan.apply_first(count, &crashed).unwrap();
+            files = files.with(name, bytes_of(&crashed));
+            let now = files.open("a.vmdk").unwrap().len();
+            assert_eq!(now, image.len(), "{name} after {count} steps");
+        }
+    }
+    assert!(files.open("a.vmdk").unwrap().repair().unwrap().is_empty());
 }

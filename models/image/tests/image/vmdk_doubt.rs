@@ -187,13 +187,21 @@ fn a_grain_on_a_table_that_has_its_copy_is_given_up_wherever_the_table_is() {
 
 #[test]
 fn a_table_led_onto_its_own_grain_does_not_go_over_its_copy() {
-    let file = sparse_of(&disk(SIZE));
-    let (gd, table) = (led(&file, 56), led(&file, led(&file, 56)));
-    for entry in [0, 4] {
-        let grain = file[table + entry..table + entry + 4].to_vec();
-        let changed = with(file.clone(), &[(gd, &grain)]);
-        damage("grain", &changed, "VMDK-GT-OVERLAP", (gd, 4), After::Stays);
-        assert!(mended(&changed) == changed);
+    // Text is no table, and a directory without any is not where it should be. Zeros may be one, and of several tables a
+    // single one may be led anywhere.
+    for (file, text_tells) in [(sparse_of(&disk(SIZE)), true), (large(), false)] {
+        let (gd, table) = (led(&file, 56), led(&file, led(&file, 56)));
+        for (entry, is_text) in [(0, true), (4, false)] {
+            let grain = file[table + entry..table + entry + 4].to_vec();
+            let changed = with(file.clone(), &[(gd, &grain)]);
+            if is_text && text_tells {
+                let reads = After::Reads(&truth());
+                damage("grain", &changed, "VMDK-GD-RANGE", (56, 8), reads);
+            } else {
+                damage("grain", &changed, "VMDK-GT-OVERLAP", (gd, 4), After::Stays);
+                assert!(mended(&changed) == changed);
+            }
+        }
     }
 }
 
@@ -293,13 +301,99 @@ fn a_table_that_all_entries_of_a_directory_name_is_not_read_for_each() {
         }],
     };
     let file = sparse_of(&plan.disk());
-    let gd = led(&file, 56);
+    let (gd, rgd) = (led(&file, 56), led(&file, 48));
     let first = file[gd..gd + 4].repeat(8192);
-    let changed = with(file, &[(8, &[1]), (gd, &first)]);
-    let counted = Arc::new(Counted(file_of(&changed), AtomicU64::new(0)));
-    let found = opened(counted.clone()).check().unwrap();
-    assert_eq!(found.counts()["VMDK-GT-OVERLAP"], 8191);
-    assert_eq!(found.counts()["VMDK-GRAIN-SHARED"], 1);
-    let read = counted.1.load(Ordering::Relaxed);
-    assert!(read < changed.len() as u64, "{read} of {}", changed.len());
+    // Without a redundant directory, with one of zeros, and with one that leads nowhere.
+    for (flags, second) in [(1, 0), (3, 0), (3, 0xff)] {
+        let second = vec![second; first.len()];
+        let changed = with(file.clone(), &[(8, &[flags]), (gd, &first), (rgd, &second)]);
+        let counted = Arc::new(Counted(file_of(&changed), AtomicU64::new(0)));
+        let image = opened(counted.clone());
+        let directories = 2 * first.len() as u64;
+        let read = counted.1.load(Ordering::Relaxed);
+        assert!(read < directories + (256 << 10), "{read} to open it");
+        let found = image.check().unwrap();
+        assert_eq!(found.counts()["VMDK-GT-OVERLAP"], 8191);
+        assert_eq!(found.counts()["VMDK-GRAIN-SHARED"], 1);
+        let read = counted.1.load(Ordering::Relaxed);
+        assert!(read < 8 * directories, "{read} to check it");
+    }
+}
+
+#[test]
+fn a_directory_anywhere_in_the_file_is_mended_from_the_other_or_nothing_is_planned() {
+    for disk in [disk(SIZE), disk(66 << 20)] {
+        let (file, truth) = (sparse_of(&disk), bytes_of(&disk));
+        let sectors = file.len() / 512;
+        let mut refused = 0;
+        for (place, sector) in [48, 56]
+            .into_iter()
+            .flat_map(|at| (0..sectors).map(move |s| (at, s)))
+        {
+            let moved = (sector as u64).to_le_bytes();
+            let changed = with(file.clone(), &[(place, &moved)]);
+            if changed == file {
+                continue;
+            }
+            let image = opened(file_of(&changed));
+            let found = image.check().unwrap();
+            assert!(!found.is_empty(), "{place}: sector {sector}");
+            let Ok(plan) = image.repair() else {
+                refused += 1;
+                continue;
+            };
+            let after = file_of(&changed);
+            plan.apply(&*after).unwrap();
+            let reads = bytes_of(&opened(after));
+            assert!(
+                reads == truth,
+                "{place}: sector {sector}: {:?}",
+                found.list()
+            );
+        }
+        assert!(refused * 50 < sectors, "{refused} of {sectors} refused");
+    }
+}
+
+#[test]
+fn a_directory_with_one_table_that_was_written_over_is_not_given_up() {
+    // Grains in the first and in the nineteenth table; the redundant copy of that was never kept up.
+    let text = |offset| Piece {
+        offset,
+        length: 5000,
+        kind: Kind::Text(4),
+    };
+    let plan = Plan {
+        size: 1 << 30,
+        pieces: vec![text(0), text(18 * (32 << 20))],
+    };
+    let file = sparse_of(&plan.disk());
+    let (gd, rgd) = (led(&file, 56), led(&file, 48));
+    let (first, copy) = (led(&file, gd), led(&file, rgd + 18 * 4));
+    let changed = with(file, &[(first, &[0xff; 64]), (copy, &[0; 2048])]);
+    assert!(!codes(&changed).contains(&"VMDK-GD-RANGE"));
+    let mut now = vec![0; 5000];
+    let mut was = now.clone();
+    let image = opened(file_of(&changed));
+    image.read_at(18 * (32 << 20), &mut now).unwrap();
+    plan.disk().read_at(18 * (32 << 20), &mut was).unwrap();
+    assert!(now == was);
+}
+
+#[test]
+fn what_fuzzing_found_in_the_repair_of_a_vmdk_is_mended() {
+    // A text that grew over what stood behind it, an extent line that is none, a table that is the descriptor's when the
+    // redundant directory in front of it is given up.
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../corpora/fuzz/vmdk_repair"
+    );
+    for name in [
+        "text-behind-the-text",
+        "odd-extent-line",
+        "directory-beside-the-descriptor",
+    ] {
+        let bytes = std::fs::read(format!("{corpus}/{name}")).unwrap();
+        drylab_image::fuzz::vmdk_repair(&bytes);
+    }
 }

@@ -1,7 +1,7 @@
 //! What the generator of damages found: redundant directories that are not what the header says, streams whose end, markers
 //! and tables disagree, and disks of no sectors. Each is found by its code, and mended without losing a byte.
 
-use crate::common::{Plan, have_qemu_img, opened, packed, qemu_img};
+use crate::common::{Kind, Piece, Plan, have_qemu_img, opened, packed, qemu_img};
 use crate::vmdk_damage::{
     After, GRAIN, SIZE, bytes_of, damage, disk, file_of, stream, truth, with, without,
 };
@@ -212,6 +212,26 @@ fn an_entry_that_leads_elsewhere_is_led_to_the_grain_whose_marker_is_there() {
 }
 
 #[test]
+fn an_entry_of_a_directory_that_leads_beside_its_table_is_led_to_the_one_that_a_marker_announces() {
+    let file = stream_of(&disk(66 << 20));
+    let (_, gd, _) = places(&file);
+    for entry in [gd, gd + 8] {
+        let table = (led(&file, entry) / 512) as u32;
+        // The marker in front of it, the directory, the footer, none of the file.
+        for sector in [
+            table - 1,
+            gd as u32 / 512,
+            file.len() as u32 / 512 - 2,
+            9_999_999,
+        ] {
+            let changed = with(file.clone(), &[(entry, &sector.to_le_bytes())]);
+            assert_ne!(codes(&changed), [""; 0], "{sector}");
+            assert!(mended(&changed) == file, "{sector} for {table}");
+        }
+    }
+}
+
+#[test]
 fn a_table_on_a_grain_of_a_stream_is_found_and_the_grain_is_not_written_to() {
     let file = stream();
     let (_, gd, table) = places(&file);
@@ -287,10 +307,12 @@ fn markers_of_grains_that_are_not_compressed_are_found_and_not_followed() {
     let (footer, ..) = places(&file);
     let flags = 0x2_0001u32.to_le_bytes();
     let changed = with(file, &[(8, &flags), (footer + 8, &flags)]);
-    let place = (8, 4);
-    damage("flags", &changed, "VMDK-NOT-A-STREAM", place, After::Stays);
-    assert!(!codes(&changed).contains(&"VMDK-STREAM-MARKER"));
-    assert!(mended(&changed).len() == changed.len());
+    let found = codes(&changed);
+    assert!(found.contains(&"VMDK-NOT-A-STREAM"), "{found:?}");
+    assert!(!found.contains(&"VMDK-STREAM-MARKER"), "{found:?}");
+    let error = opened(file_of(&changed)).repair().unwrap_err().to_string();
+    assert!(error.contains("flags"), "{error}");
+    assert!(error.contains("nothing is planned"), "{error}");
 }
 
 #[test]
@@ -298,7 +320,9 @@ fn a_stream_is_ended_where_it_starts_and_not_where_a_wrong_header_says() {
     let file = stream();
     let (footer, ..) = places(&file);
     let end = (file.len() / 512) as u8;
-    for start in [end, end + 1, end - 1] {
+    let first = (led(&file, 64) / 512) as u8;
+    // The last two are the place of another grain, and one in the descriptor's text.
+    for start in [end, end + 1, end - 1, first + 1, 2] {
         let changed = with(file.clone(), &[(64, &[start])]);
         let (code, place) = ("VMDK-FOOTER-DIFFERS", (footer, 512));
         damage("start", &changed, code, place, After::Reads(&truth()));
@@ -316,4 +340,33 @@ fn a_directory_most_of_whose_entries_lead_nowhere_is_left_alone() {
     let error = image.repair().unwrap_err().to_string();
     assert!(error.contains("2 of 3 entries"), "{error}");
     assert!(error.contains("lead nowhere"), "{error}");
+}
+
+#[test]
+fn a_disk_whose_directories_name_one_table_shrinks_and_is_whole_at_every_step() {
+    let piece = |offset| Piece {
+        offset,
+        length: 5000,
+        kind: Kind::Text(5),
+    };
+    let disk = Plan {
+        size: 4 << 20,
+        pieces: vec![piece(700), piece(3 << 20)],
+    };
+    let (file, truth) = (sparse_of(&disk.disk()), bytes_of(&disk.disk()));
+    let (gd, rgd) = (led(&file, 56), led(&file, 48));
+    let first = file[gd..gd + 4].to_vec();
+    let shared = with(file, &[(rgd, &first)]);
+    assert_eq!(codes(&shared), ["VMDK-GT-SHARED"]);
+    let plan = opened(file_of(&shared)).resize(1 << 20).unwrap();
+    let mut sizes = Vec::new();
+    for count in 0..=plan.edits().len() {
+        let crashed = file_of(&shared);
+        plan.apply_first(count, &*crashed).unwrap();
+        let now = bytes_of(&opened(crashed));
+        assert!(now == truth[..now.len()], "{count} steps");
+        sizes.push(now.len());
+    }
+    sizes.dedup();
+    assert_eq!(sizes, [4 << 20, 1 << 20]);
 }

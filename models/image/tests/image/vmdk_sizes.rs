@@ -414,11 +414,44 @@ fn a_sparse_disk_grows_and_shrinks_over_zeros_and_is_whole_at_every_step() {
             };
             resize_sparse(&more, &more_plan, 300_032);
         }
-        let error = opened(copy(&file)).resize(299_520).unwrap_err().to_string();
-        assert!(
-            error.contains("would lose what stands at byte 29"),
-            "{error}"
-        );
+    }
+}
+
+#[test]
+fn a_sparse_disk_that_shrinks_gives_up_what_stands_behind_its_new_end_and_says_so() {
+    for zeroed_grains in [false, true] {
+        // Two tables, with pieces at the start, in the middle and at the end.
+        let from = plan(40 * MIB);
+        let file = SparseBytes::default();
+        let how = VmdkOptions {
+            zeroed_grains,
+            ..options("a.vmdk")
+        };
+        write(&from.disk(), &Target::VmdkSparse(how), &file).unwrap();
+        for (size, lost) in [
+            (40 * MIB - 512, 0),
+            (39 * MIB, 1),
+            (20 * MIB + 1024, 1),
+            (20 * MIB, 2),
+            (65_536, 2),
+            (512, 2),
+        ] {
+            let notes = opened(copy(&file)).resize(size).unwrap().notes().concat();
+            let bytes = 40 * MIB - size;
+            let says = format!("the last {bytes} bytes of the disk are given up, {lost} grains");
+            assert!(notes.contains(&says), "{notes}");
+            let after = resize_sparse(&file, &from, size);
+            assert_eq!(after.len() < file.len(), lost > 0, "{size}");
+            // What was given up does not come back.
+            let expected = resized(&from, size);
+            expected.set_len(50 * MIB).unwrap();
+            opened(after.clone())
+                .resize(50 * MIB)
+                .unwrap()
+                .apply(&*after)
+                .unwrap();
+            assert_same(&expected, &opened(after));
+        }
     }
 }
 
@@ -481,8 +514,7 @@ fn disks_of_several_files_are_resized_file_by_file() {
             (3 * MIB, 2 * MIB),
             (2047 * MIB + 512, 2049 * MIB),
         ] {
-            let mut old = plan(from);
-            old.pieces.truncate(1);
+            let old = plan(from);
             let folder = tempfile::tempdir().unwrap();
             write_as(subformat, &old.disk(), folder.path());
             let plan = open(folder.path(), "ours.vmdk").resize(size).unwrap();

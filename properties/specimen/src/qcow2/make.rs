@@ -189,7 +189,7 @@ pub(super) fn file(
             (at, packed.len().min(8)),
             Endian::Bytes,
             Class::Data,
-            Role::Data,
+            Role::Packed,
         );
         let end = at + len(packed);
         let sectors = (end - 1) / 512 - at / 512;

@@ -58,6 +58,7 @@ pub(crate) enum Role {
     Refcount,
     Shot(Shot),
     Data,
+    Packed,
 }
 
 /// Fields of a snapshot.
@@ -125,6 +126,7 @@ impl Rules for Layout {
             }
             Role::Shot(what) => self.shot(what, change),
             Role::Data => Expected::other("none: bytes of the guest"),
+            Role::Packed => self.stream(&change.new_bytes),
         }
     }
 
@@ -441,6 +443,21 @@ impl Layout {
         } else {
             found
         }
+    }
+
+    /// The first bytes of a compressed cluster. Neither kind has a checksum: what unpacks is as good as any.
+    fn stream(&self, bytes: &[u8]) -> Expected {
+        let clause = "Cluster mapping: Compressed Clusters Descriptor";
+        let found = Expected::found(clause, &["QCOW2-PACKED"]);
+        let is_stream = if self.plan.zstd {
+            // RFC 8878: the magic of a frame, or of one to skip.
+            bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+                || bytes.get(1..4) == Some(&[0x2a, 0x4d, 0x18])
+        } else {
+            // RFC 1951: three types of blocks.
+            bytes.first().is_some_and(|first| first & 6 != 6)
+        };
+        if is_stream { found.or_quiet() } else { found }
     }
 
     fn packed(&self, change: &Change) -> Expected {

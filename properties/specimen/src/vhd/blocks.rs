@@ -344,7 +344,7 @@ fn data(
         let mut bytes = [0; 512];
         here.read_at(sector * SECTOR, &mut bytes)
             .expect("inside the block");
-        let holds = bytes.iter().any(|byte| *byte != 0);
+        let holds = bytes != [0; 512];
         let (byte, bit) = (index(sector / 8), 0x80u8 >> (sector % 8));
         if holds {
             full[byte] |= bit;

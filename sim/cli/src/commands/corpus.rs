@@ -2,7 +2,7 @@
 
 use crate::corpus_args::{CorpusArgs, CorpusCommand, GenerateArgs};
 use crate::exit::{Exit, Stop, While};
-use crate::sink::FileSink;
+use crate::sink::{FileSink, Present};
 use crate::{nearest, terminal};
 use drylab_block::{ReadAt, WriteAt, copy_data};
 use drylab_kernel::Streams;
@@ -42,7 +42,9 @@ fn generate(args: &GenerateArgs) -> Result<Exit, Stop> {
     let kind = subformat(args)?;
     let task = || format!("write {}", args.out.display());
     std::fs::create_dir_all(&args.out).map_err(|error| Stop::input(task(), error))?;
-    let list = FileSink::create(&args.out.join("manifest.jsonl"), false).on(task())?;
+    let list = FileSink::create(&args.out.join("manifest.jsonl"), Present::Stays)
+        .map_err(|error| error.within("manifest.jsonl"))
+        .on(task())?;
     let mut manifest = String::new();
     let bar = terminal::progress(u64::from(args.count));
     for number in 0..u64::from(args.count) {
@@ -104,7 +106,7 @@ fn one(args: &GenerateArgs, kind: Option<&str>, seed: u64) -> Result<Value, Stop
 fn write(folder: &Path, file: &File) -> Result<(), Stop> {
     let path = folder.join(&file.name);
     let task = || format!("write {}", path.display());
-    let sink = FileSink::create(&path, false).on(task())?;
+    let sink = FileSink::create(&path, Present::Stays).on(task())?;
     copy_data(&*file.bytes, &sink).on(task())?;
     sink.commit(false).on(task())
 }

@@ -12,7 +12,7 @@ mod run;
 
 use crate::args::{Cli, Command};
 use crate::exit::{Exit, Stop};
-use crate::{nearest, terminal};
+use crate::{habits, nearest, terminal};
 use clap::Parser;
 use clap::error::ErrorKind;
 
@@ -54,6 +54,16 @@ fn help_or_usage(shown: &clap::Error) -> Exit {
     let text = shown.render().to_string();
     if shown.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         terminal::complain(&text);
+        return Exit::Usage;
+    }
+    if let Some(hint) = habits::hint(shown) {
+        // Better than clap's own tip, that what was typed could be a value.
+        let lines = text.lines().filter(|line| !line.starts_with("  tip: "));
+        let mut lines: Vec<&str> = lines.collect();
+        lines.dedup_by(|next, line| next.is_empty() && line.is_empty());
+        let hint = format!("  {hint}");
+        lines.splice(1..1, ["", &hint]);
+        terminal::diagnose(lines.join("\n").trim_start_matches("error: ").trim_end());
         return Exit::Usage;
     }
     if !asked {

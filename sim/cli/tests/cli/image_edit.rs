@@ -326,6 +326,46 @@ fn disks_grow_and_shrink_and_keep_what_fits() {
     }
 }
 
+/// What is compressed is neither touched nor read; `check` and `repair` say that it is damaged.
+#[test]
+fn an_image_is_resized_whatever_its_compressed_bytes_are_and_repair_says_that_they_are_lost() {
+    let (_folder, raw, image) = guest("qcow2");
+    let packed = ["--to", "qcow2", "--compress", "zlib", "--force"];
+    let convert = ["image", "convert", text(&raw), text(&image)];
+    data(&[&convert[..], &packed].concat());
+    let word = |at: u64| {
+        let bytes = read_at(&image, at, 8).try_into().expect("8 bytes");
+        u64::from_be_bytes(bytes)
+    };
+    // The first entry of the first L2 table.
+    let first = word(word(word(0x28)) & 0x00ff_ffff_ffff_fe00);
+    assert!(first & 1 << 62 != 0, "it is compressed");
+    overwrite(&image, first & ((1 << 54) - 1), &[0xff; 20]);
+    let damage = || {
+        let (exit, document) = said(&["image", "check", text(&image)]);
+        assert_eq!(
+            (exit, codes(&document)),
+            (5, vec!["QCOW2-PACKED".to_owned()])
+        );
+    };
+    damage();
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let command = ["image", "resize", text(&image), "64M"];
+        let (exit, document) = said(&[&command[..], dry_run].concat());
+        assert_eq!(
+            (exit, document["new_virtual_bytes"].as_u64()),
+            (0, Some(64 << 20))
+        );
+        damage();
+        // Nothing can be mended, and it is not called sound.
+        let (exit, document) = said(&[&["image", "repair", text(&image)], dry_run].concat());
+        assert_eq!(
+            (exit, document["left"]["worst"].as_str()),
+            (5, Some("error"))
+        );
+    }
+}
+
 #[test]
 fn a_damaged_image_is_not_resized() {
     let (_folder, _, image) = guest("vhd");
@@ -335,6 +375,11 @@ fn a_damaged_image_is_not_resized() {
     let ran = run(&["image", "resize", text(&image), "1G"]);
     assert_eq!((ran.code, ran.out.as_str()), (5, ""));
     assert!(ran.err.contains("repair it first"), "{}", ran.err);
+    let (exit, document) = said(&["image", "resize", text(&image), "1G"]);
+    let worst = document["left"]["worst"].as_str();
+    assert_eq!((exit, worst), (5, Some("error")), "{document}");
+    assert_eq!(document["steps"].as_array().map(Vec::len), Some(0));
+    assert_eq!(document["new_virtual_bytes"], document["old_virtual_bytes"]);
     assert!(bytes(&image) == damaged);
     for (size, code) in [("-1T", 1), ("1.5G", 1), ("", 1)] {
         assert_eq!(

@@ -10,6 +10,8 @@ mod image_commands;
 mod image_create;
 mod image_edit;
 mod image_files;
+mod image_in_use;
+mod image_words;
 mod matrix;
 mod output;
 mod reactions;

@@ -104,6 +104,11 @@ pub(crate) fn read_at(path: &Path, offset: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Says that something is left out, or fails where nothing may be.
+pub(crate) fn skip(why: &str) {
+    skipping::skip(why);
+}
+
 /// Whether a program is there. Without it a test says that it is skipped; with `DRYLAB_REQUIRE_ORACLES=1` it fails.
 pub(crate) fn have(program: &str) -> bool {
     let probe = Command::new(program).arg("--version").output();

@@ -1,14 +1,14 @@
 //! `drylab image check`
 
 use super::document::{FORMAT, FindingsDocument, ImageDocument, json, tally};
-use super::{open, target};
+use super::{Opened, open, target};
 use crate::args::Format;
 use crate::exit::{Exit, Stop, While};
 use crate::image_args::ImageCheckArgs;
 use crate::terminal;
-use drylab_block::Severity;
+use drylab_block::{Limits, Severity};
 use drylab_image::profile::Profile;
-use drylab_image::{Findings, Image};
+use drylab_image::{Findings, Format as Kind, open_vhd};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -34,28 +34,37 @@ struct ProductDocument {
 
 #[derive(Serialize)]
 struct ReactionDocument {
+    /// Code of a rule; or `FORMAT`, `SUBFORMAT` or `SIZE` of the file as a whole.
     code: &'static str,
     /// `refuses` or `misreads`.
     does: &'static str,
-    how: &'static str,
+    how: String,
     /// `measured`, `source`, `document`, `issue` or `belief`.
     evidence: &'static str,
     source: &'static str,
 }
 
 impl ProductDocument {
-    fn of(profile: &'static Profile, image: &Image, found: &Findings) -> Self {
+    fn of(profile: &'static Profile, opened: &Opened, limits: &Limits, found: &Findings) -> Self {
+        let image = &opened.image;
         let rows = profile.reactions(image.subformat(), found);
-        let reactions: Vec<ReactionDocument> = rows
-            .into_iter()
-            .map(|(_, reaction)| ReactionDocument {
-                code: reaction.code,
-                does: reaction.does.name(),
-                how: reaction.how,
-                evidence: reaction.evidence.mark(),
-                source: reaction.evidence.source(),
-            })
-            .collect();
+        let rows = rows.into_iter().map(|(_, reaction)| ReactionDocument {
+            code: reaction.code,
+            does: reaction.does.name(),
+            how: reaction.how.to_owned(),
+            evidence: reaction.evidence.mark(),
+            source: reaction.evidence.source(),
+        });
+        let (kind, bytes) = (image.subformat(), believed(profile, opened, limits));
+        let misfits = profile.misfits(image.format(), kind, bytes).into_iter();
+        let misfits = misfits.map(|misfit| ReactionDocument {
+            code: misfit.code,
+            does: misfit.does.name(),
+            how: misfit.how,
+            evidence: misfit.evidence.mark(),
+            source: misfit.evidence.source(),
+        });
+        let reactions: Vec<ReactionDocument> = misfits.chain(rows).collect();
         let is_other = |code: &&str| reactions.iter().all(|one| one.code != *code);
         let others = found.counts().keys().copied().filter(is_other).collect();
         Self {
@@ -86,6 +95,15 @@ impl ProductDocument {
     }
 }
 
+/// Bytes of the disk as the product sees it, which may believe the other one of a VHD's two sizes.
+fn believed(profile: &Profile, opened: &Opened, limits: &Limits) -> u64 {
+    let image = &opened.image;
+    let theirs = (image.format() == Kind::Vhd)
+        .then(|| open_vhd(opened.source.clone(), profile.vhd_size, limits).ok())
+        .flatten();
+    theirs.map_or(image.virtual_size(), |theirs| theirs.virtual_size())
+}
+
 pub(super) fn run(args: &ImageCheckArgs) -> Result<Exit, Stop> {
     let opened = open(&args.file, &args.reading)?;
     let task = format!("check {}", args.file.display());
@@ -94,7 +112,8 @@ pub(super) fn run(args: &ImageCheckArgs) -> Result<Exit, Stop> {
     turning.finish_and_clear();
     let found = found?;
     let profile = args.product.and_then(target::profile);
-    let product = profile.map(|profile| ProductDocument::of(profile, &opened.image, &found));
+    let product = profile
+        .map(|profile| ProductDocument::of(profile, &opened, &args.reading.limits(), &found));
     let is_minded = product
         .as_ref()
         .is_some_and(|one| !one.reactions.is_empty());

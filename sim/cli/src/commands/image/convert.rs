@@ -1,20 +1,25 @@
 //! `drylab image convert`, and how files are written.
 
-use super::document::{FORMAT, ImageDocument, json};
+use super::document::{FORMAT, FindingsDocument, ImageDocument, json, severity};
+use super::open;
 use super::target::{Chosen, Shape, choose};
-use super::{open, same_file};
 use crate::args::Format;
 use crate::exit::{Exit, Stop, While};
 use crate::image_args::{Compress, ConvertArgs, Level, Output, Sync, To};
 use crate::quantity::shown;
-use crate::sink::FileSink;
+use crate::sink::{self, FileSink, Present};
+use crate::source::Identity;
 use crate::terminal;
-use drylab_block::{Error, ReadAt, Result, Severity, WriteAt};
+use drylab_block::{Below, Error, Extent, ReadAt, Result, Severity, WriteAt};
 use drylab_image::profile::Profile;
-use drylab_image::{Progress, Qcow2Compression, Target, VmdkOptions, Work, Written};
+use drylab_image::{
+    Findings, Progress, Qcow2Compression, Qcow2Version, Target, VmdkOptions, Work, Written,
+};
 use drylab_report::harmless;
 use serde::Serialize;
+use std::any::Any;
 use std::fmt::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -109,6 +114,8 @@ fn product(profile: &'static Profile, chosen: &Chosen) -> ProductDocument {
 struct Document {
     format: u32,
     source: ImageDocument,
+    /// What was noticed when the source was opened.
+    findings: FindingsDocument,
     destination: WrittenDocument,
 }
 
@@ -116,19 +123,10 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Stop> {
     let mut chosen = choose(&args.into)?;
     tune(args, &mut chosen)?;
     let (from, to) = (&args.source, &args.destination);
-    if same_file(from, to) {
-        return Err(Stop::usage("source and destination are one file"));
-    }
     let opened = open(from, &args.reading)?;
-    let seconds = opened.beneath.opened();
-    if seconds
-        .iter()
-        .any(|second| same_file(Path::new(&second.key), to))
-    {
-        return Err(Stop::usage(
-            "the destination is a file that the source stands on",
-        ));
-    }
+    let read = opened.beneath.read();
+    refuse_own(to, &read)?;
+    chosen.refuse_misfits(opened.image.virtual_size())?;
     let bar = terminal::byte_progress();
     let tell = |progress: Progress| {
         bar.set_length(progress.total);
@@ -139,16 +137,20 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Stop> {
         jobs: args.jobs.unwrap_or(u32::try_from(jobs).unwrap_or(1)),
         progress: if bar.is_hidden() { None } else { Some(&tell) },
     };
-    let disk: &dyn ReadAt = &opened.image;
-    let done = write(disk, &chosen.shape, to, &args.into, &work);
+    let disk = Source {
+        disk: &opened.image,
+        name: from,
+    };
+    let done = write(&disk, &chosen.shape, to, (&args.into, &read), &work);
     bar.finish_and_clear();
-    let task = || format!("write {}", to.display());
-    let written = done
-        .map_err(|error| error.within(from.display()))
-        .on(task())?;
+    let written = done.on(format_args!("write {}", to.display()))?;
+    let findings = opened.image.info().findings;
+    tell_findings(&from.to_string_lossy(), &findings);
+    let source = ImageDocument::of(from, &opened)?;
     let document = Document {
         format: FORMAT,
-        source: ImageDocument::of(from, &opened)?,
+        findings: FindingsDocument::of(&findings, &source.file),
+        source,
         destination: WrittenDocument::of(to, &chosen, disk.len(), written.file_bytes),
     };
     terminal::print(&match args.format {
@@ -159,7 +161,6 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Stop> {
             if new > old {
                 let _ = writeln!(text, "  the disk grew from {}", shown(old));
             }
-            let findings = opened.image.info().findings;
             if findings.worst() == Some(Severity::Error) {
                 let name = harmless(&from.to_string_lossy());
                 let _ = writeln!(text, "  {name} is damaged; see drylab image check");
@@ -170,17 +171,102 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Stop> {
     Ok(Exit::Done)
 }
 
-/// Sets how things are compressed.
+/// Says what a user should know who has only the copy from now on: one line for each rule.
+fn tell_findings(name: &str, findings: &Findings) {
+    for (code, count) in findings.counts() {
+        let places = findings.list().iter();
+        let Some(first) = places.clone().find(|one| one.rule.code == *code) else {
+            continue;
+        };
+        // A note, and yet: what it tells of stays behind.
+        let is_left_out = *code == "QCOW2-SNAPSHOTS";
+        if first.rule.severity < Severity::Warning && !is_left_out {
+            continue;
+        }
+        let more = match count.saturating_sub(1) {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        terminal::diagnose(&format!(
+            "{name}: {} {code}: {} ({} is {}{more})",
+            severity(first.rule.severity),
+            first.rule.effect,
+            first.path,
+            first.found
+        ));
+    }
+}
+
+/// Refuses a destination that is one of the files that are read.
+pub(super) fn refuse_own(to: &Path, read: &[Identity]) -> Result<(), Stop> {
+    let there = std::fs::metadata(to).ok();
+    let there = there.map(|found| (found.dev(), found.ino()));
+    match there.and_then(|there| read.iter().position(|one| *one == there)) {
+        None => Ok(()),
+        Some(0) => Err(Stop::usage("source and destination are one file")),
+        Some(_) => Err(Stop::usage(
+            "the destination is a file that the source stands on",
+        )),
+    }
+}
+
+/// A disk whose errors say where they come from.
+struct Source<'a> {
+    disk: &'a dyn ReadAt,
+    name: &'a Path,
+}
+
+impl ReadAt for Source<'_> {
+    fn len(&self) -> u64 {
+        self.disk.len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.disk.read_at(offset, buffer).map_err(|error| {
+            let name = self.name.display();
+            match error.within(&name) {
+                Error::Corrupt(what) => Error::corrupt(format_args!(
+                    "{what}; drylab image check {name} lists what else is wrong"
+                )),
+                other => other,
+            }
+        })
+    }
+
+    fn extent_at(&self, offset: u64) -> Extent {
+        self.disk.extent_at(offset)
+    }
+
+    fn below(&self, offset: u64) -> Option<Below<'_>> {
+        self.disk.below(offset)
+    }
+
+    fn handle(&self) -> Option<&dyn Any> {
+        self.disk.handle()
+    }
+}
+
+/// Sets how things are compressed; what would be without effect is refused.
 fn tune(args: &ConvertArgs, chosen: &mut Chosen) -> Result<(), Stop> {
-    let level = |[fast, default, best]: [u32; 3]| match args.level {
+    let level = |[fast, default, best]: [u32; 3]| match args.level.unwrap_or_default() {
         Level::Fast => fast,
         Level::Default => default,
         Level::Best => best,
     };
+    let mut is_packed = false;
+    let mut may_be_packed = false;
     match &mut chosen.shape {
-        Shape::One(Target::VmdkStream(options)) => options.level = level([1, 6, 9]),
+        Shape::One(Target::VmdkStream(options)) => {
+            options.level = level([1, 6, 9]);
+            is_packed = true;
+        }
         Shape::One(Target::Qcow2(options)) => {
             let zstd = args.compress == Some(Compress::Zstd);
+            if zstd && options.version == Qcow2Version::V2 {
+                return Err(Stop::usage(
+                    "zstd needs qcow2 v3; leave out --subformat v2, or say --compress zlib",
+                ));
+            }
             options.compress = args.compress.is_some();
             options.compression = if zstd {
                 Qcow2Compression::Zstd
@@ -188,34 +274,56 @@ fn tune(args: &ConvertArgs, chosen: &mut Chosen) -> Result<(), Stop> {
                 Qcow2Compression::Zlib
             };
             options.level = level(if zstd { [1, 3, 12] } else { [1, 6, 9] });
-            return Ok(());
+            is_packed = options.compress;
+            may_be_packed = true;
         }
         _ => {}
     }
-    if args.compress.is_some() {
-        let hint = if args.into.to == Some(To::Vmdk) {
-            "; for vmdk say --subformat streamOptimized"
-        } else {
-            ""
-        };
+    let hint = if args.into.to == Some(To::Vmdk) {
+        "; for vmdk say --subformat streamOptimized"
+    } else {
+        ""
+    };
+    if args.compress.is_some() && !may_be_packed {
         return Err(Stop::usage(format_args!("--compress is for qcow2{hint}")));
+    }
+    if args.level.is_some() && !is_packed {
+        let hint = if may_be_packed {
+            "; say --compress zlib or zstd, too"
+        } else {
+            hint
+        };
+        return Err(Stop::usage(format_args!(
+            "--level is for what is compressed, and nothing would be{hint}"
+        )));
     }
     Ok(())
 }
 
-/// Writes a disk: all files of the image, or none of them under its name.
+/// What becomes of files that are there under the names of new ones.
+pub(super) fn present<'a>(into: &Output, read: &'a [Identity]) -> Present<'a> {
+    if into.force {
+        Present::Replaced(read)
+    } else {
+        Present::StaysUnlessForced
+    }
+}
+
+/// Writes a disk: all files of the image, or none of them under its name, the one that names the others last (what a
+/// crash between the names leaves: [`sink::commit`]). None takes the place of one that is `read`.
 pub(super) fn write(
     disk: &dyn ReadAt,
     shape: &Shape,
     path: &Path,
-    into: &Output,
+    (into, read): (&Output, &[Identity]),
     work: &Work<'_>,
 ) -> Result<Written> {
-    let sink = FileSink::create(path, into.force)?;
+    let present = present(into, read);
+    let sink = FileSink::create(path, present)?;
     let mut others = Vec::new();
     let mut make = |name: &str| {
         let path = path.with_file_name(name);
-        let other = FileSink::create(&path, into.force);
+        let other = FileSink::create(&path, present);
         let other = Arc::new(other.map_err(|error| error.within(path.display()))?);
         others.push(other.clone());
         Ok(other)
@@ -240,7 +348,7 @@ pub(super) fn write(
         }
     };
     let others = others.into_iter().filter_map(Arc::into_inner).collect();
-    commit(sink, others, into.sync == Sync::Always)?;
+    sink::commit(others, sink, into.sync == Sync::Always)?;
     Ok(written)
 }
 
@@ -250,14 +358,6 @@ fn descriptor(sink: &FileSink, (text, written): (String, Written)) -> Result<Wri
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
     let file_bytes = written.file_bytes.saturating_add(length);
     Ok(Written { file_bytes })
-}
-
-/// Gives all files their names, the one that names the others last.
-pub(super) fn commit(sink: FileSink, others: Vec<FileSink>, sync: bool) -> Result<()> {
-    for other in others {
-        other.commit(sync)?;
-    }
-    sink.commit(sync)
 }
 
 /// `disk-flat.vmdk` for `disk.vmdk`, as VMware's programs call it.

@@ -1,9 +1,9 @@
 //! `drylab image create`
 
-use super::convert::{WrittenDocument, name_of, write};
+use super::convert::{WrittenDocument, name_of, present, refuse_own, write};
 use super::document::{FORMAT, json};
 use super::target::{Chosen, Shape, choose};
-use super::{Opened, open, same_file};
+use super::{Opened, open};
 use crate::args::Format;
 use crate::exit::{Exit, Stop, While};
 use crate::image_args::{CreateArgs, Sync};
@@ -58,11 +58,12 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
     let (size, written) = match &args.backing {
         None => {
             let size = args.size.unwrap_or(0);
+            chosen.refuse_misfits(size)?;
             let made = write(
                 &Zeros(size),
                 &chosen.shape,
                 &args.file,
-                &args.into,
+                (&args.into, &[]),
                 &Work::ALONE,
             );
             (
@@ -71,15 +72,19 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
             )
         }
         Some(backing) => {
-            if same_file(backing, &args.file) {
+            let parent = open(backing, &args.reading)?;
+            if refuse_own(&args.file, &parent.beneath.read()).is_err() {
                 return Err(Stop::usage("an image cannot stand on itself"));
             }
-            let parent = open(backing, &args.reading)?;
             let size = args.size.unwrap_or(parent.image.virtual_size());
-            let written = child(args, &chosen, size, &parent)?;
-            if matches!(chosen.format, Kind::Vhd | Kind::Vhdx) {
+            if matches!(
+                &chosen.shape,
+                Shape::One(Target::VhdDynamic(_) | Target::VhdxDynamic(_))
+            ) {
                 chosen.subformat = "differencing";
             }
+            chosen.refuse_misfits(size)?;
+            let written = child(args, &chosen, size, &parent)?;
             (size, written)
         }
     };
@@ -113,7 +118,8 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
         )));
     }
     let task = || format!("create {}", args.file.display());
-    let make = || FileSink::create(&args.file, args.into.force);
+    let read = parent.beneath.read();
+    let make = || FileSink::create(&args.file, present(&args.into, &read));
     let zeros = Zeros(size);
     let (sink, written) = match &chosen.shape {
         Shape::One(Target::VhdDynamic(options)) => {
@@ -173,7 +179,7 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
         }
     };
     let sync = args.into.sync == Sync::Always;
-    super::convert::commit(sink, Vec::new(), sync).on(task())?;
+    sink.commit(sync).on(task())?;
     Ok(written)
 }
 

@@ -8,12 +8,12 @@ use crate::args::Format;
 use crate::beneath::Beneath;
 use crate::exit::{Exit, Stop, While};
 use crate::image_args::{Reading, RepairArgs, ResizeArgs};
-use crate::quantity::shown;
+use crate::quantity::{NewSize, shown};
 use crate::rewrite::Rewrite;
 use crate::source::FileSource;
 use crate::terminal;
 use drylab_block::{Error, ReadAt, Reference, Resolver, Result, Severity, WriteAt};
-use drylab_image::{Edit, Findings, Plan, Repair};
+use drylab_image::{Edit, Findings, Image, Plan, Repair};
 use drylab_report::harmless;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -161,8 +161,8 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// What the plan makes of the image, tried in memory: its size and what is found in it.
-    fn tried(&self, plan: &Plan) -> Result<(u64, Findings)> {
+    /// What the plan makes of the image, tried in memory: its size and what a look of that reach finds in it.
+    fn tried(&self, plan: &Plan, reach: Reach) -> Result<(u64, Findings)> {
         let mut trials = BTreeMap::new();
         trials.insert(String::new(), Trial::new(self.opened.source.clone()));
         let seconds = self.opened.beneath.opened();
@@ -189,7 +189,7 @@ impl<'a> Subject<'a> {
             beneath: &self.opened.beneath,
         };
         let image = image(first, &resolver, self.reading)?;
-        Ok((image.virtual_size(), image.check()?))
+        Ok((image.virtual_size(), reach.look(&image)?))
     }
 
     /// Writes what is planned. All files are open and locked before the first byte of one is written.
@@ -233,6 +233,24 @@ fn for_each_file(
     Ok(())
 }
 
+/// How far an image is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// All that `check` finds.
+    Whole,
+    /// The structure alone: compressed data is not read and unpacked, which takes as long as a conversion.
+    Structure,
+}
+
+impl Reach {
+    fn look(self, image: &Image) -> Result<Findings> {
+        match self {
+            Self::Whole => image.check(),
+            Self::Structure => image.check_structure(),
+        }
+    }
+}
+
 /// Second files as a plan would make them.
 struct Tried<'a> {
     files: BTreeMap<String, Arc<dyn ReadAt>>,
@@ -261,8 +279,13 @@ pub(super) fn repair(args: &RepairArgs) -> Result<Exit, Stop> {
     } else {
         Plan::default()
     };
-    let size = subject.opened.image.virtual_size();
-    let left = carry_out(subject, &plan, (size, args.format), |_, _| Ok(()))?;
+    let change = Change {
+        plan,
+        found,
+        old_virtual_bytes: subject.opened.image.virtual_size(),
+        reach: Reach::Whole,
+    };
+    let left = carry_out(subject, &change, args.format, |_, _| Ok(()))?;
     Ok(verdict(&left, false))
 }
 
@@ -271,9 +294,16 @@ pub(super) fn resize(args: &ResizeArgs) -> Result<Exit, Stop> {
     let subject = Subject::open(&args.file, &args.reading, args.dry_run)?;
     let old = subject.opened.image.virtual_size();
     let new = args.size.of(old).ok_or_else(|| {
-        Stop::usage(format_args!(
-            "a disk of {old} bytes cannot be changed by that many"
-        ))
+        let old = shown(old);
+        Stop::usage(match args.size {
+            NewSize::Shrunk(fewer) => {
+                format!("the disk has {old}, and cannot lose {}", shown(fewer))
+            }
+            NewSize::Grown(more) | NewSize::To(more) => format!(
+                "the disk has {old}, and with {} more it would have 2^64 bytes or more",
+                shown(more)
+            ),
+        })
     })?;
     if new < old && !args.shrink {
         return Err(Stop::usage(format_args!(
@@ -281,15 +311,28 @@ pub(super) fn resize(args: &ResizeArgs) -> Result<Exit, Stop> {
             shown(old)
         )));
     }
-    let found = subject.opened.image.check().on(task())?;
+    let found = Reach::Structure.look(&subject.opened.image).on(task())?;
     if found.worst() == Some(Severity::Error) {
+        let says = format!(
+            "failed to {}: it is damaged ({}); see drylab image check, and repair it first",
+            task(),
+            tally(&found)
+        );
+        if args.format == Format::Json {
+            terminal::print(&json(&Document {
+                format: FORMAT,
+                image: ImageDocument::of(&args.file, &subject.opened)?,
+                dry_run: args.dry_run,
+                old_virtual_bytes: old,
+                new_virtual_bytes: old,
+                notes: Vec::new(),
+                steps: Vec::new(),
+                left: FindingsDocument::of(&found, &args.file.to_string_lossy()),
+            })?)?;
+        }
         return Err(Stop {
             exit: Exit::Damaged,
-            says: format!(
-                "failed to {}: it is damaged ({}); see drylab image check, and repair it first",
-                task(),
-                tally(&found)
-            ),
+            says,
         });
     }
     let plan = subject.opened.image.resize(new).on(task())?;
@@ -302,21 +345,47 @@ pub(super) fn resize(args: &ResizeArgs) -> Result<Exit, Stop> {
         }
         Ok(())
     };
-    carry_out(subject, &plan, (old, args.format), enough)?;
+    let change = Change {
+        plan,
+        found,
+        old_virtual_bytes: old,
+        reach: Reach::Structure,
+    };
+    carry_out(subject, &change, args.format, enough)?;
     Ok(Exit::Done)
+}
+
+/// What is to be done with an image.
+struct Change {
+    plan: Plan,
+    /// What is found in it before.
+    found: Findings,
+    old_virtual_bytes: u64,
+    /// How far it is looked at afterwards.
+    reach: Reach,
 }
 
 /// Tries a plan, and writes it unless this is a dry run; `accept` may refuse what it leads to. The answer is what is
 /// found afterwards.
 fn carry_out(
     subject: Subject<'_>,
-    plan: &Plan,
-    (old_virtual_bytes, format): (u64, Format),
+    change: &Change,
+    format: Format,
     accept: impl Fn(u64, &Findings) -> Result<()>,
 ) -> Result<Findings, Stop> {
-    let path = subject.path;
+    let (path, plan) = (subject.path, &change.plan);
     let task = || format!("change {}", path.display());
-    let (mut size, mut left) = subject.tried(plan).on(task())?;
+    let old_virtual_bytes = change.old_virtual_bytes;
+    let (mut size, mut left) = if plan.is_empty() {
+        (old_virtual_bytes, change.found.clone())
+    } else {
+        // What is written is looked at again.
+        let reach = match subject.file {
+            Some(_) => Reach::Structure,
+            None => change.reach,
+        };
+        subject.tried(plan, reach).on(task())?
+    };
     accept(size, &left).on(task())?;
     let first = path.to_string_lossy().into_owned();
     let mut steps = Vec::new();
@@ -335,7 +404,7 @@ fn carry_out(
             opened.opened = open_source(path, file.source().on(task())?, opened.reading)?;
         }
         size = opened.opened.image.virtual_size();
-        left = opened.opened.image.check().on(task())?;
+        left = change.reach.look(&opened.opened.image).on(task())?;
     }
     let document = Document {
         format: FORMAT,

@@ -16,6 +16,7 @@ use crate::beneath::Beneath;
 use crate::exit::{Exit, Stop, While};
 use crate::image_args::{ImageArgs, ImageCommand, Reading};
 use crate::source::FileSource;
+use crate::{lock, terminal};
 use drylab_block::{ReadAt, Resolver, Result};
 use drylab_image::{Image, Options};
 use std::path::Path;
@@ -43,11 +44,25 @@ struct Opened {
     beneath: Beneath,
 }
 
-/// Opens an image, damaged or not, as the user wants it read.
+/// Opens an image, damaged or not, as the user wants it read, and says so when somebody else writes to it.
 fn open(path: &Path, reading: &Reading) -> Result<Opened, Stop> {
     let task = || format!("open {}", path.display());
     let source = FileSource::open(path).on(task())?;
-    open_source(path, source, reading)
+    let opened = open_source(path, source, reading)?;
+    let tell = |name: &str| {
+        terminal::diagnose(&format!(
+            "{name} is in use: another program has it open for writing, and it may change while it is read"
+        ));
+    };
+    if lock::is_written(opened.source.file()) {
+        tell(&path.to_string_lossy());
+    }
+    for second in opened.beneath.opened() {
+        if lock::is_written(second.source.file()) {
+            tell(&second.key);
+        }
+    }
+    Ok(opened)
 }
 
 /// As [`open`], for a file that is open.
@@ -72,13 +87,4 @@ fn image(bytes: Arc<dyn ReadAt>, resolver: &dyn Resolver, reading: &Reading) -> 
         ..Options::DEFAULT
     };
     drylab_image::open_as(bytes, &options)
-}
-
-/// Whether both names lead to one file, which would be replaced by what is made of it.
-fn same_file(one: &Path, two: &Path) -> bool {
-    let places = [one, two].map(std::fs::canonicalize);
-    let [Ok(one), Ok(two)] = places else {
-        return false;
-    };
-    one == two
 }

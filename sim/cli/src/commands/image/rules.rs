@@ -4,7 +4,7 @@ use super::document::{FORMAT, RuleDocument, json};
 use crate::args::Format;
 use crate::exit::{Exit, Stop};
 use crate::image_args::RulesArgs;
-use crate::{nearest, terminal};
+use crate::{habits, nearest, terminal};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -29,7 +29,11 @@ pub(super) fn run(args: &RulesArgs) -> Result<Exit, Stop> {
         let mut formats: Vec<String> = all.iter().map(|rule| prefix(rule.code)).collect();
         formats.dedup();
         let known = all.iter().map(|rule| rule.code);
-        let hint = nearest::hint(wanted, known.chain(formats.iter().map(String::as_str)));
+        let hint = if wanted.eq_ignore_ascii_case("vpc") {
+            format!("; {}", habits::VPC)
+        } else {
+            nearest::hint(wanted, known.chain(formats.iter().map(String::as_str)))
+        };
         return Err(Stop::usage(format_args!(
             "there is no format or rule {wanted:?}{hint} (formats: {})",
             formats.join(", ")

@@ -42,6 +42,30 @@ pub(super) struct Chosen {
     pub(super) profile: Option<&'static Profile>,
 }
 
+impl Chosen {
+    /// Refuses what `check --for` would refuse of the file: its kind, and the size that a disk of `bytes` has in it.
+    pub(super) fn refuse_misfits(&self, bytes: u64) -> Result<(), Stop> {
+        let Some(profile) = self.profile else {
+            return Ok(());
+        };
+        let bytes = self.shape.virtual_bytes(bytes);
+        let misfits = profile.misfits(self.format, self.subformat, bytes);
+        let says = misfits.iter().map(|misfit| {
+            let (how, evidence) = (&misfit.how, misfit.evidence);
+            format!("{how} ({}: {})", evidence.mark(), evidence.source())
+        });
+        let says: Vec<String> = says.collect();
+        if says.is_empty() {
+            return Ok(());
+        }
+        Err(Stop::usage(format_args!(
+            "{} does not take {}",
+            profile.title,
+            says.join(", nor ")
+        )))
+    }
+}
+
 fn format(to: To) -> Format {
     match to {
         To::Raw => Format::Raw,

@@ -1,0 +1,273 @@
+//! What `drylab image` says to those who type something else than it takes: what, why, and what to type instead.
+
+use crate::image_commands::{Images, overwrite};
+use crate::support::{data, drylab, ran, run, text};
+use std::path::Path;
+
+/// What is said on standard error of a command line that ends with that code and prints nothing.
+fn refused(code: i32, args: &[&str]) -> String {
+    let ran = run(&[&["image"], args].concat());
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (code, ""),
+        "{args:?}: {}",
+        ran.err
+    );
+    ran.err
+}
+
+fn contains(said: &str, part: &str) {
+    assert!(said.contains(part), "{part:?} is not in {said}");
+}
+
+#[test]
+fn errors_of_a_destination_name_it_and_not_the_source() {
+    let images = Images::new();
+    let (raw, there) = (images.at("disk.raw"), images.at("there"));
+    std::fs::write(&there, b"mine").expect("written");
+    let said = refused(3, &["convert", text(&raw), text(&there), "--to", "vdi"]);
+    let begins = format!(
+        "drylab: failed to write {}: unsupported: it is there",
+        there.display()
+    );
+    assert!(
+        said.starts_with(&begins) && !said.contains("disk.raw"),
+        "{said}"
+    );
+    let nowhere = images.at("nope/x");
+    let said = refused(3, &["convert", text(&raw), text(&nowhere), "--to", "vdi"]);
+    contains(&said, "nope/x: No such file or directory");
+    assert!(!said.contains("disk.raw"), "{said}");
+}
+
+#[test]
+fn errors_of_a_source_name_it_and_say_how_to_learn_more() {
+    let images = Images::new();
+    let stream = images.of("vmdk", "streamOptimized");
+    let middle = std::fs::metadata(&stream).expect("there").len() / 2;
+    overwrite(&stream, middle, &[0xaa; 8000]);
+    let out = images.at("out");
+    let said = refused(3, &["convert", text(&stream), text(&out), "--to", "raw"]);
+    let name = text(&stream);
+    contains(&said, &format!("out: corrupt: {name}: "));
+    contains(
+        &said,
+        &format!("drylab image check {name} lists what else is wrong"),
+    );
+}
+
+#[test]
+fn a_corpus_that_is_there_stays_and_no_option_is_named_that_there_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let command = ["corpus", "generate", "--format", "raw", "--seed", "1"];
+    let command = [&command[..], &["--out", text(folder.path())]].concat();
+    data(&command);
+    let ran = run(&command);
+    assert_eq!(ran.code, 3);
+    contains(&ran.err, "manifest.jsonl: it is there already\n");
+    assert!(!ran.err.contains("--force"), "{}", ran.err);
+}
+
+#[test]
+fn an_image_whose_files_are_not_opened_is_told_as_far_as_it_goes_and_how_to_go_on() {
+    let images = Images::new();
+    let raw = images.at("disk.raw");
+    let flat = images.at("flat.vmdk");
+    let kind = ["--to", "vmdk", "--subformat", "monolithicFlat"];
+    data(&[&["image", "convert", text(&raw), text(&flat)], &kind[..]].concat());
+    let mut all = vec![(
+        flat,
+        "vmdk monolithicFlat",
+        "extent \"flat-flat.vmdk\"".to_owned(),
+    )];
+    for (to, kind, said) in [
+        ("qcow2", "v3", "qcow2 v3"),
+        ("vmdk", "monolithicSparse", "vmdk monolithicSparse"),
+        ("vhd", "dynamic", "vhd differencing"),
+        ("vhdx", "dynamic", "vhdx differencing"),
+    ] {
+        let base = images.of(to, kind);
+        let child = images.at(&format!("child.{to}"));
+        let create = ["image", "create", text(&child), "--to", to, "--backing"];
+        data(&[&create[..], &[text(&base)]].concat());
+        let name = base.file_name().and_then(|name| name.to_str());
+        all.push((child, said, name.expect("UTF-8").to_owned()));
+    }
+    for (image, said, name) in all {
+        let ran = run(&["image", "info", text(&image)]);
+        assert_eq!(ran.code, 3);
+        contains(
+            &ran.out,
+            &format!(": {said}\n  virtual size  20971520 bytes (20.0 MiB)\n"),
+        );
+        contains(&ran.out, &name);
+        contains(&ran.out, "is not opened\n");
+        contains(&ran.err, "--allow-beneath ");
+        let ran = run(&["image", "info", text(&image), "--format", "json"]);
+        assert_eq!((ran.code, ran.out.as_str()), (3, ""));
+    }
+}
+
+#[test]
+fn options_that_would_be_without_effect_are_refused() {
+    let images = Images::new();
+    let (raw, out) = (images.at("disk.raw"), images.at("out"));
+    let convert = ["convert", text(&raw), text(&out)];
+    for (options, says) in [
+        (
+            &["--to", "qcow2", "--compress", "zstd", "--subformat", "v2"][..],
+            "zstd needs qcow2 v3",
+        ),
+        (&["--to", "qcow2", "--level", "best"], "say --compress"),
+        (
+            &["--to", "vmdk", "--level", "best"],
+            "say --subformat streamOptimized",
+        ),
+        (
+            &["--to", "vhd", "--level", "default"],
+            "--level is for what is compressed",
+        ),
+        (
+            &["--to", "vhd", "--compress", "zlib"],
+            "--compress is for qcow2",
+        ),
+    ] {
+        contains(&refused(1, &[&convert[..], options].concat()), says);
+    }
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_bound_that_is_passed_is_named_with_the_value() {
+    let images = Images::new();
+    let (raw, out) = (images.at("disk.raw"), images.at("out"));
+    let said = refused(3, &["create", text(&out), "8E", "--to", "raw"]);
+    contains(
+        &said,
+        "length of 9223372036854775808 bytes, and a file has at most 9223372036854775807",
+    );
+    let said = refused(1, &["resize", text(&raw), "-1G", "--shrink"]);
+    contains(
+        &said,
+        "the disk has 20971520 bytes (20.0 MiB), and cannot lose 1073741824 bytes (1.0 GiB)",
+    );
+    let said = refused(1, &["create", text(&out), "1.5G", "--to", "raw"]);
+    contains(&said, "is no size: a whole number");
+    let said = refused(1, &["info", text(&raw), "--limits", "chain=1,chain=2"]);
+    contains(&said, "\"chain\" is there twice");
+    let said = refused(3, &["resize", text(images.folder.path()), "+1M"]);
+    contains(&said, "it is a directory, not a file");
+}
+
+#[test]
+fn habits_of_qemu_img_are_answered_with_what_is_typed_here() {
+    for (args, says) in [
+        (&["convert", "-O", "qcow2", "a", "b"][..], "--to FORMAT"),
+        (&["convert", "-f", "raw", "a", "b"], "told by its content"),
+        (
+            &["convert", "a", "b", "--to", "vpc"],
+            "vpc is called vhd here",
+        ),
+        (
+            &["convert", "a", "b", "--to", "qcow2", "-c"],
+            "--compress zlib",
+        ),
+        (&["create", "-f", "qcow2", "a", "1G"], "--to FORMAT"),
+        (&["info", "--output=json", "a"], "--format json"),
+        (&["info", "-f", "raw", "a"], "told by its content"),
+        (&["check", "-r", "all", "a"], "drylab image repair FILE"),
+        (
+            &["convert", "-b", "base", "a", "b", "--to", "qcow2"],
+            "drylab image create --backing FILE",
+        ),
+        (
+            &["convert", "-f", "raw", "a", "b", "--to", "qcow2"],
+            "said as --to FORMAT",
+        ),
+        (&["rules", "vpc"], "vpc is called vhd here"),
+        (&["convert", "a", "b"], "--for <PRODUCT>"),
+        (&["create", "a", "1G"], "--for <PRODUCT>"),
+    ] {
+        let said = refused(1, args);
+        contains(&said, says);
+        assert!(!said.contains("tip: to pass"), "{said}");
+    }
+    // Only of images, and only of what qemu-img has.
+    let ran = run(&["matrix", "-O", "qcow2"]);
+    assert!(ran.code == 1 && !ran.err.contains("--to"), "{}", ran.err);
+    contains(
+        &refused(1, &["convert", "--frobnicate", "a", "b"]),
+        "--frobnicate",
+    );
+    // What means something else there, or nothing.
+    for (args, wrong) in [
+        (
+            &["convert", "-r", "10M", "a", "b", "--to", "raw"][..],
+            "repair",
+        ),
+        (&["create", "-c", "a", "1G", "--to", "qcow2"], "--compress"),
+        (&["repair", "-U", "a"], "in use"),
+    ] {
+        let said = refused(1, args);
+        assert!(!said.contains(wrong), "{said}");
+    }
+}
+
+#[test]
+fn a_vdi_is_a_disk_also_for_inspect_and_check() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let guest = root.join("corpora/guests/centos-6.3/base.qcow2");
+    let folder = tempfile::tempdir().expect("a folder");
+    let vdi = folder.path().join("disk.vdi");
+    data(&[
+        "image",
+        "convert",
+        text(&guest),
+        text(&vdi),
+        "--to",
+        "vdi",
+        "--sync",
+        "never",
+    ]);
+    contains(&data(&["inspect", text(&vdi)]), "vdi");
+    contains(
+        &data(&["check", text(&vdi), "--target", "kvm-centos-6.3"]),
+        "kvm-centos-6.3",
+    );
+}
+
+#[test]
+fn help_lists_every_command_and_breaks_no_sentence_by_itself() {
+    let help = data(&["--help"]);
+    for command in [
+        "info", "map", "check", "repair", "resize", "convert", "compare", "create", "rules",
+    ] {
+        assert!(help.lines().any(|line| line.contains(command)), "{command}");
+        let help = drylab(&["image", command, "--help"])
+            .env_remove("COLUMNS")
+            .output();
+        let help = ran(help.expect("the binary starts")).out;
+        let (notes, _) = help
+            .split_once("\nExamples:\n")
+            .expect("there are examples");
+        // A short line inside a paragraph is a line end of the source, not of the terminal.
+        let lines: Vec<&str> = notes.lines().collect();
+        for pair in lines
+            .windows(2)
+            .filter(|pair| pair.iter().all(|line| !line.starts_with(' ')))
+        {
+            let [line, next] = [pair[0], pair[1]];
+            let word = next.split(' ').next().unwrap_or_default();
+            let is_full = line.chars().count() + 1 + word.chars().count() > 100;
+            assert!(
+                is_full || line.is_empty() || next.is_empty(),
+                "{command}: {line}"
+            );
+        }
+    }
+    let summary = help
+        .split("  image")
+        .nth(1)
+        .and_then(|rest| rest.split("  corpus").next());
+    contains(summary.expect("it is listed"), "rules");
+}
