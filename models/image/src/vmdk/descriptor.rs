@@ -62,7 +62,7 @@ impl Descriptor {
                     "VMDK descriptor has more than {most} lines"
                 )));
             }
-            let line = line.trim();
+            let line = line.trim_ascii();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
@@ -142,7 +142,7 @@ pub(super) fn is_extent(line: &str) -> bool {
 
 /// Whether the first word of a line is an access mode.
 fn starts_as_extent(line: &str) -> bool {
-    let first = line.split_whitespace().next().unwrap_or_default();
+    let first = line.split_ascii_whitespace().next().unwrap_or_default();
     ["RW", "RDONLY", "NOACCESS"]
         .iter()
         .any(|known| first.eq_ignore_ascii_case(known))
@@ -153,13 +153,15 @@ fn extent_line(line: &str) -> Option<ExtentLine> {
     if !starts_as_extent(line) {
         return None;
     }
-    let (access, rest) = line.split_once(char::is_whitespace)?;
-    let (sectors, rest) = rest.trim_start().split_once(char::is_whitespace)?;
-    let rest = rest.trim_start();
-    let (kind, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    // What is a space must not depend on the encoding: other bytes pass for one in some.
+    let space = |letter: char| letter.is_ascii_whitespace();
+    let (access, rest) = line.split_once(space)?;
+    let (sectors, rest) = rest.trim_ascii_start().split_once(space)?;
+    let rest = rest.trim_ascii_start();
+    let (kind, rest) = rest.split_once(space).unwrap_or((rest, ""));
     let mut parts = rest.split('"');
     let (_, name, behind) = (parts.next(), parts.next(), parts.next());
-    let offset = behind.and_then(|behind| behind.split_whitespace().next());
+    let offset = behind.and_then(|behind| behind.split_ascii_whitespace().next());
     Some(ExtentLine {
         access: access.to_owned(),
         sectors: sectors.parse().ok()?,

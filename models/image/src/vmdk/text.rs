@@ -58,7 +58,7 @@ impl Text {
     pub(super) fn sectors(&self, number: usize) -> Option<Range<usize>> {
         let lines = self
             .lines()
-            .filter(|(_, line)| is_extent(String::from_utf8_lossy(line).trim()));
+            .filter(|(_, line)| is_extent(String::from_utf8_lossy(line).trim_ascii()));
         let (start, line) = lines.into_iter().nth(number)?;
         let mut words = line
             .split(|byte| byte.is_ascii_whitespace())
