@@ -265,8 +265,10 @@ impl Mend<'_> {
             }
         }
         self.heed_announced(&mut todo)?;
-        self.clear(&todo)?;
+        // First, as a directory that is given up may be where tables are that change.
         let shared = self.lead_directories();
+        self.barrier |= shared.is_whole();
+        self.clear(&todo)?;
         if self.disk.header.has_markers() {
             // Nothing is put behind the end of a stream, nor is it written again: it can do without a second directory.
             if shared.is_any() || !self.announced.is_empty() {

@@ -22,6 +22,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Whether one directory is in the place of both.
+    pub(super) fn is_whole(&self) -> bool {
+        self.gd || self.rgd
+    }
+
     pub(super) fn is_any(&self) -> bool {
         self.gd || self.rgd || !self.tables.is_empty()
     }
