@@ -2,7 +2,8 @@
 """Conversion measured side by side with qemu-img and cp, in one run.
 
     cargo build --release -p drylab-cli
-    python3 sim/cli/benches/convert.py target/release/drylab [--reps 5] [--only NAME] [--growth] [--folder DIR]
+    python3 sim/cli/benches/convert.py target/release/drylab [--reps 5] [--only NAME] [--growth | --limit]
+        [--folder DIR]
 
 The guest is an ext4 file system of real files of this machine (about 500 MiB) in a disk of 2 GiB with a partition table,
 made with mke2fs. It and all outputs lie on a memory file system, so that neither medium nor page cache is measured.
@@ -256,12 +257,81 @@ def growth(args, folder, raw):
               flush=True)
 
 
+# Nothing but read() and write() of the ranges that hold data, by threads that take pieces of 256 KiB; one at a time
+# writes where the last argument is 1. Prints its own CPU and wall seconds.
+BARE = """
+import os, resource, sys, threading, time
+source, out = os.open(sys.argv[1], os.O_RDONLY), os.open(sys.argv[2], os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+threads, single = int(sys.argv[3]), sys.argv[4] == "1"
+os.ftruncate(out, os.fstat(source).st_size)
+pieces, at = [], 0
+try:
+    while True:
+        at = os.lseek(source, at, os.SEEK_DATA)
+        end = os.lseek(source, at, os.SEEK_HOLE)
+        while at < end:
+            pieces.append((at, min(end, (at >> 18) + 1 << 18)))
+            at = pieces[-1][1]
+except OSError:
+    pass
+pieces.reverse()
+lock = threading.Lock()
+def work():
+    held = memoryview(bytearray(1 << 18))
+    while pieces:
+        try:
+            at, end = pieces.pop()
+        except IndexError:
+            return
+        os.preadv(source, [held[:end - at]], at)
+        if single:
+            with lock:
+                os.pwrite(out, held[:end - at], at)
+        else:
+            os.pwrite(out, held[:end - at], at)
+before, start = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+others = [threading.Thread(target=work) for _ in range(threads - 1)]
+for other in others:
+    other.start()
+work()
+for other in others:
+    other.join()
+after = resource.getrusage(resource.RUSAGE_SELF)
+print(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.monotonic() - start)
+"""
+
+
+def limit(args, folder, raw):
+    """What a program takes that reads and writes and does nothing else, beside cp and ours."""
+    out = os.path.join(folder, "out")
+    ways = [("one thread", 1, 0), ("two threads", 2, 0), ("two threads, one writes at a time", 2, 1)]
+    rows = {name: [] for name in ["cp", "raw -> raw", "raw -> raw, one worker", *(way[0] for way in ways)]}
+    for _ in range(args.reps):
+        rows["cp"].append(run(["cp", raw, out], out)[:2])
+        rows["raw -> raw"].append(run(ours(args.program, raw, out, "--to", "raw"), out)[:2])
+        rows["raw -> raw, one worker"].append(run(ours(args.program, raw, out, "--to", "raw", "--jobs", "1"), out)[:2])
+        for name, threads, single in ways:
+            os.unlink(out)
+            done = subprocess.run([sys.executable, "-c", BARE, raw, out, str(threads), str(single)], check=True,
+                                  capture_output=True, text=True)
+            cpu, wall = map(float, done.stdout.split())
+            rows[name].append((wall, cpu))
+            subprocess.run(["cmp", raw, out], check=True)
+    os.unlink(out)
+    print("| program | CPU s | wall s | CPU / cp |")
+    print("|---|---|---|---|")
+    for name, found in rows.items():
+        copy = median([mine[1] / cp[1] for mine, cp in zip(found, rows["cp"])])
+        print(f"| {name} | {median([r[1] for r in found]):.3f} | {median([r[0] for r in found]):.3f} | {copy:.2f} |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("--reps", type=int, default=5)
     parser.add_argument("--only", action="append", help="only pairs whose name holds this")
     parser.add_argument("--growth", action="store_true", help="cost against virtual size instead of the pairs")
+    parser.add_argument("--limit", action="store_true", help="a program that only reads and writes instead of the pairs")
     parser.add_argument("--folder", default="/dev/shm", help="a memory file system")
     parser.add_argument("--keep", help="the guest disk: made when it is not there, and kept")
     args = parser.parse_args()
@@ -273,7 +343,7 @@ def main():
         load = " ".join(f"{number:.1f}" for number in os.getloadavg())
         print(f"{said}; {os.cpu_count()} processors, load {load}; disk of {os.stat(raw).st_size >> 20} MiB, "
               f"{allocated(raw) >> 20} MiB allocated\n")
-        (growth if args.growth else pairs)(args, folder, raw)
+        (growth if args.growth else limit if args.limit else pairs)(args, folder, raw)
 
 
 if __name__ == "__main__":
