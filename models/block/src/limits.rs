@@ -39,8 +39,22 @@ impl Limits {
     pub fn check_table(&self, place: &str, bytes: u64) -> Result<()> {
         if bytes > self.table_bytes_max {
             return Err(Error::unsupported(format_args!(
-                "{place} needs {bytes} bytes of memory, more than the {} allowed",
+                "{place} needs {bytes} bytes of memory, more than the {} allowed: raise the limit table-bytes",
                 self.table_bytes_max
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses `what`, whose disk has `bytes`, when that is more than allowed.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with value and bound.
+    pub fn check_disk(&self, what: &str, bytes: u64) -> Result<()> {
+        if bytes > self.disk_bytes_max {
+            return Err(Error::unsupported(format_args!(
+                "{what} of {bytes} bytes, more than the {} allowed: raise the limit disk-bytes",
+                self.disk_bytes_max
             )));
         }
         Ok(())

@@ -103,7 +103,7 @@ impl<'a> Opener<'a> {
         let most = self.limits.chain_max;
         if self.links >= most {
             return Err(Error::unsupported(format_args!(
-                "chain of more than {most} parents, the next is the {kind} {name:?}: raise the limit of chains"
+                "chain of more than {most} parents, the next is the {kind} {name:?}: raise the limit chain"
             )));
         }
         let mut second = self.second(kind, name)?;

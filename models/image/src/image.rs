@@ -201,12 +201,7 @@ impl Image {
 
     /// The bytes of a file as a disk, whatever they look like.
     pub(crate) fn raw(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
-        if source.len() > limits.disk_bytes_max {
-            let (length, most) = (source.len(), limits.disk_bytes_max);
-            return Err(Error::unsupported(format_args!(
-                "raw image of {length} bytes, more than the {most} allowed"
-            )));
-        }
+        limits.check_disk("raw image", source.len())?;
         Ok(Self {
             container: Box::new(Raw::open(source)),
             detected: Detected {

@@ -138,8 +138,11 @@ impl Beneath {
         let folder = self.folder_of(&reference.by, allowed);
         let (rest, file) = match allowed.named(&folder, &reference.name) {
             Err(error) if reference.kind == "parent" => {
-                let found = allowed.by_uuid(&folder, &reference.name);
-                found.ok_or(error).map_err(within)?
+                let found = match is_uuid(&reference.name) {
+                    true => allowed.by_uuid(&folder, &reference.name),
+                    false => Err(error),
+                };
+                found.map_err(within)?
             }
             found => found.map_err(within)?,
         };
@@ -201,6 +204,11 @@ impl Resolver for Beneath {
     }
 }
 
+/// Whether this is how a VDI names its parent.
+fn is_uuid(name: &str) -> bool {
+    name.len() == 38 && name.starts_with('{') && name.ends_with('}')
+}
+
 impl Allowed {
     fn open(typed: &Path) -> Result<Self> {
         let within = |error: std::io::Error| {
@@ -231,7 +239,8 @@ impl Allowed {
     fn why(&self, errno: Errno) -> Error {
         match errno {
             Errno::XDEV | Errno::LOOP => Error::unsupported(format_args!(
-                "it leads out of {}, beneath which files may be opened",
+                "it leads out of {}, beneath which files may be opened; if you trust the image, say --allow-beneath with a \
+                 folder that has both",
                 self.place.display()
             )),
             Errno::NOSYS | Errno::PERM => Error::unsupported(
@@ -267,16 +276,15 @@ impl Allowed {
     }
 
     /// The VDI with that UUID in `folder` or the one above: VirtualBox keeps snapshots in a folder beside their base.
-    fn by_uuid(&self, folder: &Path, uuid: &str) -> Option<(PathBuf, File)> {
-        if !(uuid.len() == 38 && uuid.starts_with('{') && uuid.ends_with('}')) {
-            return None;
-        }
+    fn by_uuid(&self, folder: &Path, uuid: &str) -> Result<(PathBuf, File)> {
         let folders = [Some(folder), folder.parent()];
         for folder in folders.into_iter().flatten() {
             let Ok(rest) = folder.strip_prefix(&self.place) else {
                 continue;
             };
-            let names = std::fs::read_dir(folder).ok()?.take(LOOKED_AT);
+            let names = std::fs::read_dir(folder)
+                .map_err(Error::io)?
+                .take(LOOKED_AT);
             let mut names: Vec<_> = names.flatten().map(|entry| entry.file_name()).collect();
             names.sort_unstable();
             for name in names {
@@ -292,11 +300,15 @@ impl Allowed {
                     continue;
                 };
                 if vdi::uuid_create(&source).is_some_and(|found| found == uuid) {
-                    return Some((rest, file));
+                    return Ok((rest, file));
                 }
             }
         }
-        None
+        Err(Error::unsupported(format_args!(
+            "no VDI with this UUID is in {} or the folder above, as far as they are beneath {}",
+            folder.display(),
+            self.place.display()
+        )))
     }
 
     /// A path in the words of the user.

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 Examples:
   drylab corpus generate --format vhdx --seed 1 --out corpus
   drylab corpus generate --format qcow2 --subformat zstd --seed 0x2a --corrupt 0 --out sound
-  drylab corpus generate --format vmdk --seed 1 --corrupt 1 --count 1000 --out corpus
-  drylab corpus generate --format vhd --subformat differencing --seed 7 --corrupt 3 --count 20 --out corpus")]
+  drylab corpus generate --format vmdk --seed 1 --corrupt 1 --count 1000 --out vmdk-corpus
+  drylab corpus generate --format vhd --subformat differencing --seed 7 --corrupt 3 --count 20 --out children")]
 pub(crate) struct CorpusArgs {
     /// What to do.
     #[command(subcommand)]
@@ -62,16 +62,18 @@ impl Of {
 #[command(after_help = "\
 Every image gets a folder DIR/FORMAT-SEED with its files, the one to open first, and a line in DIR/manifest.jsonl: \
 format, kind and seed, virtual size, files with length and SHA-256, SHA-256 of the disk a guest must see, and each \
-damage with its field, offset, old and new bytes (hexadecimal), whether a checksum over it was set right, the clause \
-it breaks and what may come of it alone: `refused`, codes of `drylab image check`, `nothing`, `anything`; and \
-whether the disk must read as before. Several damages in one image may hide each other.
+damage with its kind, its field, offset, old and new bytes (hexadecimal), whether a checksum over it was set right, the \
+clause it breaks and what may come of it alone, any one of: `refused`, a code of `drylab image check` (others may be \
+found with it), `nothing`, `anything`; and whether the disk must read as before. Notes do not count, nor codes that are \
+`known` of the image before it was damaged. Several damages in one image may hide each other.
 
-The files depend on the arguments and the program, never on clock, folder or locale. Files that are there stay.
+The files depend on the arguments and the program, never on clock, folder or locale. Files that are there stay: each run \
+needs a folder of its own. Disks have holes; copy the folder with a program that keeps them.
 
 Examples:
   drylab corpus generate --format vhdx --seed 1 --out corpus
-  drylab corpus generate --format vdi --seed 1 --corrupt 1 --count 500 --out corpus
-  drylab corpus generate --format vmdk --subformat streamOptimized --seed 9 --corrupt 0 --out sound")]
+  drylab corpus generate --format vdi --seed 1 --corrupt 1 --count 500 --out vdi-corpus
+  drylab corpus generate --format vmdk --subformat streamOptimized --seed 9 --corrupt 0 --out streams")]
 pub(crate) struct GenerateArgs {
     /// Format of the images.
     #[arg(long, value_enum)]

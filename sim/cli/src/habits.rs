@@ -8,6 +8,13 @@ pub(crate) fn hint(error: &clap::Error) -> Option<&'static str> {
         Some(ContextValue::String(said)) => Some(said.as_str()),
         _ => None,
     };
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        let command = said(ContextKind::InvalidSubcommand)?;
+        let found = ABSENT
+            .iter()
+            .find(|(commands, _)| commands.contains(&command));
+        return found.map(|(_, hint)| *hint);
+    }
     let argument = said(ContextKind::InvalidArg)?;
     match error.kind() {
         ErrorKind::InvalidValue => {
@@ -58,7 +65,38 @@ const HABITS: &[Habit] = &[
     (
         &["-o"],
         &["convert", "create"],
-        "the kind within the format is said as --subformat NAME, see --help",
+        "the kind within the format is said as --subformat NAME, and --for PRODUCT chooses what a product wants; sizes of \
+         clusters and blocks, and preallocation, cannot be chosen",
+    ),
+    (
+        &["-n", "--target-is-zero"],
+        &["convert"],
+        "the destination is always a new file; --force lets it take the place of one that is there",
+    ),
+    (
+        &["-l", "--snapshot"],
+        &["convert"],
+        "internal snapshots are not read, only the disk as it is now",
+    ),
+    (
+        &["-t", "-T"],
+        &["convert", "compare", "check", "resize"],
+        "there are no cache modes; drylab image convert --sync says when the file is on the medium",
+    ),
+    (
+        &["-C"],
+        &["convert"],
+        "ranges are shared where the file system can, without being asked",
+    ),
+    (
+        &["-u"],
+        &["create"],
+        "the image to stand on is opened: its size and identity are written in the child",
+    ),
+    (
+        &["--preallocation"],
+        &["resize"],
+        "no room is set aside for what is not written",
     ),
     (
         &["-c"],
@@ -95,7 +133,7 @@ const HABITS: &[Habit] = &[
     (
         &["--output"],
         &[
-            "info", "map", "check", "resize", "convert", "compare", "create",
+            "info", "map", "check", "repair", "resize", "convert", "compare", "create",
         ],
         "the form of the output is said as --format json",
     ),
@@ -118,6 +156,19 @@ const HABITS: &[Habit] = &[
         &["-U", "--force-share"],
         &["info", "map", "check", "convert", "compare"],
         "images are read also when they are in use, with a word on standard error",
+    ),
+];
+
+/// Commands of qemu-img that are not here.
+const ABSENT: &[(&[&str], &str)] = &[
+    (
+        &["snapshot", "commit", "rebase", "amend", "bitmap"],
+        "no snapshot is made, merged or removed in place; drylab image convert SRC DST --to FORMAT --allow-beneath DIR writes \
+         what a chain shows as one file",
+    ),
+    (
+        &["measure", "dd", "bench"],
+        "drylab image has nothing for it; drylab image convert writes only what is not zeros",
     ),
 ];
 

@@ -53,8 +53,9 @@ pub(crate) struct Reading {
     /// link or `..` leads out of it. Without this no second file is opened.
     #[arg(long, value_name = "DIR")]
     pub(crate) allow_beneath: Option<PathBuf>,
-    /// Bounds of what an image may cost, as NAME=SIZE,…: table-bytes, text-bytes, file-bytes, chain, entries,
-    /// disk-bytes.
+    /// Bounds of what an image that is read may cost, as NAME=SIZE,…: disk-bytes, its virtual size (1P unless told);
+    /// table-bytes, one table of it in memory (64M); text-bytes, a descriptor or list inside it (16M); chain, parents above
+    /// each other, or extents (4096); entries, snapshots or bitmaps (1M).
     #[arg(long, value_name = "NAME=SIZE,…", value_parser = quantity::limits)]
     pub(crate) limits: Option<Limits>,
 }
@@ -70,7 +71,7 @@ impl Reading {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Reads headers and tables only. Findings are those of opening; check looks at everything. Of an image that names files \
-which are not opened (see --allow-beneath) it shows what it says of itself and those names, as text, and ends with 3.
+which are not opened (see --allow-beneath) it shows what it says of itself and those names, and ends with 3.
 
 Examples:
   drylab image info disk.vhd
@@ -121,7 +122,7 @@ Examples:
   drylab image check disk.vmdk
   drylab image check disk.vhd --strict
   drylab image check disk.vhd --for xenserver
-  drylab image check child.vhdx --allow-beneath /disks --format json")]
+  drylab image check child.vhdx --allow-beneath . --format json")]
 pub(crate) struct ImageCheckArgs {
     /// The image.
     #[arg(value_name = "FILE")]
@@ -297,8 +298,8 @@ even with --force. Its bytes depend on the \
 disk and the options, never on jobs, holes or the container the disk came in. monolithicFlat and vmfs are two files, \
 the descriptor and the bytes in NAME-flat.vmdk beside it; the twoGbMaxExtent kinds have NAME-s001.vmdk or \
 NAME-f001.vmdk and so on. All files are complete before the first takes its name, and the descriptor comes last: a \
-crash in between leaves the old one, if any, beside files that are new already. What was noticed of the source, and that internal snapshots stay \
-behind, is said on standard error.
+crash in between leaves the old one, if any, beside files that are new already. What opening noticed of the source (check \
+looks at everything), and that internal snapshots stay behind, is said on standard error.
 
 Examples:
   drylab image convert disk.vmdk disk.qcow2 --to qcow2
@@ -365,17 +366,20 @@ pub(crate) struct CompareArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Sizes are whole numbers of bytes, or have K, M, G, T, P or E behind them (powers of 1024, also written as k or KiB: \
-1536M, not 1.5G). Equal options make equal files; a fixed kind is as long as its disk and takes no room until it is \
+1536M, not 1.5G). Only raw disks have parts of a sector of 512 bytes, others are \
+rounded up. Equal options make equal files, their identity (UUID) included, except that of children: a product that knows disks \
+by it takes two empty VDIs of one size for one disk. A fixed kind is as long as its disk and takes no room until it is \
 written. A child of --backing holds what differs from its parent, at first nothing, and the parent must not be \
 changed from then on. The parent of a VMDK, VHD or VHDX has the same format and stands in the same folder; that of a \
-qcow2 may be any image anywhere, and its format is written down.
+qcow2 may be any image anywhere, and its format is written down. A path behind --backing is seen from here, as \
+all are, and not from the child; what is written in the child is the name in its folder, or an absolute path.
 
 Examples:
   drylab image create disk.qcow2 40G --to qcow2
   drylab image create disk.vhd 127G --for hyperv-2008r2 --subformat fixed
   drylab image create child.qcow2 --to qcow2 --backing base.vmdk
   drylab image create child.vhdx --to vhdx --backing base.vhdx
-  drylab image create child.vhd 80G --to vhd --backing base.vhd")]
+  drylab image create child.vhd --to vhd --backing base.vhd")]
 pub(crate) struct CreateArgs {
     /// The file to make.
     #[arg(value_name = "FILE")]

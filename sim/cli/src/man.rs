@@ -67,7 +67,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "qemu-img convert -O qcow2 disk.vmdk disk.qcow2",
         "drylab image convert disk.vmdk disk.qcow2 --to qcow2",
         "the source's format is never given; the destination is complete or absent, and --force replaces one, unless another \
-         program holds a lock on it (of bytes, as QEMU does); internal snapshots stay behind as with qemu-img, and that is said",
+         program holds a lock on it (of bytes, as QEMU does); internal snapshots stay behind, and that is said",
     ),
     (
         "qemu-img convert -f vpc -O raw disk.vhd disk.raw",
@@ -144,7 +144,18 @@ const TABLE: &[(&str, &str, &str)] = &[
         "drylab image create child.vhd --to vhd --backing base.vhd",
         "qemu-img cannot: it makes no children of VHD and VHDX",
     ),
+    (
+        "qemu-img create -f qcow2 -b ../base.qcow2 -F qcow2 snap/child.qcow2",
+        "drylab image create snap/child.qcow2 --to qcow2 --backing base.qcow2",
+        "the path is seen from here and not from the child, which gets an absolute one where it is in another folder",
+    ),
 ];
+
+const ABSENT: &str = "\
+There is nothing for qemu-img snapshot, commit, rebase, amend and bitmap: no snapshot is made, merged, moved or removed in
+place, and convert writes what a chain shows as one file. Internal snapshots are checked and kept, and their disks are not
+read. There is nothing for measure, dd and bench. Sizes of clusters and blocks and preallocation cannot be chosen, and only
+files are opened: no URL, no json: name, no standard input or output.";
 
 const SECOND_FILES: &str = "\
 An image may name other files: extents, parents, backing files. Whoever made the image chose the names, and an image from
@@ -158,23 +169,31 @@ NAME-flat.vmdk (monolithicFlat, vmfs), NAME-s001.vmdk and so on (twoGbMaxExtentS
 (twoGbMaxExtentFlat).";
 
 const CHANGES: &str = "\
-repair and resize plan every change first, as (offset, old bytes, new bytes), and try the plan in memory. The file is
-opened and locked before that; a virtual machine of QEMU that runs on it is noticed by its lock. Locks, also those on what
-would be replaced, are those of ranges of bytes (fcntl(2)), which QEMU takes; what flock(2) locks is not looked at. Every step looks at the
-old bytes again before it writes, and steps are ordered, with flushes between, so that after a crash at any point the image
-opens and its disk holds what it held. With --dry-run nothing is opened for writing. resize looks at the structure alone:
-whether compressed clusters of a qcow2 unpack, for which all of them would be read, only check and repair tell.";
+repair and resize plan every change first, as (offset, old bytes, new bytes), and try the plan in memory. The file is opened
+and locked before that; a virtual machine of QEMU that runs on it is noticed by its lock. Locks, also those on what would be
+replaced, are those of ranges of bytes (fcntl(2)), which QEMU takes; what flock(2) locks is not looked at. Every step looks
+at the old bytes again before it writes, and steps are ordered, with flushes between, so that after a crash at any point the
+image opens and its disk holds what it held. With --dry-run nothing is opened for writing. resize looks at the structure
+alone: whether compressed clusters of a qcow2 unpack, for which all of them would be read, only check and repair tell.";
 
 const JSON: &str = "\
 With --format json each command prints one document. Its format is 1; fields may be added, and none changes its meaning
-without another number. All numbers are integers, sizes and offsets count bytes; the details of info are pairs of strings,
-as the image says them. What ends with 1 or 3 prints no document, only its reason on standard error; of a damaged image
-that is not resized (5) there is one, with its findings and no steps, and the reason, too. A finding has code, severity (note,
-warning, error), file, offset, length, path (the structure), expected, found, clause (of the specification), effect and
-repairable (no, lossless, lossy); counts holds how often each code was found, also where the list, which has at most 64 of
-each, ends. A range of map has start, length, kind (data, compressed, zero, hole), and file and offset where a file holds
-its bytes as they are, else null. A step of repair and resize has file and step: write (offset, length, changes_at, and up
-to 16 bytes of old and new from there, hexadecimal), copy (from, offset, length), length (old, new) or flush.";
+without another number. All numbers are integers, sizes and offsets count bytes. info, check, repair and resize have image
+(file, format, subformat, virtual_bytes, file_bytes, allocated_bytes); info has details, pairs of strings as the image says
+them, files (kind, name, named_by, file, format, file_bytes), those that were opened, and findings; check has damaged and
+findings, and with --for what the product does; repair and resize have dry_run, old_virtual_bytes, new_virtual_bytes, notes,
+steps and left, the findings afterwards; create has made (file, format, subformat, virtual_bytes, file_bytes, and for),
+convert the same as destination, and source and findings; compare has one, two, equal, difference and offset; map has
+virtual_bytes and ranges. findings have worst (a severity or null), counts and list. What ends with 1 or 3 prints no
+document, only its reason on standard error; but info of an image whose files are not opened (3) prints what the image says
+of itself, and those files as not_opened (kind, name). Of a damaged image that is not resized (5) there is a document, with
+its findings and no steps, and the reason, too. A finding has code, severity (note, warning, error), file, offset, length,
+path (the structure), expected, found, clause (of the specification), effect and repairable (no, lossless, lossy); counts
+holds how often each code was found, also where the list, which has at most 64 of each, ends. A range of map has start,
+length, kind (data, compressed, zero, hole), and file and offset where a file holds its bytes as they are, else null. A step
+of repair and resize has file and step: write (offset, length, changes_at, and up to 16 bytes of old and new from there,
+hexadecimal, with … behind them where there are more; old is empty behind the end of the file), copy (from, offset, length),
+length (old, new: bytes of the file, as text) or flush.";
 
 /// Text with what has a meaning in roff escaped.
 fn escaped(text: &str) -> String {
@@ -320,6 +339,7 @@ fn page() -> String {
             let _ = write!(page, ".br\n{}", escaped(note));
         }
     }
+    let _ = write!(page, ".PP\n{}", escaped(ABSENT));
     page.push_str(".SH EXIT STATUS\n");
     let (_, codes) = exit::HELP.split_once('\n').expect("a title");
     verbatim(&mut page, codes);

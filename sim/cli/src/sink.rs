@@ -56,10 +56,13 @@ impl FileSink {
     /// # Errors
     /// [`Error::Io`] with the system's reason; [`Error::Unsupported`] where `name` is no file or may not be replaced.
     pub(crate) fn create(name: &Path, present: Present<'_>) -> Result<Self> {
+        if name.as_os_str() == "-" {
+            return Err(Error::unsupported(
+                "images are not written to standard output; a file of that name is ./-",
+            ));
+        }
         match std::fs::symlink_metadata(name) {
-            Ok(found) if !found.is_file() => {
-                return Err(Error::unsupported("it is there and no regular file"));
-            }
+            Ok(found) if !found.is_file() => return Err(no_file(found.file_type())),
             Ok(found) => may_be_replaced(name, (found.dev(), found.ino()), present)?,
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io(error)),
             Err(_) => {}
@@ -106,9 +109,7 @@ impl FileSink {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::io(error)),
             Ok(_) if !self.replace => return Err(Error::unsupported(CAME)),
-            Ok(found) if !found.is_file() => {
-                return Err(Error::unsupported("it is there and no regular file"));
-            }
+            Ok(found) if !found.is_file() => return Err(no_file(found.file_type())),
             Ok(_) => {}
         }
         // A virtual machine may have been started on it since.
@@ -388,16 +389,41 @@ impl WriteAt for FileSink {
     }
 }
 
+/// What stands under a name and is never replaced.
+fn no_file(kind: std::fs::FileType) -> Error {
+    let (what, instead) = if kind.is_symlink() {
+        ("a symbolic link", ": say the name that it leads to")
+    } else if kind.is_dir() {
+        ("a folder", ": say a name in it")
+    } else {
+        ("a device, pipe or socket", "")
+    };
+    Error::unsupported(format_args!(
+        "it is there and no regular file but {what}{instead}"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rewrite::Rewrite;
 
+    /// A new file under a hidden name, as on a file system that has no files without names.
+    fn with_hidden_name(name: &Path, replaces: bool) -> FileSink {
+        let (file, made) = hidden(name, |made| File::create_new(made)).expect("made");
+        FileSink::of(file, Some(made), name, replaces)
+    }
+
+    /// Files in a folder.
+    fn count(folder: &Path) -> usize {
+        std::fs::read_dir(folder).expect("a folder").count()
+    }
+
     #[test]
     fn a_file_is_complete_under_its_name_or_not_there() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = folder.path().join("disk.raw");
-        let names = || std::fs::read_dir(folder.path()).expect("a folder").count();
+        let names = || count(folder.path());
         let sink = FileSink::create(&name, Present::Stays).expect("made");
         sink.write_at(1 << 20, b"end").expect("written");
         assert!(!name.exists());
@@ -422,16 +448,12 @@ mod tests {
         assert!(FileSink::create(folder.path(), Present::Replaced(&[])).is_err());
     }
 
-    /// As on a file system that has no files without names.
     #[test]
     fn a_file_with_a_hidden_name_takes_its_own_and_is_removed_when_it_is_dropped() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = folder.path().join("disk.raw");
-        let names = || std::fs::read_dir(folder.path()).expect("a folder").count();
-        let make = || {
-            let (file, made) = hidden(&name, |made| File::create_new(made)).expect("made");
-            FileSink::of(file, Some(made), &name, true)
-        };
+        let names = || count(folder.path());
+        let make = || with_hidden_name(&name, true);
         drop(make());
         assert_eq!(names(), 0);
         for bytes in [b"one", b"two"] {
@@ -468,11 +490,8 @@ mod tests {
     fn a_file_that_came_meanwhile_stays_also_where_the_new_one_has_a_hidden_name() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = folder.path().join("disk.raw");
-        let names = || std::fs::read_dir(folder.path()).expect("a folder").count();
-        let make = || {
-            let (file, made) = hidden(&name, |made| File::create_new(made)).expect("made");
-            FileSink::of(file, Some(made), &name, false)
-        };
+        let names = || count(folder.path());
+        let make = || with_hidden_name(&name, false);
         let theirs = || {
             let bytes = std::fs::read(&name).expect("there");
             assert_eq!((bytes.as_slice(), names()), (&b"theirs"[..], 1));
@@ -504,8 +523,7 @@ mod tests {
         let make = |replace: bool, hides: bool| {
             [&extent, &disk].map(|name| {
                 let sink = if hides {
-                    let (file, made) = hidden(name, |made| File::create_new(made)).expect("made");
-                    FileSink::of(file, Some(made), name, replace)
+                    with_hidden_name(name, replace)
                 } else {
                     FileSink::create(name, Present::Replaced(&[])).expect("made")
                 };
@@ -518,8 +536,7 @@ mod tests {
             std::fs::write(&disk, b"old").expect("written");
             let whole = |left: usize| {
                 assert_eq!(std::fs::read(&extent).expect("there"), b"old");
-                let names = std::fs::read_dir(folder.path()).expect("a folder");
-                assert_eq!(names.count(), left, "no hidden name is left");
+                assert_eq!(count(folder.path()), left, "no hidden name is left");
             };
             // A virtual machine is started on the old one.
             let [first, last] = make(true, hides);

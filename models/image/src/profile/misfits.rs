@@ -4,14 +4,14 @@
 
 use super::reactions::Evidence;
 use super::{Does, Profile};
-use crate::Format;
+use crate::Format::{self, Qcow2, Qed, Raw, Vdi, Vhd, Vhdx, Vmdk};
 
-/// A kind of file that a product does not take.
+/// Files that a product does not take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The format.
-    pub format: Format,
-    /// Kind within it, in its own words; all of them without.
+    /// Their formats.
+    pub formats: &'static [Format],
+    /// Kind within them, in their own words; all of them without.
     pub subformat: Option<&'static str>,
     /// What comes of it, and what to do.
     pub how: &'static str,
@@ -61,7 +61,8 @@ impl Profile {
         let mut all = Vec::new();
         let same = |kind: &str| kind.eq_ignore_ascii_case(subformat);
         let mut refusals = self.refusals.iter();
-        let refusal = refusals.find(|row| row.format == format && row.subformat.is_none_or(same));
+        let refusal =
+            refusals.find(|row| row.formats.contains(&format) && row.subformat.is_none_or(same));
         if let Some(row) = refusal {
             let code = match row.subformat {
                 Some(_) => "SUBFORMAT",
@@ -87,9 +88,9 @@ impl Profile {
     }
 }
 
-const fn all(format: Format, how: &'static str, evidence: Evidence) -> Refusal {
+const fn all(formats: &'static [Format], how: &'static str, evidence: Evidence) -> Refusal {
     Refusal {
-        format,
+        formats,
         subformat: None,
         how,
         evidence,
@@ -97,14 +98,14 @@ const fn all(format: Format, how: &'static str, evidence: Evidence) -> Refusal {
 }
 
 const fn one(
-    format: Format,
+    formats: &'static [Format],
     subformat: &'static str,
     how: &'static str,
     evidence: Evidence,
 ) -> Refusal {
     Refusal {
         subformat: Some(subformat),
-        ..all(format, how, evidence)
+        ..all(formats, how, evidence)
     }
 }
 
@@ -120,14 +121,10 @@ const DYNAMIC: &str = "only a fixed VHD is taken, though some upload tools make 
 
 /// Microsoft Azure.
 pub(super) const AZURE: &[Refusal] = &[
-    one(Format::Vhd, "dynamic", DYNAMIC, MSDN),
-    one(Format::Vhd, "differencing", DYNAMIC, MSDN),
-    all(Format::Vhdx, AZURE_HOW, MSDN),
-    all(Format::Raw, AZURE_HOW, NO_VHD),
-    all(Format::Vmdk, AZURE_HOW, NO_VHD),
-    all(Format::Qcow2, AZURE_HOW, NO_VHD),
-    all(Format::Qed, AZURE_HOW, NO_VHD),
-    all(Format::Vdi, AZURE_HOW, NO_VHD),
+    one(&[Vhd], "dynamic", DYNAMIC, MSDN),
+    one(&[Vhd], "differencing", DYNAMIC, MSDN),
+    all(&[Vhdx], AZURE_HOW, MSDN),
+    all(&[Raw, Vmdk, Qcow2, Qed, Vdi], AZURE_HOW, NO_VHD),
 ];
 
 /// Microsoft Azure.
@@ -153,14 +150,9 @@ const VMDK_HOW: &str = "only VMDK is taken; convert it for esxi";
 
 /// VMware ESXi.
 pub(super) const ESXI: &[Refusal] = &[
-    one(Format::Vmdk, "monolithicSparse", HOSTED_HOW, HOSTED),
-    one(Format::Vmdk, "twoGbMaxExtentSparse", HOSTED_HOW, HOSTED),
-    all(Format::Raw, VMDK_HOW, VMDK_ONLY),
-    all(Format::Vhd, VMDK_HOW, VMDK_ONLY),
-    all(Format::Vhdx, VMDK_HOW, VMDK_ONLY),
-    all(Format::Qcow2, VMDK_HOW, VMDK_ONLY),
-    all(Format::Qed, VMDK_HOW, VMDK_ONLY),
-    all(Format::Vdi, VMDK_HOW, VMDK_ONLY),
+    one(&[Vmdk], "monolithicSparse", HOSTED_HOW, HOSTED),
+    one(&[Vmdk], "twoGbMaxExtentSparse", HOSTED_HOW, HOSTED),
+    all(&[Raw, Vhd, Vhdx, Qcow2, Qed, Vdi], VMDK_HOW, VMDK_ONLY),
 ];
 
 /// VMware ESXi.
@@ -181,12 +173,8 @@ const VHD_HOW: &str = "only VHD is taken; convert it for this product";
 
 /// Hyper-V on Windows Server 2008 R2.
 pub(super) const HYPER_V_2008_R2: &[Refusal] = &[
-    all(Format::Vhdx, VHD_HOW, FROM_2012),
-    all(Format::Raw, VHD_HOW, VHD_ONLY),
-    all(Format::Vmdk, VHD_HOW, VHD_ONLY),
-    all(Format::Qcow2, VHD_HOW, VHD_ONLY),
-    all(Format::Qed, VHD_HOW, VHD_ONLY),
-    all(Format::Vdi, VHD_HOW, VHD_ONLY),
+    all(&[Vhdx], VHD_HOW, FROM_2012),
+    all(&[Raw, Vmdk, Qcow2, Qed, Vdi], VHD_HOW, VHD_ONLY),
 ];
 
 const XEN_CENTER: Evidence =
@@ -196,21 +184,17 @@ const XEN_HOW: &str = "no such image is imported; convert it for xenserver";
 /// Citrix XenServer.
 pub(super) const XEN_SERVER: &[Refusal] = &[
     one(
-        Format::Vhd,
+        &[Vhd],
         "fixed",
         "only a dynamic one is usable; convert it for xenserver",
         Evidence::Document("HQ102 (documentation of XCP-ng)"),
     ),
-    all(Format::Raw, XEN_HOW, XEN_CENTER),
-    all(Format::Vhdx, XEN_HOW, XEN_CENTER),
-    all(Format::Qcow2, XEN_HOW, XEN_CENTER),
-    all(Format::Qed, XEN_HOW, XEN_CENTER),
-    all(Format::Vdi, XEN_HOW, XEN_CENTER),
+    all(&[Raw, Vhdx, Qcow2, Qed, Vdi], XEN_HOW, XEN_CENTER),
 ];
 
 /// libvirt with the QEMU 0.12 of CentOS 6.
 pub(super) const LIBVIRT_CENTOS_6: &[Refusal] = &[one(
-    Format::Qcow2,
+    &[Qcow2],
     "v3",
     "the file is not opened; convert it to version 2",
     Evidence::Measured("QEMU 0.12.1 of CentOS 6.3: \"Could not open\" of version 3"),
@@ -286,13 +270,11 @@ mod tests {
             let mut seen = Vec::new();
             for row in profile.refusals {
                 assert!(!row.how.is_empty() && !row.evidence.source().is_empty());
-                assert!(
-                    !seen.contains(&(row.format, row.subformat)),
-                    "{} {}",
-                    profile.name,
-                    row.format
-                );
-                seen.push((row.format, row.subformat));
+                for format in row.formats {
+                    let kind = (format, row.subformat);
+                    assert!(!seen.contains(&kind), "{} {kind:?}", profile.name);
+                    seen.push(kind);
+                }
             }
         }
         let esxi = |kind| codes("esxi", Format::Vmdk, kind, 1 << 30);

@@ -46,6 +46,8 @@ pub struct Kind {
 /// A field of the file that is set for a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Want {
+    /// The kind that has it; all without.
+    pub only: Option<&'static str>,
     /// The field in the format's own words.
     pub field: &'static str,
     /// What it is set to.
@@ -100,18 +102,21 @@ pub const ESXI: Profile = Profile {
     ],
     wants: &[
         Want {
+            only: None,
             field: "ddb.adapterType",
             value: "lsilogic",
             why: "with ide, which qemu-img writes, the disk is attached to IDE, and a SCSI controller refuses it",
             source: "HQ128; home-assistant/operating-system issue 1695",
         },
         Want {
+            only: None,
             field: "ddb.virtualHWVersion",
             value: "8",
             why: "hardware version of ESXi 5.0; later ones know it, too",
             source: "OVF files of vSphere 5.0: VirtualSystemType vmx-08",
         },
         Want {
+            only: None,
             field: "ddb.geometry",
             value: "255 heads, 63 sectors",
             why: "what SCSI disks have; IDE has 16 heads",
@@ -142,18 +147,21 @@ pub const XEN_SERVER: Profile = Profile {
     }],
     wants: &[
         Want {
+            only: None,
             field: "creator application",
             value: "tap 1.3",
             why: "blktap and newer readers take the current size of its disks and not the geometry's",
             source: "block/vpc.c of QEMU, table of creators; blktap2 vhd-util",
         },
         Want {
+            only: None,
             field: "creator host OS",
             value: "0",
             why: "blktap leaves it empty",
             source: "blktap2 vhd-util",
         },
         Want {
+            only: None,
             field: "current size",
             value: "the disk's own",
             why: "images that qemu-img rounds up to a geometry need vhd-util repair before they are attached",
@@ -188,12 +196,14 @@ pub const HYPER_V_2008_R2: Profile = Profile {
     ],
     wants: &[
         Want {
+            only: None,
             field: "creator application",
             value: "win 6.1",
             why: "readers take the current size of its disks and not the geometry's",
             source: "block/vpc.c of QEMU, table of creators",
         },
         Want {
+            only: Some("dynamic"),
             field: "dynamic header, data offset",
             value: "all ones",
             why: "Microsoft's programs expect 64 set bits there; qemu-img before 6.4 wrote 32",
@@ -220,12 +230,14 @@ pub const AZURE: Profile = Profile {
     }],
     wants: &[
         Want {
+            only: None,
             field: "current size",
             value: "whole MiB, rounded up",
             why: "a disk of another size is refused",
             source: "HQ126; Azure/azure-linux-image-tools PR 364",
         },
         Want {
+            only: None,
             field: "creator application",
             value: "win 6.1",
             why: "readers take the current size of its disks and not the geometry's",

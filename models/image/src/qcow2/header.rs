@@ -159,12 +159,7 @@ impl Header {
                 "header_length {length}, needed are 104 to the cluster size in steps of 8"
             )));
         }
-        if *size > limits.disk_bytes_max {
-            let most = limits.disk_bytes_max;
-            return Err(Error::unsupported(format_args!(
-                "virtual size of {size} bytes, more than the {most} allowed"
-            )));
-        }
+        limits.check_disk("virtual size", *size)?;
         if self.snapshots > 65_536 {
             return Err(Error::corrupt(format_args!(
                 "{} snapshots, allowed are 65536",

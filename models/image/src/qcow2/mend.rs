@@ -37,7 +37,7 @@ impl<'a> Mender<'a> {
         let clusters = structure.clusters();
         if counts.range().end < clusters {
             return Err(Error::unsupported(format_args!(
-                "the refcounts of {clusters} clusters need more than the {memory} bytes of memory allowed: raise the limit of tables"
+                "the refcounts of {clusters} clusters need more than the {memory} bytes of memory allowed: raise the limit table-bytes"
             )));
         }
         let header = structure.header;

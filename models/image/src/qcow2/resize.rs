@@ -74,7 +74,7 @@ fn refuse(image: &Qcow2, size: u64) -> Result<()> {
     }
     if header.snapshots > 0 && header.version < 3 {
         return refuse(
-            "it has snapshots, and QEMU goes back to one of version 2 only at the same size; delete them or convert it",
+            "it has snapshots, and QEMU goes back to one of version 2 only at the same size; convert it",
         );
     }
     if image.bitmaps.damaged {
@@ -83,7 +83,7 @@ fn refuse(image: &Qcow2, size: u64) -> Result<()> {
     let entries = |bitmap: &&Bitmap| bitmap.needed(header, size) != bitmap.entries();
     if let Some(bitmap) = image.bitmaps.list.iter().find(entries) {
         return refuse(&format!(
-            "the table of its bitmap {:?} would have {} entries for {}; remove the bitmap first",
+            "the table of its bitmap {:?} would have {} entries for {}; convert it, which leaves bitmaps behind",
             bitmap.name,
             bitmap.needed(header, size),
             bitmap.entries()

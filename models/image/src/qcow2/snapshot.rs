@@ -101,7 +101,7 @@ impl Snapshots {
 /// The answer to more entries with names than are listed.
 pub(super) fn too_many(what: &str, count: u32, limits: &Limits) -> Error {
     Error::unsupported(format_args!(
-        "qcow2 with {count} {what}, more than {}: raise the limit of entries",
+        "qcow2 with {count} {what}, more than {}: raise the limit entries",
         limits.entries_max
     ))
 }

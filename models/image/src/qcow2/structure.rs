@@ -129,7 +129,7 @@ impl<'a> Structure<'a> {
                 }
                 if self.tables.len() >= most {
                     return Err(Error::unsupported(format_args!(
-                        "qcow2 with more than {most} L2 tables: raise the limit of tables ({} bytes)",
+                        "qcow2 with more than {most} L2 tables: raise the limit table-bytes ({})",
                         limits.table_bytes_max
                     )));
                 }

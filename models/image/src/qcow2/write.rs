@@ -137,7 +137,7 @@ impl<'a> Writer<'a> {
             let most = covered.saturating_mul(L1_MAX / 8);
             return Err(Error::unsupported(format_args!(
                 "qcow2 of {size} bytes with clusters of {cluster}: its L1 table would pass 32 MiB, which is enough for \
-                 {most} bytes; larger clusters hold more"
+                 {most} bytes"
             )));
         }
         Ok(Self {

@@ -92,12 +92,7 @@ impl Header {
         // L1 table, L2 tables at hand and the bytes they are made of are in memory.
         let bytes = self.table_bytes().saturating_mul(4);
         limits.check_table("QED tables", bytes)?;
-        if self.size > limits.disk_bytes_max {
-            return Err(Error::unsupported(format_args!(
-                "virtual size of {} bytes, more than the {} allowed",
-                self.size, limits.disk_bytes_max
-            )));
-        }
+        limits.check_disk("virtual size", self.size)?;
         let entries = self.per_table();
         let most = u128::from(entries)
             .saturating_mul(u128::from(entries))

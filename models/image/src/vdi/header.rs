@@ -252,12 +252,7 @@ impl Header {
     }
 
     fn look(&self, limits: &Limits, findings: &mut Findings) -> Result<()> {
-        if self.size > limits.disk_bytes_max {
-            return Err(Error::unsupported(format_args!(
-                "VDI of {} bytes, more than the {} allowed",
-                self.size, limits.disk_bytes_max
-            )));
-        }
+        limits.check_disk("VDI", self.size)?;
         self.look_at_layout(findings);
         self.look_at_ids(findings);
         let (at, said) = (self.places.disk, le_u64(&self.bytes, self.places.disk));

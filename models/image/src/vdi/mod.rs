@@ -1,4 +1,4 @@
-//! VDI: dynamic and fixed, read, written, checked, repaired and resized; differencing and undo, read and checked.
+//! VDI: dynamic and fixed, read, written, checked, repaired and resized; differencing and undo, read, checked and repaired.
 //!
 //! Source: there is no specification. The structures are those of VirtualBox (`VDICore.h`, whose names are kept here)
 //! and of the forum thread "All about VDIs" (forums.virtualbox.org, t=8046); what programs refuse was measured with
@@ -25,7 +25,7 @@
 //! **Parents** have no name in a VDI. A differencing or undo image asks its resolver for a `parent` by the UUID, in the
 //! form `{6c2e94d2-8a1f-4b7e-9d3c-0a1b2c3d4e5f}`, and compares both UUIDs that it keeps of it.
 //!
-//! **Limits.** 536,870,784 blocks, what QEMU reads: 512 TiB in blocks of 1 MiB; offData must fit 32 bits. qemu-img reads
+//! **Limits.** 536,870,784 blocks, what QEMU reads: 512 TiB less 128 MiB in blocks of 1 MiB; offData must fit 32 bits. qemu-img reads
 //! only blocks of 1 MiB without extra bytes and refuses images with a parent. What is written has a header of 400 bytes.
 //!
 //! **Not supported.** Writing differencing images; parents that are no VDI.

@@ -64,7 +64,7 @@ impl Vdi {
         let (bytes, most) = (len64(&self.map).saturating_mul(4), self.table_most / 2);
         if bytes > most {
             return Err(Error::unsupported(format_args!(
-                "VDI map of {bytes} bytes, more than the {most} whose changes are planned: half of the largest table allowed"
+                "VDI map of {bytes} bytes, more than the {most} whose changes are planned: half of the largest table allowed: raise the limit table-bytes"
             )));
         }
         Ok(())
@@ -365,7 +365,7 @@ impl Container for Vdi {
     fn resize(&self, size: u64) -> Result<Plan> {
         if matches!(self.header.kind, Kind::Undo | Kind::Differencing) {
             return Err(Error::unsupported(
-                "a VDI over a parent is not resized: its parent has its size; flatten it first",
+                "a VDI over a parent is not resized: its parent has its size; convert it to one file first",
             ));
         }
         resize::plan(self, size)

@@ -1,4 +1,4 @@
-//! VHD: fixed, dynamic and differencing, read, written and checked; fixed and dynamic repaired and resized.
+//! VHD: fixed, dynamic and differencing, read, written, checked and repaired; fixed and dynamic resized.
 //!
 //! Source: Microsoft "Virtual Hard Disk Image Format Specification" 1.0 (October 2006); where files in the field differ
 //! from it, what qemu-img 10.0.2 was seen to do with them. All numbers are big-endian; block addresses count sectors of

@@ -60,10 +60,10 @@ impl Vhd {
         let mut findings = Findings::default();
         let located = locate(&*source, &mut findings)?;
         let size = believes.bytes(&located.footer);
-        let most = opener.limits.disk_bytes_max.min(DISK_BYTES_MAX);
-        if size > most {
+        opener.limits.check_disk("VHD", size)?;
+        if size > DISK_BYTES_MAX {
             return Err(Error::unsupported(format_args!(
-                "VHD of {size} bytes, more than the {most} allowed"
+                "VHD of {size} bytes, more than the {DISK_BYTES_MAX} of the format"
             )));
         }
         let mut details = located.footer.details();

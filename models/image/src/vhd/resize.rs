@@ -66,7 +66,7 @@ pub(super) fn plan(image: &Vhd, bytes: u64, fit: VhdFit) -> Result<Plan> {
         Body::Fixed(_) => resize_fixed(image, (size, &then), &mut plan)?,
         Body::Blocks(blocks) if blocks.below().is_some() => {
             return Err(Error::unsupported(
-                "a VHD differencing disk is not resized: its parent has its size; merge it first",
+                "a VHD differencing disk is not resized: its parent has its size; convert it to one file first",
             ));
         }
         Body::Blocks(blocks) if size >= blocks.size => {

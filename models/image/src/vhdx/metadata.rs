@@ -318,12 +318,7 @@ fn check_size(
             "VHDX of {size} bytes, more than the {DISK_BYTES_MAX} (64 TiB) of the format"
         )));
     }
-    if size > limits.disk_bytes_max {
-        return Err(Error::unsupported(format_args!(
-            "VHDX of {size} bytes, more than the {} allowed",
-            limits.disk_bytes_max
-        )));
-    }
+    limits.check_disk("VHDX", size)?;
     if rem(size, sector) != 0 {
         let expected = format!("a multiple of the sector size, {sector}");
         findings.add(

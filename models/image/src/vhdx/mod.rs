@@ -1,4 +1,4 @@
-//! VHDX: fixed, dynamic and differencing, read, written, checked, repaired and resized, with its log.
+//! VHDX: fixed, dynamic and differencing, read, written, checked and repaired, with its log; fixed and dynamic resized.
 //!
 //! Source: Microsoft "[MS-VHDX]: Virtual Hard Disk v2 (VHDX) File Format", version 8.0 (April 2024); where files in the
 //! field differ from it, what qemu-img 10.0.2 and Hyper-V were seen to write. All numbers are little-endian, GUIDs as

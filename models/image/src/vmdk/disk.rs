@@ -186,7 +186,7 @@ impl Container for Vmdk {
     fn resize(&self, size: u64) -> Result<Plan> {
         if self.parent.is_some() {
             return Err(Error::unsupported(
-                "a VMDK snapshot is not resized: its parent keeps the size; flatten it first",
+                "a VMDK snapshot is not resized: its parent keeps the size; convert it to one file first",
             ));
         }
         self.plan_resize(size)

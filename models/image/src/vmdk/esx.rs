@@ -265,7 +265,7 @@ impl Esx {
             .is_none_or(|bytes| bytes > limits.disk_bytes_max)
         {
             return Err(Error::unsupported(format_args!(
-                "capacity of {capacity} sectors is more than the {} bytes allowed",
+                "capacity of {capacity} sectors is more than the {} bytes allowed: raise the limit disk-bytes",
                 limits.disk_bytes_max
             )));
         }

@@ -176,7 +176,7 @@ impl Header {
             .is_none_or(|bytes| bytes > limits.disk_bytes_max)
         {
             return Err(Error::unsupported(format_args!(
-                "capacity of {} sectors is more than the {} bytes allowed",
+                "capacity of {} sectors is more than the {} bytes allowed: raise the limit disk-bytes",
                 self.capacity, limits.disk_bytes_max
             )));
         }

@@ -32,7 +32,7 @@
 //!
 //! | subformat | read | write | check | repair | resize |
 //! |---|---|---|---|---|---|
-//! | monolithicSparse | yes | yes | yes | yes | grow, and shrink over zeros |
+//! | monolithicSparse | yes | yes | yes | yes | grow, and shrink |
 //! | streamOptimized | yes | yes, as a stream | yes | yes | no |
 //! | twoGbMaxExtentSparse | yes | yes | yes | yes | inside the last extent |
 //! | monolithicFlat, vmfs, twoGbMaxExtentFlat | yes | yes | yes | a file that was cut | the last extent |

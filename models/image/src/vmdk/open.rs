@@ -134,7 +134,7 @@ impl Vmdk {
         let (length, most) = (source.len(), limits.text_bytes_max);
         if length > most {
             return Err(Error::unsupported(format_args!(
-                "VMDK descriptor of {length} bytes, more than the {most} allowed"
+                "VMDK descriptor of {length} bytes, more than the {most} allowed: raise the limit text-bytes"
             )));
         }
         let bytes = read_vec(&*source, "VMDK descriptor", 0, length, limits)?;
@@ -246,7 +246,7 @@ impl Vmdk {
             .and_then(|length| self.size.checked_add(length));
         if end.is_none_or(|end| end > limits.disk_bytes_max) {
             return Err(Error::unsupported(format_args!(
-                "extent {number} of {sectors} sectors takes the disk past the {} bytes allowed",
+                "extent {number} of {sectors} sectors takes the disk past the {} bytes allowed: raise the limit disk-bytes",
                 limits.disk_bytes_max
             )));
         }
@@ -265,7 +265,7 @@ impl Vmdk {
         let (end, held) = (from.saturating_add(length), file.len());
         if end > limits.disk_bytes_max {
             return Err(Error::unsupported(format_args!(
-                "extent {number} takes {length} bytes from {from} of {:?}, past the {} bytes allowed",
+                "extent {number} takes {length} bytes from {from} of {:?}, past the {} bytes allowed: raise the limit disk-bytes",
                 line.name, limits.disk_bytes_max
             )));
         }
@@ -539,7 +539,7 @@ fn check_text(descriptor: &Descriptor, limits: &Limits) -> Result<&'static str> 
     }
     if count > u64::from(most) {
         return Err(Error::unsupported(format_args!(
-            "VMDK descriptor with {count} extents, more than the {most} allowed"
+            "VMDK descriptor with {count} extents, more than the {most} allowed: raise the limit chain"
         )));
     }
     if *kind == "monolithicFlat" && count != 1 {

@@ -12,6 +12,13 @@ use std::fmt::Write;
 pub(super) fn run(args: &ExplainArgs) -> Result<Exit, Stop> {
     let shelves = Shelves::new(Library::new());
     let Some(text) = shelves.explain(&args.id) else {
+        let is_rule = |rule: &&&drylab_image::Rule| rule.code.eq_ignore_ascii_case(&args.id);
+        if let Some(rule) = drylab_image::rules().iter().find(is_rule) {
+            return Err(Stop::usage(format_args!(
+                "{} is a rule of disk images; see drylab image rules {}",
+                args.id, rule.code
+            )));
+        }
         let ids = shelves.ids();
         let hint = nearest::hint(&args.id, ids.iter().map(String::as_str));
         return Err(Stop::usage(format_args!(

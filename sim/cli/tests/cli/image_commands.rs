@@ -87,7 +87,14 @@ fn info_tells_format_kind_and_sizes_of_every_image() {
         only_integers(&said);
         assert_eq!(
             keys(&said),
-            ["details", "files", "findings", "format", "image"]
+            [
+                "details",
+                "files",
+                "findings",
+                "format",
+                "image",
+                "not_opened"
+            ]
         );
         assert_eq!(said["format"], 1);
         let image = &said["image"];

@@ -1,7 +1,7 @@
 //! `drylab image create`: empty images, and images that stand on others.
 
 use crate::image_commands::Images;
-use crate::support::{data, have, json, keys, run, text};
+use crate::support::{create_child, data, have, json, keys, run, text};
 
 #[test]
 fn empty_images_of_every_kind_are_made_without_their_size_in_memory() {
@@ -145,15 +145,7 @@ fn a_child_reads_as_its_parent_and_finds_it_beneath_the_folder_only() {
         let base = images.of(format, kind);
         let names = [1, 2].map(|number| images.at(&format!("child{number}.{format}")));
         for child in &names {
-            data(&[
-                "image",
-                "create",
-                text(child),
-                "--to",
-                format,
-                "--backing",
-                text(&base),
-            ]);
+            create_child(child, format, &base, &[]).data();
         }
         let child = &names[0];
         let refused = run(&["image", "info", text(child)]);
@@ -192,17 +184,8 @@ fn a_child_reads_as_its_parent_and_finds_it_beneath_the_folder_only() {
         assert_eq!(ran.code, 0, "{}", ran.out);
         // A larger child of a child, and two children of one parent are two disks.
         let larger = images.at(&format!("larger.{format}"));
-        let create = [
-            "image",
-            "create",
-            text(&larger),
-            "30M",
-            "--to",
-            format,
-            "--backing",
-            text(child),
-        ];
-        data(&[&create[..], &beneath].concat());
+        let more = [&["30M"], &beneath[..]].concat();
+        create_child(&larger, format, child, &more).data();
         let compare = ["image", "compare", text(&larger), text(&base)];
         assert_eq!(run(&[&compare[..], &beneath].concat()).code, 0);
         if format == "vhd" {
@@ -231,16 +214,7 @@ fn a_child_reads_as_its_parent_and_finds_it_beneath_the_folder_only() {
         (images.at("child.vmdk"), "vmdk"),
         (base.clone(), "vhd"),
     ] {
-        let ran = run(&[
-            "image",
-            "create",
-            text(&name),
-            "--to",
-            to,
-            "--backing",
-            text(&base),
-            "--force",
-        ]);
+        let ran = create_child(&name, to, &base, &["--force"]);
         assert_eq!(ran.code, 1, "{}", ran.err);
     }
 }
@@ -260,16 +234,7 @@ fn a_qcow2_stands_on_any_image_and_qemu_img_reads_it() {
             images.at(&format!("on-{format}.qcow2")),
             elsewhere.path().join(format),
         ] {
-            let create = [
-                "image",
-                "create",
-                text(&child),
-                "--to",
-                "qcow2",
-                "--subformat",
-                "v2",
-            ];
-            data(&[&create[..], &["--backing", text(&base)]].concat());
+            create_child(&child, "qcow2", &base, &["--subformat", "v2"]).data();
             let compare = ["image", "compare", text(&child), text(&raw), "--strict"];
             let beneath = ["--allow-beneath", text(images.folder.path())];
             let ran = run(&[&compare[..], &beneath].concat());

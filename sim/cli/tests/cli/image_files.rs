@@ -1,6 +1,6 @@
 //! Images that name other files, made by somebody who wants more than he may have.
 
-use crate::support::{Ran, data, run, text};
+use crate::support::{Ran, create_child, data, run, text};
 use drylab_block::{SparseBytes, WriteAt};
 use drylab_image::vhd::{self, ParentLink};
 use drylab_image::{
@@ -68,17 +68,7 @@ impl Yard {
         // A child would say something of its parent.
         let child = self.at("child.vhd");
         let inside = self.folder.path().join("inside");
-        let ran = run(&[
-            "image",
-            "create",
-            text(&child),
-            "--to",
-            "vhd",
-            "--backing",
-            text(image),
-            "--allow-beneath",
-            text(&inside),
-        ]);
+        let ran = create_child(&child, "vhd", image, &["--allow-beneath", text(&inside)]);
         assert_eq!(ran.code, 3, "{}", ran.err);
         assert!(!child.exists());
     }
@@ -266,16 +256,7 @@ fn a_chain_that_comes_back_to_itself_is_told() {
             ["base", "one", "two"].map(|name| yard.at(&format!("{name}.{format}")));
         data(&["image", "create", text(&base), "10M", "--to", format]);
         for (child, parent) in [(&one, &base), (&two, &one)] {
-            let create = [
-                "image",
-                "create",
-                text(child),
-                "--to",
-                format,
-                "--backing",
-                text(parent),
-            ];
-            data(&[&create[..], &beneath].concat());
+            create_child(child, format, parent, &beneath).data();
         }
         // base becomes what two is: a child of one, which is a child of base.
         std::fs::rename(&two, &base).expect("renamed");

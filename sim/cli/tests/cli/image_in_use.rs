@@ -1,6 +1,6 @@
 //! Files that somebody else has, and programs that are stopped: what is there stays, and nothing is left behind.
 
-use crate::support::{Ran, json, run, text, write_raw};
+use crate::support::{Ran, create_child, json, run, text, write_raw};
 use drylab_block::{SparseBytes, WriteAt};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{F_RDLCK, flock};
@@ -116,16 +116,7 @@ fn who_reads_an_image_that_another_program_writes_is_told() {
     }
     drop(held);
     let child = folder.path().join("child.qcow2");
-    let create = [
-        "image",
-        "create",
-        text(&child),
-        "--to",
-        "qcow2",
-        "--backing",
-        text(&raw),
-    ];
-    assert_eq!(run(&create).code, 0);
+    create_child(&child, "qcow2", &raw, &[]).data();
     let held = locked(&raw, &WRITER);
     for image in [&raw, &child] {
         for ran in every(image) {
@@ -208,8 +199,7 @@ fn no_file_that_is_read_is_replaced_under_any_of_its_names() {
     let [one, two] = ["one.qcow2", "two.qcow2"].map(at);
     let beneath = ["--allow-beneath", text(folder.path())];
     let create = |child: &Path, parent: &Path, more: &[&str]| {
-        let create = ["image", "create", text(child), "--to", "qcow2"];
-        run(&[&create[..], &["--backing", text(parent)], more, &beneath].concat())
+        create_child(child, "qcow2", parent, &[more, &beneath].concat())
     };
     assert_eq!(create(&one, &raw, &[]).code, 0);
     let before = bytes(&raw);

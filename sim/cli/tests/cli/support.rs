@@ -47,11 +47,24 @@ pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Ran {
     ran(drylab(args).output().expect("the binary starts"))
 }
 
-/// Standard output of a command that must end well and say nothing on standard error.
+impl Ran {
+    /// Standard output of a command that must have ended well and said nothing on standard error.
+    pub(crate) fn data(self) -> String {
+        let Self { code, out, err } = self;
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        out
+    }
+}
+
+/// Runs a command; its [`Ran::data`].
 pub(crate) fn data<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> String {
-    let Ran { code, out, err } = run(args);
-    assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    out
+    run(args).data()
+}
+
+/// Makes an image that stands on another.
+pub(crate) fn create_child(child: &Path, to: &str, parent: &Path, more: &[&str]) -> Ran {
+    let create = ["image", "create", text(child), "--to", to];
+    run(&[&create[..], &["--backing", text(parent)], more].concat())
 }
 
 pub(crate) fn json<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Value {

@@ -85,7 +85,9 @@ impl WrittenDocument {
 fn product(profile: &'static Profile, chosen: &Chosen) -> ProductDocument {
     let kind = profile.kind(chosen.format, Some(chosen.subformat));
     let kind = kind.unwrap_or_else(|| profile.default_kind());
+    let has = |kind: &str| kind == chosen.subformat;
     let wants = profile.wants.iter();
+    let wants = wants.filter(|want| want.only.is_none_or(has));
     ProductDocument {
         name: profile.name,
         title: profile.title,

@@ -204,9 +204,11 @@ fn beside(parent: &Path, child: &Path) -> Result<String, Stop> {
         Some(name) if folder(parent).is_some() && folder(parent) == folder(child) => {
             Ok(name.to_owned())
         }
-        _ => Err(Stop::usage(
-            "the parent must stand in the same folder as its child, under a name in UTF-8",
-        )),
+        _ => Err(Stop::usage(format_args!(
+            "the parent {} must stand in the same folder as its child {}, under a name in UTF-8: readers look for it there",
+            parent.display(),
+            child.display()
+        ))),
     }
 }
 

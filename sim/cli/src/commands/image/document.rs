@@ -5,8 +5,9 @@ use super::Opened;
 use crate::beneath::Second;
 use crate::exit::{Stop, While};
 use crate::quantity::shown;
-use drylab_block::{ReadAt, Severity};
-use drylab_image::{Finding, Findings, Repair, Rule};
+use crate::source::FileSource;
+use drylab_block::{ReadAt, Result, Severity};
+use drylab_image::{Finding, Findings, Format, Repair, Rule};
 use drylab_report::harmless;
 use serde::Serialize;
 use std::fmt::Write;
@@ -16,7 +17,7 @@ use std::path::Path;
 pub(super) const FORMAT: u32 = 1;
 
 /// Pretty JSON with a line end.
-pub(super) fn json(document: &impl Serialize) -> Result<String, Stop> {
+pub(super) fn json(document: &impl Serialize) -> std::result::Result<String, Stop> {
     let mut text =
         serde_json::to_string_pretty(document).map_err(|error| Stop::input("write JSON", error))?;
     text.push('\n');
@@ -35,15 +36,26 @@ pub(super) struct ImageDocument {
 }
 
 impl ImageDocument {
-    pub(super) fn of(path: &Path, opened: &Opened) -> Result<Self, Stop> {
-        let allocated = opened.source.allocated();
+    pub(super) fn of(path: &Path, opened: &Opened) -> std::result::Result<Self, Stop> {
+        let kind = (opened.image.format(), opened.image.subformat());
+        let document = Self::of_file(path, &opened.source, kind, opened.image.virtual_size());
+        document.on(format_args!("open {}", path.display()))
+    }
+
+    /// One of that kind in a file that is open.
+    pub(super) fn of_file(
+        path: &Path,
+        source: &FileSource,
+        (format, subformat): (Format, &str),
+        virtual_bytes: u64,
+    ) -> Result<Self> {
         Ok(Self {
             file: path.to_string_lossy().into_owned(),
-            format: opened.image.format().name(),
-            subformat: opened.image.subformat().to_owned(),
-            virtual_bytes: opened.image.virtual_size(),
-            file_bytes: opened.source.len(),
-            allocated_bytes: allocated.on(format_args!("open {}", path.display()))?,
+            format: format.name(),
+            subformat: subformat.to_owned(),
+            virtual_bytes,
+            file_bytes: source.len(),
+            allocated_bytes: source.allocated()?,
         })
     }
 
@@ -90,6 +102,13 @@ impl SecondDocument {
             file_bytes: second.source.len(),
         }
     }
+}
+
+/// A file that an image names and that is not opened, for want of a folder.
+#[derive(Serialize)]
+pub(super) struct DeniedDocument {
+    pub(super) kind: &'static str,
+    pub(super) name: String,
 }
 
 /// What must hold.

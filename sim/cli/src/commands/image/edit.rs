@@ -3,7 +3,7 @@
 use super::check::verdict;
 use super::document::{FORMAT, FindingsDocument, ImageDocument, json, tally};
 use super::trial::Trial;
-use super::{Opened, image, open_source};
+use super::{Opened, image, open_source, tell_in_use};
 use crate::args::Format;
 use crate::beneath::Beneath;
 use crate::exit::{Exit, Stop, While};
@@ -153,11 +153,15 @@ impl<'a> Subject<'a> {
             let source = file.source().on(task())?;
             (Some(file), source)
         };
+        let opened = open_source(path, source, reading)?;
+        if dry_run {
+            tell_in_use(path, &opened);
+        }
         Ok(Self {
             path,
             reading,
             file,
-            opened: open_source(path, source, reading)?,
+            opened,
         })
     }
 

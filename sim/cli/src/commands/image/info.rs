@@ -1,6 +1,8 @@
 //! `drylab image info`
 
-use super::document::{FORMAT, FindingsDocument, ImageDocument, SecondDocument, json};
+use super::document::{
+    DeniedDocument, FORMAT, FindingsDocument, ImageDocument, SecondDocument, json,
+};
 use super::open;
 use crate::args::Format;
 use crate::beneath::Beneath;
@@ -9,8 +11,10 @@ use crate::image_args::InfoArgs;
 use crate::quantity::shown;
 use crate::source::FileSource;
 use crate::terminal;
-use drylab_block::{ReadAt, Reference, Resolver, Result, SparseBytes};
-use drylab_image::{Qcow2Options, Target, VdiOptions, VhdOptions, VhdxOptions, VmdkOptions, Work};
+use drylab_block::{ReadAt, Reference, Resolver, SparseBytes};
+use drylab_image::{
+    Findings, Qcow2Options, Target, VdiOptions, VhdOptions, VhdxOptions, VmdkOptions, Work,
+};
 use drylab_report::harmless;
 use serde::Serialize;
 use std::fmt::Write;
@@ -22,6 +26,7 @@ struct Document {
     image: ImageDocument,
     details: Vec<(String, String)>,
     files: Vec<SecondDocument>,
+    not_opened: Vec<DeniedDocument>,
     findings: FindingsDocument,
 }
 
@@ -29,8 +34,8 @@ pub(super) fn run(args: &InfoArgs) -> Result<Exit, Stop> {
     let opened = match open(&args.file, &args.reading) {
         Ok(opened) => opened,
         Err(stop) => {
-            if let Some(text) = alone(args).filter(|_| args.format == Format::Text) {
-                terminal::print(&text)?;
+            if let Some(document) = alone(args) {
+                print(&document, args.format)?;
             }
             return Err(stop);
         }
@@ -44,22 +49,27 @@ pub(super) fn run(args: &InfoArgs) -> Result<Exit, Stop> {
             .iter()
             .map(|second| SecondDocument::of(second, &image.file))
             .collect(),
+        not_opened: Vec::new(),
         findings: FindingsDocument::of(&info.findings, &image.file),
         details: info.details,
         image,
     };
-    terminal::print(&match args.format {
-        Format::Json => json(&document)?,
-        Format::Text => text(&document),
-    })?;
+    print(&document, args.format)?;
     Ok(Exit::Done)
+}
+
+fn print(document: &Document, format: Format) -> Result<(), Stop> {
+    terminal::print(&match format {
+        Format::Json => json(document)?,
+        Format::Text => text(document),
+    })
 }
 
 /// An empty file in the place of every file that is not opened.
 struct Stand(Arc<dyn ReadAt>);
 
 impl Resolver for Stand {
-    fn resolve(&self, _: &Reference) -> Result<Arc<dyn ReadAt>> {
+    fn resolve(&self, _: &Reference) -> drylab_block::Result<Arc<dyn ReadAt>> {
         Ok(self.0.clone())
     }
 }
@@ -83,8 +93,9 @@ fn stands() -> Vec<Stand> {
     made.collect()
 }
 
-/// What an image says of itself, when it was not opened for want of the files that it names.
-fn alone(args: &InfoArgs) -> Option<String> {
+/// What an image says of itself, when it was not opened for want of the files that it names. What was found on the way
+/// is left out: it may be of what stands in their place.
+fn alone(args: &InfoArgs) -> Option<Document> {
     let source = Arc::new(FileSource::open(&args.file).ok()?);
     let beneath = Beneath::new(&args.file, &source, args.reading.allow_beneath.as_deref()).ok()?;
     super::image(source.clone(), &beneath, &args.reading).err()?;
@@ -93,25 +104,19 @@ fn alone(args: &InfoArgs) -> Option<String> {
         return None;
     }
     let found = drylab_image::detect(&*source).ok()?;
-    let kind = format!("{} {}", found.format, found.subformat);
-    let mut text = format!("{}: {}\n", args.file.display(), kind.trim_end());
     let opened = |stand: &Stand| super::image(source.clone(), stand, &args.reading).ok();
-    let info = stands().iter().find_map(opened).map(|image| image.info());
-    if let Some(info) = &info {
-        let _ = writeln!(text, "  virtual size  {}", shown(info.virtual_size));
-    }
-    let (file, allocated) = (shown(source.len()), shown(source.allocated().ok()?));
-    let _ = writeln!(
-        text,
-        "  file          {file}, of which {allocated} are allocated"
-    );
-    text.push_str(&details_text(
-        &info.map(|info| info.details).unwrap_or_default(),
-    ));
-    for (kind, name) in named {
-        let _ = writeln!(text, "  {kind} {name:?} is not opened");
-    }
-    Some(harmless(&text))
+    let info = stands().iter().find_map(opened)?.info();
+    let kind = (found.format, found.subformat.as_str());
+    let image = ImageDocument::of_file(&args.file, &source, kind, info.virtual_size).ok()?;
+    let denied = |(kind, name)| DeniedDocument { kind, name };
+    Some(Document {
+        format: FORMAT,
+        findings: FindingsDocument::of(&Findings::default(), &image.file),
+        image,
+        details: info.details,
+        files: Vec::new(),
+        not_opened: named.into_iter().map(denied).collect(),
+    })
 }
 
 fn details_text(details: &[(String, String)]) -> String {
@@ -139,6 +144,9 @@ fn text(document: &Document) -> String {
             file.format.unwrap_or("of no known format"),
             shown(file.file_bytes)
         );
+    }
+    for file in &document.not_opened {
+        let _ = writeln!(text, "  {} {:?} is not opened", file.kind, file.name);
     }
     text.push_str(&document.findings.text());
     text

@@ -49,6 +49,12 @@ fn open(path: &Path, reading: &Reading) -> Result<Opened, Stop> {
     let task = || format!("open {}", path.display());
     let source = FileSource::open(path).on(task())?;
     let opened = open_source(path, source, reading)?;
+    tell_in_use(path, &opened);
+    Ok(opened)
+}
+
+/// Says which of its files other programs write to.
+fn tell_in_use(path: &Path, opened: &Opened) {
     let tell = |name: &str| {
         terminal::diagnose(&format!(
             "{name} is in use: another program has it open for writing, and it may change while it is read"
@@ -62,7 +68,6 @@ fn open(path: &Path, reading: &Reading) -> Result<Opened, Stop> {
             tell(&second.key);
         }
     }
-    Ok(opened)
 }
 
 /// As [`open`], for a file that is open.
