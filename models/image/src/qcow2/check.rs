@@ -54,21 +54,19 @@ pub(super) fn check(
 /// Entries of the refcount table that lead to no block.
 fn blocks(structure: &Structure<'_>, found: &mut Findings) {
     let header = structure.header;
-    for number in 0..len64(&structure.refcounts.table) {
-        if let Block::Wrong(word) = structure.refcounts.block(number) {
-            let at = header
-                .refcount_offset
-                .saturating_add(number.saturating_mul(8));
-            let path = format!("refcount table, entry {number}");
-            let expected = "a cluster inside the file";
-            found.add(
-                &rules::REFCOUNT_BLOCK,
-                (at, 8),
-                path,
-                format!("{word:#x}"),
-                expected,
-            );
-        }
+    for (number, word) in structure.refcounts.wrong() {
+        let at = header
+            .refcount_offset
+            .saturating_add(number.saturating_mul(8));
+        let path = format!("refcount table, entry {number}");
+        let expected = "a cluster inside the file";
+        found.add(
+            &rules::REFCOUNT_BLOCK,
+            (at, 8),
+            path,
+            format!("{word:#x}"),
+            expected,
+        );
     }
 }
 

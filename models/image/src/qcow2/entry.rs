@@ -205,7 +205,7 @@ impl Header {
                 {
                     let expected = "a multiple of a cluster";
                     judged.wrong(
-                        &rules::L2_RESERVED,
+                        &rules::ZERO_PLACE,
                         format!("reserved at {offset:#x}"),
                         expected,
                     );
@@ -218,7 +218,7 @@ impl Header {
                 {
                     let expected = format!("before the end ({:#x})", bounds.file);
                     judged.wrong(
-                        &rules::L2_RESERVED,
+                        &rules::ZERO_PLACE,
                         format!("reserved at {offset:#x}"),
                         expected,
                     );

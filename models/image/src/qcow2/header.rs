@@ -266,6 +266,11 @@ impl Header {
         Ok(Some(String::from_utf8_lossy(&name).into_owned()))
     }
 
+    /// Whether the place of a name is given where QEMU takes none, and the name has no bytes.
+    pub(super) fn is_backing_offset_idle(&self) -> bool {
+        self.backing_length == 0 && self.backing_offset > self.cluster_bytes()
+    }
+
     /// What is worth knowing and does not hinder reading.
     fn note(&self, source: &dyn ReadAt, findings: &mut Findings) {
         let mut bit = |rule, offset, path: &str, found: &str, expected: &str| {
@@ -297,6 +302,19 @@ impl Header {
         if raw && self.backing.is_some() {
             let path = "raw external bit beside a backing file";
             bit(&rules::RAW_EXTERNAL, 88, path, "1", "0");
+        }
+        if self.is_backing_offset_idle() {
+            let (found, expected) = (
+                format!("{:#x}", self.backing_offset),
+                "0, or in the first cluster",
+            );
+            bit(
+                &rules::BACKING_OFFSET,
+                8,
+                "backing_file_offset",
+                &found,
+                expected,
+            );
         }
         if self.backing.is_some() && self.extensions.backing_format.is_none() {
             let (path, expected) = ("backing file format", "named by a header extension");

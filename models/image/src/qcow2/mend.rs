@@ -3,15 +3,13 @@
 use super::counts::{Counts, class};
 use super::draft::Draft;
 use super::header::{BITMAPS, RAW_EXTERNAL};
-use super::refcount::{self, Block, Refcounts};
+use super::refcount::{self, Block, Refcounts, TABLE_MAX};
 use super::structure::Structure;
 use crate::edit::{Edit, Plan};
 use crate::math::{div_up, index, len64, round_up};
 use drylab_block::{Error, ReadAt, Result, WriteAt, read_vec};
 use std::collections::BTreeSet;
 
-/// Largest refcount table that QEMU opens, in bytes.
-const REFCOUNT_TABLE_MAX: u64 = 8 << 20;
 /// Bytes that a medium writes at once: changes inside tables are planned in pieces of them.
 const SECTOR: usize = 512;
 
@@ -181,10 +179,8 @@ impl<'a> Mender<'a> {
         let header = self.structure.header;
         let table = header.refcount_table_bytes();
         let inside = header.refcount_offset.saturating_add(table) <= self.structure.bounds.file;
-        let numbers = 0..len64(&self.refcounts.table);
-        let wrong = |number| matches!(self.refcounts.block(number), Block::Wrong(_));
         let mut referenced = self.counts.referenced();
-        inside && table > 0 && !numbers.into_iter().any(wrong) && {
+        inside && table > 0 && self.refcounts.wrong().next().is_none() && {
             referenced.all(|(cluster, _)| {
                 let block = self.refcounts.block_of(cluster);
                 matches!(self.refcounts.block(block), Block::At(_))
@@ -324,9 +320,9 @@ impl<'a> Mender<'a> {
             all.extend(own);
             let highest = all.last().copied().unwrap_or(0);
             let bytes = round_up(highest.saturating_add(1).saturating_mul(8), self.cluster);
-            if bytes > REFCOUNT_TABLE_MAX.max(self.cluster) {
+            if bytes > TABLE_MAX.max(self.cluster) {
                 return Err(Error::unsupported(format_args!(
-                    "a file of {} bytes needs a refcount table of {bytes}, QEMU opens {REFCOUNT_TABLE_MAX}",
+                    "a file of {} bytes needs a refcount table of {bytes}, QEMU opens {TABLE_MAX}",
                     self.file.len()
                 )));
             }

@@ -8,10 +8,16 @@ use super::entry::OFFSET;
 use super::header::Header;
 use super::rules;
 use crate::finding::Findings;
-use crate::math::{div, div_up, index, rem, round_up};
+use crate::math::{div, div_up, index, len64, rem, round_up};
 use drylab_block::{Limits, ReadAt, Result};
 use std::ops::Range;
 
+/// Bytes of the largest refcount table that QEMU opens.
+pub(super) const TABLE_MAX: u64 = 8 << 20;
+/// Bytes of a table that are read at a time.
+const PIECE: u64 = 64 << 10;
+/// Entries behind those of the file's clusters that are kept.
+const BEHIND: usize = 64;
 /// Bits of a refcount table entry that are no offset.
 const RESERVED: u64 = 0x1ff;
 
@@ -20,6 +26,9 @@ pub(super) struct Refcounts {
     order: u32,
     cluster: u64,
     pub(super) table: Vec<u64>,
+    /// Entries behind those, with their numbers, that lead to no block: for clusters behind the end of the file they say
+    /// nothing, and QEMU takes them for damage all the same. Not more than [`BEHIND`].
+    pub(super) behind: Vec<(u64, u64)>,
     file: u64,
 }
 
@@ -48,12 +57,32 @@ impl Refcounts {
         limits.check_table("qcow2 refcount table", bytes)?;
         let mut table = vec![0; index(bytes)];
         source.read_at(start, &mut table)?;
-        Ok(Self {
-            order: header.refcount_order,
-            cluster: header.cluster_bytes(),
-            table: super::words(&table),
+        let mut refcounts = Self::of(
+            (header.refcount_order, header.cluster_bytes()),
+            super::words(&table),
             file,
-        })
+        );
+        let end = start.saturating_add(inside.min(TABLE_MAX));
+        refcounts.behind = refcounts.wrong_behind(source, start.saturating_add(bytes)..end)?;
+        Ok(refcounts)
+    }
+
+    /// Entries in a part of the file behind the table's own that lead to no block.
+    fn wrong_behind(&self, source: &dyn ReadAt, part: Range<u64>) -> Result<Vec<(u64, u64)>> {
+        let (mut at, mut number) = (part.start, len64(&self.table));
+        let mut wrong = Vec::new();
+        while at < part.end && wrong.len() < BEHIND {
+            let mut piece = vec![0; index(part.end.saturating_sub(at).min(PIECE))];
+            source.read_at(at, &mut piece)?;
+            for word in super::words(&piece) {
+                if matches!(self.said(word), Block::Wrong(_)) && wrong.len() < BEHIND {
+                    wrong.push((number, word));
+                }
+                number = number.saturating_add(1);
+            }
+            at = at.saturating_add(len64(&piece));
+        }
+        Ok(wrong)
     }
 
     /// A table at hand, for a file of `file` bytes; order and cluster size come first.
@@ -62,6 +91,7 @@ impl Refcounts {
             order,
             cluster,
             table,
+            behind: Vec::new(),
             file,
         }
     }
@@ -80,18 +110,29 @@ impl Refcounts {
 
     /// The block of a number.
     pub(super) fn block(&self, number: u64) -> Block {
-        match self.table.get(index(number)).copied() {
-            None | Some(0) => Block::Absent,
-            Some(word) => {
-                let end = word.saturating_add(self.cluster);
-                let sound = word & RESERVED == 0 && rem(word, self.cluster) == 0;
-                if sound && word >> 56 == 0 && end <= self.file {
-                    Block::At(word)
-                } else {
-                    Block::Wrong(word)
-                }
-            }
+        let word = self.table.get(index(number)).copied();
+        word.map_or(Block::Absent, |word| self.said(word))
+    }
+
+    /// What an entry says.
+    fn said(&self, word: u64) -> Block {
+        let end = word.saturating_add(self.cluster);
+        let sound = word & RESERVED == 0 && rem(word, self.cluster) == 0;
+        match word {
+            0 => Block::Absent,
+            _ if sound && word >> 56 == 0 && end <= self.file => Block::At(word),
+            _ => Block::Wrong(word),
         }
+    }
+
+    /// Entries that lead to no block, with their numbers.
+    pub(super) fn wrong(&self) -> impl Iterator<Item = (u64, u64)> {
+        let within = (0u64..)
+            .zip(&self.table)
+            .filter(|(_, word)| matches!(self.said(**word), Block::Wrong(_)));
+        within
+            .map(|(number, word)| (number, *word))
+            .chain(self.behind.iter().copied())
     }
 
     /// Number of the block that describes a cluster.

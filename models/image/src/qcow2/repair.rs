@@ -127,6 +127,9 @@ fn prepare(mender: &mut Mender<'_>, image: &Qcow2, drop_bitmaps: bool) -> Result
 /// The last step: what said that the file is in disorder.
 fn finish(mender: &mut Mender<'_>, image: &Qcow2) -> Result<()> {
     let header = &image.header;
+    if header.is_backing_offset_idle() {
+        mender.write(8, &[0; 8])?;
+    }
     if header.version >= 3 && header.incompatible & (DIRTY | CORRUPT) != 0 {
         mender.flush();
         let bits = header.incompatible & !(DIRTY | CORRUPT);

@@ -33,7 +33,10 @@ crate::finding::rules! {
     L1_BEYOND_END = "QCOW2-L1-BEYOND-END", Error, Lossy, "Qcow2 Image File Format, Cluster mapping: L1 table entry",
         "reading everything that the L2 table describes fails";
     L2_RESERVED = "QCOW2-L2-RESERVED", Warning, Lossless, "Qcow2 Image File Format, Cluster mapping: Standard Cluster Descriptor",
-        "programs that look at the bits refuse the image";
+        "qemu-img check counts an error, and programs that look at the bits refuse the image";
+    ZERO_PLACE = "QCOW2-ZERO-PLACE", Warning, Lossless,
+        "Qcow2 Image File Format, Cluster mapping: Standard Cluster Descriptor, bit 0",
+        "the cluster reads as zeros, and what is set aside for it stands nowhere: qemu-img check counts an error";
     ZERO_IN_V2 = "QCOW2-ZERO-IN-V2", Error, Lossy, "Qcow2 Image File Format, Cluster mapping: Standard Cluster Descriptor, bit 0",
         "reading the cluster fails";
     ALIGNMENT = "QCOW2-ALIGNMENT", Error, Lossy, "Qcow2 Image File Format, Cluster mapping: Standard Cluster Descriptor",
@@ -80,6 +83,8 @@ crate::finding::rules! {
         "what the feature describes is lost with the first write";
     BACKING_FORMAT = "QCOW2-BACKING-FORMAT", Warning, No, "Qcow2 Image File Format, Header extensions: 0xe2792aca",
         "a guest that writes an image's header into a raw backing file makes programs open files of its choice";
+    BACKING_OFFSET = "QCOW2-BACKING-OFFSET", Warning, Lossless, "Qcow2 Image File Format, Header: backing_file_offset",
+        "QEMU does not open the image, though it names no backing file";
     EXTENSION = "QCOW2-EXTENSION", Error, No, "Qcow2 Image File Format, Header extensions",
         "what stands there and behind it is not known";
     UNKNOWN_EXTENSION = "QCOW2-UNKNOWN-EXTENSION", Note, No, "Qcow2 Image File Format, Header extensions",

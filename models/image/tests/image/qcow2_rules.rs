@@ -219,6 +219,16 @@ const BROKEN: &[Broken] = &[
         let at = places(file).l2;
         put(file, at, word(file, at) | 2);
     }),
+    ("QCOW2-ZERO-PLACE", Made::V3, |file| {
+        put(file, places(file).l2 + 8 * 8, 1 | 1 << 40)
+    }),
+    ("QCOW2-BACKING-OFFSET", Made::V3, |file| {
+        put(file, 8, 1 << 20)
+    }),
+    // Behind the entries that describe the clusters of the file.
+    ("QCOW2-REFCOUNT-BLOCK", Made::V3, |file| {
+        put(file, places(file).refcounts + 8, 1 << 32)
+    }),
     ("QCOW2-ZERO-IN-V2", Made::V2, |file| {
         let at = places(file).l2;
         put(file, at, word(file, at) | 1);

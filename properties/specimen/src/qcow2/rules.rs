@@ -416,7 +416,7 @@ impl Layout {
         }
         if was == 0 {
             // A place for later of a cluster that reads as zeros, or as the backing file, is not read.
-            codes.extend(["QCOW2-L2-RESERVED", "QCOW2-COPIED-L2"]);
+            codes.extend(["QCOW2-ZERO-PLACE", "QCOW2-COPIED-L2"]);
         }
         Expected::found(clause, &codes)
     }
