@@ -136,7 +136,8 @@ impl Beneath {
         let within =
             |error: Error| error.within(format_args!("{} {:?}", reference.kind, reference.name));
         let folder = self.folder_of(&reference.by, allowed);
-        let (rest, file) = match allowed.named(&folder, &reference.name) {
+        let name = file_name(reference).map_err(within)?;
+        let (rest, file) = match allowed.named(&folder, name) {
             Err(error) if reference.kind == "parent" => {
                 let found = match is_uuid(&reference.name) {
                     true => allowed.by_uuid(&folder, &reference.name),
@@ -201,6 +202,21 @@ impl Resolver for Beneath {
     fn key(&self, reference: &Reference) -> String {
         let found = self.find(reference);
         found.map_or_else(|_| reference.name.clone(), |known| known.key)
+    }
+}
+
+/// The name without the `file:` that QEMU knows in front of one; another protocol is no file.
+fn file_name(reference: &Reference) -> Result<&str> {
+    let name = reference.name.as_str();
+    if !matches!(reference.kind, "backing file" | "external data file") {
+        return Ok(name);
+    }
+    match name.split_once(':') {
+        Some(("file", rest)) => Ok(rest),
+        Some((protocol, _)) if !protocol.contains('/') => Err(Error::unsupported(format_args!(
+            "{protocol}: is a protocol of QEMU, and only files are opened"
+        ))),
+        _ => Ok(name),
     }
 }
 
@@ -385,7 +401,8 @@ mod tests {
     fn names_are_relative_to_the_file_that_names_them() {
         let yard = Yard::new();
         let beneath = yard.beneath("inside/deep/disk");
-        for name in ["../base", "./../base", "../../inside/base"] {
+        // QEMU knows `file:` in front of a name.
+        for name in ["../base", "./../base", "../../inside/base", "file:../base"] {
             let found = beneath.resolve(&reference(name)).expect("beneath");
             assert_eq!(found.len(), 11, "{name}");
         }
@@ -399,6 +416,24 @@ mod tests {
         };
         assert_eq!(beneath.resolve(&next).expect("beneath").len(), 11);
         assert_eq!(beneath.opened().len(), 2);
+    }
+
+    #[test]
+    fn a_protocol_of_qemu_is_no_file_unless_the_name_says_that_it_is_one() {
+        let yard = Yard::new();
+        std::fs::write(yard.at("inside/a:b"), b"x").expect("written");
+        let beneath = yard.beneath("inside/disk");
+        for name in ["nbd://host/x", "json:{\"file\":{}}", "a:b"] {
+            let says = refusal(&beneath, name);
+            assert!(says.contains("protocol of QEMU"), "{name}: {says}");
+        }
+        assert!(beneath.resolve(&reference("./a:b")).is_ok());
+        let extent = Reference {
+            kind: "extent",
+            ..reference("a:b")
+        };
+        assert!(beneath.resolve(&extent).is_ok());
+        assert!(refusal(&beneath, "file:/etc/passwd").contains("leads out of"));
     }
 
     #[test]

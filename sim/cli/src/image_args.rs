@@ -367,8 +367,8 @@ pub(crate) struct CompareArgs {
 #[command(after_help = "\
 Sizes are whole numbers of bytes, or have K, M, G, T, P or E behind them (powers of 1024, also written as k or KiB: \
 1536M, not 1.5G). Only raw disks have parts of a sector of 512 bytes, others are \
-rounded up. Equal options make equal files, their identity (UUID) included, except that of children: a product that knows disks \
-by it takes two empty VDIs of one size for one disk. A fixed kind is as long as its disk and takes no room until it is \
+rounded up. Equal commands make equal files; the identity (UUID) is made of the size, the parent and the name of the file, since \
+products take two disks of one identity for one. A fixed kind is as long as its disk and takes no room until it is \
 written. A child of --backing holds what differs from its parent, at first nothing, and the parent must not be \
 changed from then on. The parent of a VMDK, VHD or VHDX has the same format and stands in the same folder; that of a \
 qcow2 may be any image anywhere, and its format is written down. A path behind --backing is seen from here, as \

@@ -1,7 +1,7 @@
 //! The drylab command line: the only crate that opens files, prints and reads the environment.
 //!
 //! * `args`: what can be typed, with examples. * `commands`: one file each. * `exit`: what the exit codes mean.
-//! * `input`: real disks and appliances, opened read-only. * `beneath`: second files. * `sink`, `rewrite`: files written.
+//! * `input`: real disks and appliances, opened read-only. * `beneath`: second files. * `sink`, `naming`, `rewrite`: files written.
 //! * `lock`: whether other programs have them. * `terminal`: standard output, colours, progress. * `habits`: qemu-img's.
 
 mod args;
@@ -15,6 +15,7 @@ mod input;
 mod lock;
 #[cfg(test)]
 mod man;
+mod naming;
 mod nearest;
 mod quantity;
 mod rewrite;

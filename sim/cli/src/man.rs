@@ -180,20 +180,20 @@ const JSON: &str = "\
 With --format json each command prints one document. Its format is 1; fields may be added, and none changes its meaning
 without another number. All numbers are integers, sizes and offsets count bytes. info, check, repair and resize have image
 (file, format, subformat, virtual_bytes, file_bytes, allocated_bytes); info has details, pairs of strings as the image says
-them, files (kind, name, named_by, file, format, file_bytes), those that were opened, and findings; check has damaged and
-findings, and with --for what the product does; repair and resize have dry_run, old_virtual_bytes, new_virtual_bytes, notes,
-steps and left, the findings afterwards; create has made (file, format, subformat, virtual_bytes, file_bytes, and for),
-convert the same as destination, and source and findings; compare has one, two, equal, difference and offset; map has
-virtual_bytes and ranges. findings have worst (a severity or null), counts and list. What ends with 1 or 3 prints no
-document, only its reason on standard error; but info of an image whose files are not opened (3) prints what the image says
-of itself, and those files as not_opened (kind, name). Of a damaged image that is not resized (5) there is a document, with
-its findings and no steps, and the reason, too. A finding has code, severity (note, warning, error), file, offset, length,
-path (the structure), expected, found, clause (of the specification), effect and repairable (no, lossless, lossy); counts
-holds how often each code was found, also where the list, which has at most 64 of each, ends. A range of map has start,
-length, kind (data, compressed, zero, hole), and file and offset where a file holds its bytes as they are, else null. A step
-of repair and resize has file and step: write (offset, length, changes_at, and up to 16 bytes of old and new from there,
-hexadecimal, with … behind them where there are more; old is empty behind the end of the file), copy (from, offset, length),
-length (old, new: bytes of the file, as text) or flush.";
+them, files (kind, name, named_by, file, format, file_bytes, allocated_bytes), those that were opened, and findings; check
+has damaged and findings, and with --for what the product does; repair and resize have dry_run, old_virtual_bytes,
+new_virtual_bytes, notes, steps and left, the findings afterwards; create has made (file, format, subformat, virtual_bytes,
+file_bytes, and for), convert the same as destination, and source and findings; compare has one, two, equal, difference and
+offset; map has virtual_bytes and ranges. findings have worst (a severity or null), counts and list. What ends with 1 or 3
+prints no document, only its reason on standard error; but info of an image whose files are not opened (3) prints what the
+image says of itself, and those files as not_opened (kind, name). Of a damaged image that is not resized (5) there is a
+document, with its findings and no steps, and the reason, too. A finding has code, severity (note, warning, error), file,
+offset, length, path (the structure), expected, found, clause (of the specification), effect and repairable (no, lossless,
+lossy); counts holds how often each code was found, also where the list, which has at most 64 of each, ends. A range of map
+has start, length, kind (data, compressed, zero, hole), and file and offset where a file holds its bytes as they are, else
+null. A step of repair and resize has file and step: write (offset, length, changes_at, and up to 16 bytes of old and new
+from there, hexadecimal, with … behind them where there are more; old is empty behind the end of the file), copy (from,
+offset, length), length (old, new: bytes of the file, as text) or flush.";
 
 /// Text with what has a meaning in roff escaped.
 fn escaped(text: &str) -> String {

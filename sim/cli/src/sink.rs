@@ -1,15 +1,13 @@
 //! Files that are written: complete under their name, or not there.
 
 use crate::lock;
+use crate::naming::{folder_of, hidden, link, move_to_free, nameless};
 use crate::source::{FileSource, Identity};
 use drylab_block::{Below, Error, ReadAt, Result, WriteAt};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
-use rustix::io::Errno;
-use std::ffi::OsString;
+use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Magic numbers (statfs(2)) of the file systems that can share ranges of files, or copy them on the server: XFS, btrfs,
@@ -61,25 +59,51 @@ impl FileSink {
                 "images are not written to standard output; a file of that name is ./-",
             ));
         }
-        match std::fs::symlink_metadata(name) {
+        let there = match std::fs::symlink_metadata(name) {
             Ok(found) if !found.is_file() => return Err(no_file(found.file_type())),
-            Ok(found) => may_be_replaced(name, (found.dev(), found.ino()), present)?,
+            Ok(found) => {
+                may_be_replaced(name, (found.dev(), found.ino()), present)?;
+                Some(found)
+            }
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io(error)),
-            Err(_) => {}
-        }
+            Err(_) => None,
+        };
         if name.file_name().is_none() {
             return Err(Error::unsupported("it is no name of a file"));
         }
         let replace = matches!(present, Present::Replaced(_));
         if let Some(file) = nameless(name) {
-            return Ok(Self::of(file, None, name, replace));
+            let sink = Self::of(file, None, name, replace);
+            return sink.like(there.as_ref());
         }
         let open = |made: &Path| {
             let mut options = File::options();
-            options.read(true).write(true).create_new(true).open(made)
+            options.read(true).write(true).create_new(true);
+            // Others see it before it is like the one that it replaces.
+            options.mode(if there.is_some() { 0o600 } else { 0o666 });
+            options.open(made)
         };
         let (file, made) = hidden(name, open)?;
-        Ok(Self::of(file, Some(made), name, replace))
+        Self::of(file, Some(made), name, replace).like(there.as_ref())
+    }
+
+    /// Who may read and write the file that is replaced may do so with the new one, and nobody else: where owner or group
+    /// cannot be kept, the group has no rights.
+    fn like(self, there: Option<&std::fs::Metadata>) -> Result<Self> {
+        let Some(there) = there else {
+            return Ok(self);
+        };
+        let (own, mode) = (
+            self.file.metadata().map_err(Error::io)?,
+            there.mode() & 0o777,
+        );
+        let (owner, group) = (there.uid(), there.gid());
+        let kept = (own.uid(), own.gid()) == (owner, group)
+            || std::os::unix::fs::fchown(&self.file, Some(owner), Some(group)).is_ok();
+        let mode = if kept { mode } else { mode & 0o707 };
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        self.file.set_permissions(mode).map_err(Error::io)?;
+        Ok(self)
     }
 
     fn of(file: File, made: Option<PathBuf>, name: &Path, replace: bool) -> Self {
@@ -196,37 +220,12 @@ fn came(error: std::io::Error) -> Error {
     }
 }
 
-/// Renames a file, and replaces none.
-fn move_to_free(made: &Path, name: &Path) -> std::io::Result<()> {
-    match rustix::fs::renameat_with(CWD, made, CWD, name, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS) => link_then_unlink(made, name),
-        moved => Ok(moved?),
-    }
-}
-
-/// The same where the file system (NFS, older FUSE) knows no rename that replaces nothing.
-fn link_then_unlink(made: &Path, name: &Path) -> std::io::Result<()> {
-    match rustix::fs::linkat(CWD, made, CWD, name, AtFlags::empty()) {
-        // It knows no second names either. That this one is free was seen a moment ago.
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => std::fs::rename(made, name),
-        Err(errno) => Err(errno.into()),
-        Ok(()) => std::fs::remove_file(made),
-    }
-}
-
 impl Drop for FileSink {
     fn drop(&mut self) {
         if let Some(made) = &self.made {
             // Nobody is left to tell.
             let _ = std::fs::remove_file(made);
         }
-    }
-}
-
-fn folder_of(name: &Path) -> &Path {
-    match name.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }
 
@@ -263,44 +262,6 @@ fn is_free(file: &File) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// A file without a name in the folder of `name`, where the system can give it one later.
-fn nameless(name: &Path) -> Option<File> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o666);
-    let file = File::from(rustix::fs::open(folder_of(name), flags, mode).ok()?);
-    // The name is given through /proc, which a container may lack.
-    let [seen, own] = [std::fs::metadata(place(&file)), file.metadata()];
-    let [seen, own] = [seen.ok()?, own.ok()?].map(|found| (found.dev(), found.ino()));
-    (seen == own).then_some(file)
-}
-
-/// The place in /proc that leads to an open file, whether it has a name or not.
-fn place(file: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
-}
-
-/// Gives a file without a name one that is free.
-fn link(file: &File, name: &Path) -> std::io::Result<()> {
-    let flags = AtFlags::SYMLINK_FOLLOW;
-    Ok(rustix::fs::linkat(CWD, place(file), CWD, name, flags)?)
-}
-
-/// What `make` makes under a free hidden name beside `name`, and that name.
-fn hidden<T>(name: &Path, make: impl Fn(&Path) -> std::io::Result<T>) -> Result<(T, PathBuf)> {
-    for number in 0..1000u32 {
-        let mut other = OsString::from(".");
-        other.push(name.file_name().unwrap_or_default());
-        other.push(format!(".{}.{number}", std::process::id()));
-        let made = name.with_file_name(other);
-        match make(&made) {
-            Ok(file) => return Ok((file, made)),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::io(error)),
-        }
-    }
-    Err(Error::io("no free name for a file beside it"))
 }
 
 /// Reads of an open file.
@@ -406,6 +367,7 @@ fn no_file(kind: std::fs::FileType) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::naming::link_then_unlink;
     use crate::rewrite::Rewrite;
 
     /// A new file under a hidden name, as on a file system that has no files without names.

@@ -59,6 +59,12 @@ impl Profile {
             evidence,
         };
         let mut all = Vec::new();
+        if bytes == 0 {
+            let how = "a disk of no bytes: say a size".to_owned();
+            let evidence =
+                Evidence::Belief("a disk without a sector boots nothing and holds nothing");
+            all.push(misfit("SIZE", how, evidence));
+        }
         let same = |kind: &str| kind.eq_ignore_ascii_case(subformat);
         let mut refusals = self.refusals.iter();
         let refusal =
@@ -247,6 +253,15 @@ mod tests {
         assert!(large.len() == 1 && large[0].contains("more than 2199023255040: ESXi 5.0 and 5.1"));
         assert!(!large[0].contains("multiple"));
         assert_eq!(says("esxi", (3 << 40) + 1).len(), 2);
+    }
+
+    #[test]
+    fn no_product_takes_a_disk_of_no_bytes() {
+        for profile in ALL {
+            let kind = profile.default_kind();
+            let found = codes(profile.name, kind.format, kind.subformat, 0);
+            assert_eq!(found, ["SIZE"], "{}", profile.name);
+        }
     }
 
     #[test]

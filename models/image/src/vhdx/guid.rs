@@ -21,6 +21,12 @@ impl Guid {
         ])
     }
 
+    /// The one with the bytes of a UUID as its text is read.
+    #[must_use]
+    pub fn of_uuid(uuid: [u8; 16]) -> Self {
+        Self(crate::uuid::swapped(uuid))
+    }
+
     /// Reads `{83ed0ec3-24c8-49a6-a959-5e4bf1288bfb}`, with or without braces, in either case.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -166,7 +166,15 @@ fn a_child_reads_as_its_parent_and_finds_it_beneath_the_folder_only() {
         assert_eq!(files.len(), 1);
         assert_eq!(
             keys(&files[0]),
-            ["file", "file_bytes", "format", "kind", "name", "named_by"]
+            [
+                "allocated_bytes",
+                "file",
+                "file_bytes",
+                "format",
+                "kind",
+                "name",
+                "named_by"
+            ]
         );
         assert_eq!(
             (&files[0]["file"], &files[0]["format"]),
@@ -251,6 +259,40 @@ fn a_qcow2_stands_on_any_image_and_qemu_img_reads_it() {
                     .output();
                 assert!(compared.expect("it starts").status.success(), "{format}");
             }
+        }
+    }
+}
+
+#[test]
+fn two_empty_disks_are_two_and_one_made_again_is_the_same() {
+    let [one, other] = [(), ()].map(|()| tempfile::tempdir().expect("a folder"));
+    let make = |folder: &tempfile::TempDir, name: &str, to: &str| {
+        let path = folder.path().join(name);
+        data(&["image", "create", text(&path), "3M", "--to", to]);
+        std::fs::read(path).expect("made")
+    };
+    for to in ["vdi", "vhd", "vhdx"] {
+        let first = make(&one, &format!("first.{to}"), to);
+        assert!(first != make(&one, &format!("second.{to}"), to), "{to}");
+        assert!(first == make(&other, &format!("first.{to}"), to), "{to}");
+    }
+}
+
+#[test]
+fn a_parent_whose_name_looks_like_a_protocol_is_found_by_qemu() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (parent, to) in [("we:ird.qcow2", "qcow2"), ("json:x.vmdk", "vmdk")] {
+        let parent = folder.path().join(parent);
+        let child = folder.path().join(format!("on-{to}.qcow2"));
+        data(&["image", "create", text(&parent), "3M", "--to", to]);
+        create_child(&child, "qcow2", &parent, &[]).data();
+        let beneath = ["--allow-beneath", text(folder.path())];
+        data(&[&["image", "map", text(&child)], &beneath[..]].concat());
+        if have("qemu-img") {
+            let opened = std::process::Command::new("qemu-img")
+                .args(["map", text(&child)])
+                .output();
+            assert!(opened.expect("it starts").status.success(), "{to}");
         }
     }
 }

@@ -214,6 +214,25 @@ fn no_file_that_is_read_is_replaced_under_any_of_its_names() {
     assert!(bytes(&raw) == before);
 }
 
+#[test]
+fn a_file_that_takes_the_place_of_a_private_one_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let [raw, out] = ["disk.raw", "out.raw"].map(|name| folder.path().join(name));
+    write_raw(&SparseBytes::new(1 << 20), &raw);
+    let convert = |options: &[&str]| {
+        let convert = ["image", "convert", text(&raw), text(&out), "--to", "raw"];
+        run(&[&convert[..], options].concat()).data()
+    };
+    convert(&[]);
+    for mode in [0o600, 0o640, 0o444] {
+        std::fs::set_permissions(&out, PermissionsExt::from_mode(mode)).expect("set");
+        convert(&["--force"]);
+        let found = std::fs::metadata(&out).expect("there").permissions();
+        assert_eq!(found.mode() & 0o777, mode);
+    }
+}
+
 /// A file in `folder` that a process has open beside `known` ones, by the name that the system has for it.
 fn written(process: u32, folder: &Path, known: [&Path; 2]) -> Option<PathBuf> {
     let open = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?;

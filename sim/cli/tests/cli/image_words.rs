@@ -279,3 +279,31 @@ fn help_lists_every_command_and_breaks_no_sentence_by_itself() {
         .and_then(|rest| rest.split("  corpus").next());
     contains(summary.expect("it is listed"), "rules");
 }
+
+#[test]
+fn a_destination_that_is_no_file_is_told_what_it_is() {
+    let images = Images::new();
+    let raw = images.at("disk.raw");
+    let link = images.at("link");
+    std::os::unix::fs::symlink(images.at("other"), &link).expect("made");
+    for (name, says) in [
+        (Path::new("-"), "not written to standard output"),
+        (&link, "a symbolic link: say the name that it leads to"),
+        (images.folder.path(), "a folder: say a name in it"),
+        (Path::new("/dev/null"), "a device, pipe or socket"),
+    ] {
+        let convert = ["convert", text(&raw), text(name), "--to", "vhd", "--force"];
+        contains(&refused(3, &convert), says);
+    }
+}
+
+#[test]
+fn commands_of_qemu_img_that_are_not_here_are_told_what_comes_nearest() {
+    for (command, says) in [
+        ("commit", "drylab image convert SRC DST"),
+        ("snapshot", "no snapshot is made"),
+        ("measure", "has nothing for it"),
+    ] {
+        contains(&refused(1, &[command, "disk.qcow2"]), says);
+    }
+}

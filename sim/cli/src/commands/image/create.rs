@@ -11,6 +11,7 @@ use crate::sink::FileSink;
 use crate::terminal;
 use drylab_block::{Error, Extent, ExtentKind, ReadAt, Result, content_id};
 use drylab_image::vhd::ParentLink;
+use drylab_image::vhdx::Guid;
 use drylab_image::{
     Format as Kind, Qcow2Backing, Qcow2Layers, Target, VhdOptions, VhdxParent, VmdkOptions,
     VmdkParent, Work, Written, vhd, write_qcow2_layers, write_vhdx_child, write_vmdk_child,
@@ -59,6 +60,11 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
         None => {
             let size = args.size.unwrap_or(0);
             chosen.refuse_misfits(size)?;
+            let task = || format!("create {}", args.file.display());
+            identify(
+                &mut chosen.shape,
+                identity(&[], size, &args.file).on(task())?,
+            );
             let made = write(
                 &Zeros(size),
                 &chosen.shape,
@@ -66,10 +72,7 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
                 (&args.into, &[]),
                 &Work::ALONE,
             );
-            (
-                size,
-                made.on(format_args!("create {}", args.file.display()))?,
-            )
+            (size, made.on(task())?)
         }
         Some(backing) => {
             let parent = open(backing, &args.reading)?;
@@ -101,12 +104,26 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
 
 /// Writes an image that holds nothing and stands on another: both disks are taken to be zeros, so nothing differs.
 fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Result<Written, Stop> {
+    let stands = matches!(
+        &chosen.shape,
+        Shape::One(
+            Target::VhdDynamic(_)
+                | Target::VhdxDynamic(_)
+                | Target::VmdkSparse(_)
+                | Target::Qcow2(_)
+        )
+    );
+    if !stands {
+        return Err(Stop::usage(format_args!(
+            "images that stand on others are written as qcow2, vmdk (monolithicSparse), vhd or vhdx (dynamic), and not as {} {}",
+            chosen.format, chosen.subformat
+        )));
+    }
     let backing = args.backing.as_deref().unwrap_or(Path::new(""));
     let is_qcow2 = chosen.format == Kind::Qcow2;
-    let name = if is_qcow2 {
-        reached(backing, &args.file)?
-    } else {
-        beside(backing, &args.file)?
+    let name = match chosen.format {
+        Kind::Qcow2 => reached(backing, &args.file)?,
+        _ => beside(backing, &args.file)?,
     };
     let format = parent.image.format();
     if !is_qcow2 && format != chosen.format {
@@ -124,7 +141,11 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
     let (sink, written) = match &chosen.shape {
         Shape::One(Target::VhdDynamic(options)) => {
             let link = ParentLink::beside(&*parent.source, &name).on(task())?;
-            let options = named(options, &link, size, &args.file).on(task())?;
+            let id = identity(&link.unique_id, size, &args.file).on(task())?;
+            let options = VhdOptions {
+                unique_id: Some(id),
+                ..options.clone()
+            };
             let sink = make().on(task())?;
             let written = vhd::write_child(&zeros, &zeros, &link, &options, &sink);
             (sink, written.on(task())?)
@@ -172,11 +193,7 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
             let written = write_qcow2_layers(&zeros, &layers, &sink, &Work::ALONE);
             (sink, written.on(task())?)
         }
-        _ => {
-            return Err(Stop::usage(
-                "images that stand on others are written as qcow2, vmdk (monolithicSparse), vhd or vhdx (dynamic)",
-            ));
-        }
+        _ => return Err(Stop::usage("it does not stand on another image")),
     };
     let sync = args.into.sync == Sync::Always;
     sink.commit(sync).on(task())?;
@@ -186,7 +203,7 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
 /// The name of the backing file of a qcow2: from the child's folder when it stands there, else from the root.
 fn reached(parent: &Path, child: &Path) -> Result<String, Stop> {
     if let Ok(name) = beside(parent, child) {
-        return Ok(name);
+        return Ok(not_a_protocol(name));
     }
     let path = parent.canonicalize().ok();
     let path = path.and_then(|path| path.to_str().map(str::to_owned));
@@ -212,6 +229,14 @@ fn beside(parent: &Path, child: &Path) -> Result<String, Stop> {
     }
 }
 
+/// A name that QEMU does not take for a protocol and an address: `nbd:`, `json:`.
+fn not_a_protocol(name: String) -> String {
+    match name.contains(':') {
+        true => format!("./{name}"),
+        false => name,
+    }
+}
+
 /// A number of its own for each child of a parent: made of both, so that equal commands make equal files.
 fn mixed(parent: &[u8], size: u64, path: &Path) -> Result<u128> {
     let mut bytes = parent.to_vec();
@@ -220,13 +245,26 @@ fn mixed(parent: &[u8], size: u64, path: &Path) -> Result<u128> {
     Ok(content_id(&bytes)?.0)
 }
 
-/// The options with an id of its own.
-fn named(options: &VhdOptions, link: &ParentLink, size: u64, path: &Path) -> Result<VhdOptions> {
-    let id = mixed(&link.unique_id, size, path)?;
-    // The marks of a UUID of version 8 (RFC 9562).
+/// [`mixed`], with the marks of a UUID of version 8 (RFC 9562).
+fn identity(parent: &[u8], size: u64, path: &Path) -> Result<[u8; 16]> {
+    let id = mixed(parent, size, path)?;
     let marked = (id & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
-    Ok(VhdOptions {
-        unique_id: Some(marked.to_be_bytes()),
-        ..options.clone()
-    })
+    Ok(marked.to_be_bytes())
+}
+
+/// Gives an empty disk an identity of its own: products that know disks by it take two of one for the same.
+fn identify(shape: &mut Shape, id: [u8; 16]) {
+    match shape {
+        Shape::One(Target::VhdFixed(options) | Target::VhdDynamic(options)) => {
+            options.unique_id = Some(id);
+        }
+        Shape::One(Target::VdiFixed(options) | Target::VdiDynamic(options)) => {
+            options.uuid_create = Some(id);
+        }
+        Shape::One(Target::VhdxFixed(options) | Target::VhdxDynamic(options)) => {
+            options.disk_id = Some(Guid::of_uuid(id));
+            options.data_write_guid = Some(Guid::of_uuid(id));
+        }
+        Shape::One(_) | Shape::Flat(..) | Shape::Split(..) => {}
+    }
 }

@@ -84,6 +84,8 @@ pub(super) struct SecondDocument {
     /// Absent when its content is of no format that is known.
     pub(super) format: Option<&'static str>,
     pub(super) file_bytes: u64,
+    /// Absent when the system does not tell.
+    pub(super) allocated_bytes: Option<u64>,
 }
 
 impl SecondDocument {
@@ -100,6 +102,7 @@ impl SecondDocument {
             file: second.key.clone(),
             format: found.ok().map(|found| found.format.name()),
             file_bytes: second.source.len(),
+            allocated_bytes: second.source.allocated().ok(),
         }
     }
 }

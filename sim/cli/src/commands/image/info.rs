@@ -136,13 +136,14 @@ fn text(document: &Document) -> String {
     for file in &document.files {
         let _ = writeln!(
             text,
-            "  {} {:?} of {} is {}: {}, {}",
+            "  {} {:?} of {} is {}: {}, {}, of which {} are allocated",
             file.kind,
             file.name,
             harmless(&file.named_by),
             harmless(&file.file),
             file.format.unwrap_or("of no known format"),
-            shown(file.file_bytes)
+            shown(file.file_bytes),
+            shown(file.allocated_bytes.unwrap_or_default())
         );
     }
     for file in &document.not_opened {
