@@ -199,8 +199,12 @@ impl Image {
         }
     }
 
-    /// The bytes of a file as a disk, whatever they look like.
-    pub(crate) fn raw(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
+    /// The bytes of a file as a disk, whatever they look like: a guest may have written the header of another format into
+    /// its raw disk, to be believed by whoever opens it next.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for more bytes than a disk may have.
+    pub fn raw(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Self> {
         limits.check_disk("raw image", source.len())?;
         Ok(Self {
             container: Box::new(Raw::open(source)),

@@ -50,17 +50,17 @@ const HABITS: &[Habit] = &[
     (
         &["-f", "-F"],
         &["create"],
-        "the format to write is said as --to FORMAT; that of --backing is told by its content",
+        "the format to write is said as --to FORMAT; that of --backing is told by its content, or --raw",
     ),
     (
         &["-f", "-F", "--image-opts"],
         &["convert"],
-        "the format of an image is told by its content, and cannot be said; the one to write is said as --to FORMAT",
+        "the format of an image is told by its content, and only --raw says another; the one to write is said as --to FORMAT",
     ),
     (
         &["-f", "-F", "--image-opts"],
         &["info", "map", "check", "repair", "resize", "compare"],
-        "the format of an image is told by its content, and cannot be said; that of the output is --format",
+        "the format of an image is told by its content, and only --raw says another; that of the output is --format",
     ),
     (
         &["-o"],

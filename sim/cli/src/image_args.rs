@@ -53,6 +53,10 @@ pub(crate) struct Reading {
     /// link or `..` leads out of it. Without this no second file is opened.
     #[arg(long, value_name = "DIR")]
     pub(crate) allow_beneath: Option<PathBuf>,
+    /// Take the file for a raw disk, whatever it looks like: for disks of guests that may have written the header of another
+    /// format into them.
+    #[arg(long)]
+    pub(crate) raw: bool,
     /// Bounds of what an image that is read may cost, as NAME=SIZE,…: disk-bytes, its virtual size (1P unless told);
     /// table-bytes, one table of it in memory (64M); text-bytes, a descriptor or list inside it (16M); chain, parents above
     /// each other, or extents (4096); entries, snapshots or bitmaps (1M).

@@ -66,13 +66,18 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "qemu-img convert -O qcow2 disk.vmdk disk.qcow2",
         "drylab image convert disk.vmdk disk.qcow2 --to qcow2",
-        "the source's format is never given; the destination is complete or absent, and --force replaces one, unless another \
+        "the source's format is not given; the destination is complete or absent, and --force replaces one, unless another \
          program holds a lock on it (of bytes, as QEMU does); internal snapshots stay behind, and that is said",
     ),
     (
         "qemu-img convert -f vpc -O raw disk.vhd disk.raw",
         "drylab image convert disk.vhd disk.raw --to raw",
         "",
+    ),
+    (
+        "qemu-img convert -f raw -O qcow2 disk.raw disk.qcow2",
+        "drylab image convert disk.raw disk.qcow2 --to qcow2 --raw",
+        "needed only where the guest may have written the header of another format into its disk",
     ),
     (
         "qemu-img convert -c -O qcow2 disk.raw disk.qcow2",

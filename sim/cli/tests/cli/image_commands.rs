@@ -1,6 +1,6 @@
 //! `drylab image info`, `map`, `check`, `compare` and `rules`: what they say, and with which exit code.
 
-use crate::support::{data, have, json, keys, run, text, write_raw};
+use crate::support::{create_child, data, have, json, keys, run, text, write_raw};
 use drylab_block::{SparseBytes, WriteAt};
 use serde_json::Value;
 use std::fs::File;
@@ -436,4 +436,29 @@ fn what_an_image_says_does_not_steer_the_terminal() {
             ran.out
         );
     }
+}
+
+#[test]
+fn a_raw_disk_into_which_a_guest_wrote_another_header_is_raw_when_that_is_said() {
+    let images = Images::new();
+    let disguised = images.of("qcow2", "v3");
+    let bytes = std::fs::read(&disguised).expect("there");
+    let out = images.at("out.raw");
+    let convert = [
+        "image",
+        "convert",
+        text(&disguised),
+        text(&out),
+        "--to",
+        "raw",
+    ];
+    data(&[&convert[..], &["--raw"]].concat());
+    assert!(std::fs::read(&out).expect("written") == bytes);
+    data(&[&convert[..], &["--force"]].concat());
+    assert!(std::fs::read(&out).expect("written") != bytes);
+    let child = images.at("child.qcow2");
+    create_child(&child, "qcow2", &disguised, &["--raw"]).data();
+    let beneath = ["--allow-beneath", text(images.folder.path())];
+    let said = data(&[&["image", "info", text(&child)], &beneath[..]].concat());
+    assert!(said.contains("backing_format                raw"), "{said}");
 }

@@ -86,6 +86,9 @@ fn open_source(path: &Path, source: FileSource, reading: &Reading) -> Result<Ope
 
 /// Opens the image that these bytes are.
 fn image(bytes: Arc<dyn ReadAt>, resolver: &dyn Resolver, reading: &Reading) -> Result<Image> {
+    if reading.raw {
+        return Image::raw(bytes, &reading.limits());
+    }
     let options = Options {
         resolver,
         limits: reading.limits(),
