@@ -57,6 +57,7 @@ mod hosted;
 mod open;
 mod repair;
 mod repair_directories;
+mod repair_length;
 mod repair_stream;
 mod resize;
 pub(crate) mod rules;

@@ -292,6 +292,7 @@ impl Mend<'_> {
         {
             self.header.overhead = self.front.overhead;
         }
+        self.reach_overhead(&survey);
         if self.disk.header.has_markers() {
             self.end_stream(&survey)?;
         }

@@ -32,6 +32,8 @@ crate::finding::rules! {
         "VMware's own programs take 512 entries for granted";
     OVERHEAD = "VMDK-OVERHEAD", Warning, Lossless, "Virtual Disk Format 5.0, Hosted Sparse Extent Header: overHead",
         "a program that starts at overHead misses grains, or meets what is none";
+    OVERHEAD_CUT = "VMDK-OVERHEAD-CUT", Warning, Lossless, "Virtual Disk Format 5.0, Hosted Sparse Extent Header: overHead",
+        "QEMU refuses a file that ends in front of overHead, whatever is left in it; most often it was cut there";
     DESCRIPTOR_AREA = "VMDK-DESCRIPTOR-AREA", Warning, No, DESCRIPTOR,
         "a program that lengthens the text overwrites what stands behind it";
     DESCRIPTOR_LINE = "VMDK-DESCRIPTOR-LINE", Warning, No, "Virtual Disk Format 5.0, Extent Descriptions",
@@ -77,9 +79,10 @@ crate::finding::rules! {
     NO_FOOTER = "VMDK-NO-FOOTER", Error, Lossless, STREAM,
         "programs that read through the grain directory cannot open the disk";
     STREAM_CUT = "VMDK-STREAM-CUT", Error, Lossy, STREAM, "the rest of the disk is missing";
-    NO_END = "VMDK-NO-END-OF-STREAM", Warning, Lossless, STREAM, "a reader that goes by markers runs off the end";
-    TRAILING = "VMDK-TRAILING-BYTES", Warning, Lossless, STREAM,
-        "importers that hash while they read stop before these bytes, so that no digest of the file matches";
+    NO_END = "VMDK-NO-END-OF-STREAM", Warning, Lossless, "Virtual Disk Format 5.0, Stream-Optimized Compressed Sparse Extents: footer and end-of-stream marker",
+        "a reader that goes by markers runs off the end, and one that looks for a footer in the last sectors of the file, as QEMU does, cannot open the disk";
+    TRAILING = "VMDK-TRAILING-BYTES", Warning, Lossless, "Virtual Disk Format 5.0, Stream-Optimized Compressed Sparse Extents: footer and end-of-stream marker",
+        "where a footer leads to the tables, programs that look for it in the last sectors of the file, as QEMU does, cannot open the disk; importers that hash while they read stop before these bytes, so that no digest of the file matches";
     PARENT_CID = "VMDK-PARENT-CID", Error, No, "Virtual Disk Format 5.0, The Descriptor File: parentCID",
         "the parent was changed after the snapshot was made, or is another disk: what is read is a mixture of the two";
     PARENT_SIZE = "VMDK-PARENT-SIZE", Warning, No, "Virtual Disk Format 5.0, Delta Links",

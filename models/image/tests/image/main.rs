@@ -46,6 +46,7 @@ mod vhdx_resize;
 mod vhdx_tools;
 mod vmdk_chain;
 mod vmdk_children;
+mod vmdk_cut;
 mod vmdk_damage;
 mod vmdk_doubt;
 mod vmdk_esx;
