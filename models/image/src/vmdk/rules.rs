@@ -38,6 +38,16 @@ crate::finding::rules! {
         "a program that lengthens the text overwrites what stands behind it";
     DESCRIPTOR_LINE = "VMDK-DESCRIPTOR-LINE", Warning, No, "Virtual Disk Format 5.0, Extent Descriptions",
         "programs that insist on the line refuse the disk";
+    CREATE_TYPE = "VMDK-CREATE-TYPE", Warning, Lossless, "Virtual Disk Format 5.0, The Descriptor File: createType",
+        "programs that go by the text refuse the disk; the header, by which it is read, tells its kind";
+    EXTENT_TYPE = "VMDK-EXTENT-TYPE", Warning, Lossless, "Virtual Disk Format 5.0, Extent Descriptions",
+        "programs that go by the line refuse the disk; the header, by which it is read, tells that the extent is sparse";
+    EXTENT_OFFSET = "VMDK-EXTENT-OFFSET", Warning, Lossless, "Virtual Disk Format 5.0, Extent Descriptions: offset",
+        "QEMU refuses the disk; others take the extent to start where its file does";
+    EXTENT_OVERLAP = "VMDK-EXTENT-OVERLAP", Error, No, "Virtual Disk Format 5.0, Extent Descriptions",
+        "two places of the disk share their bytes: one of them lost its own, and a write to one changes the other";
+    NO_PARENT_CID = "VMDK-NO-PARENT-CID", Warning, Lossless, "Virtual Disk Format 5.0, The Descriptor File: parentCID",
+        "QEMU refuses the disk; others take it to have no parent";
     ENCODING = "VMDK-ENCODING", Note, No, DESCRIPTOR, "names outside ASCII may be read wrongly";
     CID = "VMDK-CID", Warning, No, DESCRIPTOR, "whether a snapshot fits this disk cannot be told";
     LONG_CONTENT_ID = "VMDK-LONG-CONTENT-ID", Note, No, "VMware descriptors: ddb.longContentID ends in the digits of CID",

@@ -54,3 +54,4 @@ mod vmdk_fuzz;
 mod vmdk_mended;
 mod vmdk_sizes;
 mod vmdk_stream;
+mod vmdk_text;
