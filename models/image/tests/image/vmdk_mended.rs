@@ -356,12 +356,9 @@ fn a_disk_whose_directories_name_one_table_or_are_one_shrinks_and_is_whole_at_ev
     let (file, truth) = (sparse_of(&disk.disk()), bytes_of(&disk.disk()));
     let (gd, rgd) = (led(&file, 56), led(&file, 48));
     let (first, place) = (file[gd..gd + 4].to_vec(), file[56..64].to_vec());
-    for (at, value, code) in [
-        (rgd, &first, "VMDK-GT-SHARED"),
-        (48, &place, "VMDK-RGD-OVERLAP"),
-    ] {
-        let shared = with(file.clone(), &[(at, value)]);
-        assert_eq!(codes(&shared), [code]);
+    for change in [(rgd, first.as_slice()), (48, &place)] {
+        let shared = with(file.clone(), &[change]);
+        assert_eq!(codes(&shared), ["VMDK-GT-SHARED"]);
         let plan = opened(file_of(&shared)).resize(1 << 20).unwrap();
         let mut sizes = Vec::new();
         for count in 0..=plan.edits().len() {
