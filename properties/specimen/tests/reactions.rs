@@ -18,7 +18,13 @@ const SEEDS: u64 = 12;
 const DAMAGES: u32 = 60;
 const ASKED: u32 = 48;
 /// Rows of which no drawn damage makes an image alone, or whose format is not drawn.
-const BY_HAND: [&str; 3] = ["QCOW2-CORRUPT", "VHDX-NO-HEADER", "QED-CUT"];
+const BY_HAND: [&str; 5] = [
+    "QCOW2-CORRUPT",
+    "VHDX-NO-HEADER",
+    "QED-CUT",
+    "VMDK-TRAILING-BYTES",
+    "VMDK-NO-END-OF-STREAM",
+];
 
 /// Writes bytes with their holes.
 fn put(path: &Path, bytes: &dyn ReadAt) {

@@ -227,7 +227,7 @@ pub(super) const ESXI: &[Reaction] = &[
     ),
     Reaction::misreads(
         "VMDK-TRAILING-BYTES",
-        "the file's digest is taken to the end of the stream, and is not the manifest's",
+        "the stream is read front to back and its end is met; the digest is taken up to there, and is not the manifest's",
         Evidence::Belief(
             "coreos-assembler PR 1156, home-assistant/operating-system 2121 and others: digests of streams with such \
              bytes do not match, and nobody found why",
@@ -286,6 +286,9 @@ const QEMU_TABLE: Evidence =
     Evidence::Measured("qemu-img 10.0.2, check and convert: the table under Damage");
 const SPARSE: &str = "monolithicSparse";
 const STREAM: &str = "streamOptimized";
+const NO_FOOTER: &str = "the file is not opened: the footer is not where it is looked for";
+/// Of streams that need no footer, as their directory is in front.
+const NOT_A_STREAM: &str = "VMDK-NOT-A-STREAM";
 
 /// libvirt with QEMU: measured with qemu-img, which reads images with QEMU's own code.
 pub(super) const LIBVIRT: &[Reaction] = &[
@@ -312,6 +315,9 @@ pub(super) const LIBVIRT: &[Reaction] = &[
     ),
     Reaction::misreads("VMDK-GT-LOST", "grains of the table read as zeros", QEMU),
     Reaction::misreads("VMDK-GT-OVERLAP", "other grains are read", QEMU),
+    Reaction::refuses("VMDK-OVERHEAD-CUT", "the file is not opened", QEMU),
+    Reaction::refuses("VMDK-TRAILING-BYTES", NO_FOOTER, QEMU).unless(NOT_A_STREAM),
+    Reaction::refuses("VMDK-NO-END-OF-STREAM", NO_FOOTER, QEMU).unless(NOT_A_STREAM),
     Reaction::refuses("VHD-BAT-SHORT", "the file is not opened", QEMU),
     Reaction::refuses("VHD-BLOCK-LOST", "the file is not opened", QEMU),
     Reaction::misreads(

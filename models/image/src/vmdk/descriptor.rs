@@ -38,6 +38,13 @@ pub(crate) struct ExtentLine {
     pub(crate) offset: Option<u64>,
 }
 
+impl ExtentLine {
+    /// Whether it must have an offset and has none.
+    pub(super) fn lacks_offset(&self) -> bool {
+        self.kind.eq_ignore_ascii_case("FLAT") && self.offset.is_none()
+    }
+}
+
 /// What a descriptor says, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Descriptor {
@@ -115,6 +122,13 @@ impl Descriptor {
             ("extent".to_owned(), format!("{sectors} {kind} {name:?}"))
         });
         self.values.iter().cloned().chain(extents).collect()
+    }
+
+    /// Whether it is that of a snapshot, or may be.
+    pub(super) fn names_parent(&self) -> bool {
+        let cid = self.value("parentCID").unwrap_or("ffffffff");
+        let hint = self.value("parentFileNameHint").unwrap_or_default();
+        !cid.eq_ignore_ascii_case("ffffffff") || !hint.is_empty()
     }
 
     /// The first value of a key, compared without case.

@@ -11,7 +11,7 @@ use super::rules;
 use crate::codec::{Engine, Framing, Unpackers, unpack};
 use crate::finding::Findings;
 use crate::map::{self, Store, Units};
-use crate::math::{div, index, len64, rem};
+use crate::math::{div, div_up, index, len64, rem};
 use crate::recent::Recent;
 use drylab_block::{
     Below, Error, Extent, ExtentKind, Limits, ReadAt, Result, le_u32, le_u64, read_vec,
@@ -95,6 +95,7 @@ impl Hosted {
             hosted.open_front()?;
         }
         hosted.note_redundant();
+        hosted.note_cut();
         hosted.judge_directories()?;
         Ok(hosted)
     }
@@ -233,6 +234,20 @@ impl Hosted {
         }
     }
 
+    /// Says that the file ends where only header, descriptor and tables should be. A sector that was begun counts.
+    fn note_cut(&mut self) {
+        let (length, overhead) = (self.source.len(), self.header.overhead);
+        if overhead <= div_up(length, SECTOR) {
+            return;
+        }
+        let place = (self.header_place().saturating_add(64), 8);
+        let found = format!("{overhead}, in a file of {length} bytes");
+        let expected = "a sector that the file reaches";
+        let path = "header, overHead";
+        self.findings
+            .add(&rules::OVERHEAD_CUT, place, path, found, expected);
+    }
+
     /// The entries of the table at a sector.
     pub(super) fn raw_table(&self, number: u64, sector: u32) -> Result<Vec<u32>> {
         let name = format!("grain table {number} (grain directory entry {sector})");
@@ -310,7 +325,7 @@ impl Hosted {
     /// Whether any of `length` bytes from a sector on belongs to header, descriptor, directory or tables in use.
     pub(super) fn in_metadata(&self, sector: u32, length: u64) -> bool {
         let start = u64::from(sector);
-        let end = start.saturating_add(crate::math::div_up(length, SECTOR));
+        let end = start.saturating_add(div_up(length, SECTOR));
         self.spans().meet(&(start..end))
     }
 

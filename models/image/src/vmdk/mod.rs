@@ -27,6 +27,9 @@
 //! reason, where a directory lies on what follows it or most tables are lost, as the header itself is likely to be wrong
 //! then, and where it would give up the only copy of a table that has grains.
 //!
+//! The words of an embedded descriptor are a flaw where they mean nothing, and the header tells what the file is; a
+//! descriptor that is a file of its own is refused with them. Lines that other programs miss are written where there is room.
+//!
 //! **Not supported.** Devices (fullDevice, raw device maps), encrypted disks and change tracking files are not read. COWD and
 //! seSparse are read and checked, not written; the journal of seSparse is not replayed.
 //!
@@ -35,7 +38,7 @@
 //! | monolithicSparse | yes | yes | yes | yes | grow, and shrink |
 //! | streamOptimized | yes | yes, as a stream | yes | yes | no |
 //! | twoGbMaxExtentSparse | yes | yes | yes | yes | inside the last extent |
-//! | monolithicFlat, vmfs, twoGbMaxExtentFlat | yes | yes | yes | a file that was cut | the last extent |
+//! | monolithicFlat, vmfs, twoGbMaxExtentFlat | yes | yes | yes | a file that was cut, the text | the last extent |
 //! | vmfsSparse (COWD), seSparse | yes | no | yes | no | no |
 //! | snapshots | yes | yes, or flattened | yes, with parents | each file | no |
 
@@ -48,16 +51,20 @@ mod claims;
 mod descriptor;
 mod directories;
 mod disk;
+mod embedded;
 mod esx;
 mod esx_check;
 mod flat;
 mod footer;
 mod header;
 mod hosted;
+mod notes;
 mod open;
 mod repair;
 mod repair_directories;
+mod repair_length;
 mod repair_stream;
+mod repair_text;
 mod resize;
 pub(crate) mod rules;
 mod shrink;

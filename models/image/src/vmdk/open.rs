@@ -22,7 +22,7 @@
 use super::descriptor::{Descriptor, ExtentLine};
 use super::disk::{Body, Parent, Part, Vmdk};
 use super::esx::{self, Esx};
-use super::header::{Header, MAGIC, SECTOR};
+use super::header::{MAGIC, SECTOR};
 use super::hosted::Hosted;
 use super::number;
 use super::rules;
@@ -64,7 +64,7 @@ impl Vmdk {
         }
     }
 
-    fn new(file: Arc<dyn ReadAt>, text: Text, descriptor: Descriptor) -> Self {
+    pub(super) fn new(file: Arc<dyn ReadAt>, text: Text, descriptor: Descriptor) -> Self {
         let subformat = descriptor.value("createType").unwrap_or_default();
         Self {
             file,
@@ -78,38 +78,6 @@ impl Vmdk {
             table_bytes: 0,
             findings: Findings::default(),
         }
-    }
-
-    /// A hosted sparse extent with its descriptor inside.
-    fn open_embedded(source: Arc<dyn ReadAt>, opener: &Opener<'_>) -> Result<Self> {
-        let limits = opener.limits;
-        let bytes = read_vec(&*source, "VMDK header", 0, SECTOR, limits)?;
-        let front = Header::parse(&bytes, 0, limits)?;
-        let (text, bytes) = read_embedded(&*source, &front, limits)?;
-        let descriptor = Descriptor::parse(&bytes, limits)?;
-        check_embedded(&descriptor)?;
-        let line = descriptor.extents.first().map(|line| line.sectors);
-        let hosted = Hosted::open(source.clone(), line, limits)?;
-        let mut disk = Self::new(source, text, descriptor);
-        disk.details.splice(0..0, hosted.details());
-        disk.findings.extend("", hosted.noticed());
-        disk.note_descriptor();
-        disk.note_area(&front, &hosted, &bytes);
-        // What the text may grow to is in front of directories and grains, whatever is said.
-        let span = hosted.descriptor_span();
-        let room = span.end.saturating_sub(span.start).saturating_mul(SECTOR);
-        disk.text.area = disk.text.area.map(|area| area.min(room));
-        let capacity = hosted.header.capacity;
-        disk.size = capacity.saturating_mul(SECTOR);
-        if let Some(line) = disk.descriptor.extents.first() {
-            let place = disk.text.place_of(disk.text.sectors(0));
-            let sectors = line.sectors;
-            disk.note_size("", place, capacity, sectors);
-        }
-        let body = Body::Hosted(Box::new(hosted));
-        disk.push(0, String::new(), disk.size, body);
-        disk.open_parent(opener)?;
-        Ok(disk)
     }
 
     /// A sparse extent of ESX without the descriptor that names it.
@@ -149,11 +117,13 @@ impl Vmdk {
             disk.add(number, line, limits, |name| file(name, &mut files, opener))
                 .map_err(within)?;
         }
+        disk.note_offsets();
+        disk.note_overlaps();
         disk.open_parent(opener)?;
         Ok(disk)
     }
 
-    fn push(&mut self, line: usize, key: String, length: u64, body: Body) {
+    pub(super) fn push(&mut self, line: usize, key: String, length: u64, body: Body) {
         let end = self.parts.last();
         let start = end.map_or(0, |part| part.start.saturating_add(part.length));
         self.parts.push(Part {
@@ -288,96 +258,24 @@ impl Vmdk {
         Ok(())
     }
 
-    /// Says that an extent line and the header of the extent have different sizes.
-    fn note_size(&mut self, key: &str, place: (u64, u64), capacity: u64, line: u64) {
-        if capacity == line {
-            return;
-        }
-        let whose = if key.is_empty() {
-            String::new()
-        } else {
-            format!(" of {key:?}")
-        };
-        let found = format!("{line} sectors");
-        let expected = format!("{capacity} as in the header{whose}");
-        let path = "descriptor, extent line";
-        self.findings
-            .add(&rules::EXTENT_SIZE, place, path, found, expected);
-    }
-
-    /// Says what is wrong with the lines of the descriptor.
-    fn note_descriptor(&mut self) {
-        let Self {
-            text,
-            descriptor,
-            findings,
-            ..
-        } = self;
-        let cid = descriptor.value("CID").unwrap_or("missing");
-        if number(cid).is_none() {
-            let place = text.place_of(text.value("CID"));
-            let expected = "8 hexadecimal digits";
-            findings.add(&rules::CID, place, "descriptor, CID", cid, expected);
-        }
-        if let Some(long) = descriptor.value("ddb.longContentID") {
-            let place = text.place_of(text.value("ddb.longContentID"));
-            let path = "descriptor, ddb.longContentID";
-            let last = long.len().checked_sub(8).and_then(|at| long.get(at..));
-            let short = number(cid).filter(|cid| *cid != 0xffff_fffe);
-            if long.len() != 32 || u128::from_str_radix(long, 16).is_err() {
-                let expected = "32 hexadecimal digits";
-                findings.add(&rules::LONG_CONTENT_ID, place, path, long, expected);
-            } else if short.is_some() && last.and_then(number) != short {
-                let expected = format!("…{cid} as in CID");
-                findings.add(&rules::LONG_CONTENT_ID, place, path, long, expected);
-            }
-        }
-        if let Some(encoding) = &descriptor.strange_encoding {
-            let place = text.place_of(text.value("encoding"));
-            let expected = "the encoding of the text, UTF-8 or windows-1252";
-            let path = "descriptor, encoding";
-            findings.add(&rules::ENCODING, place, path, encoding, expected);
-        }
-        if let Some(line) = &descriptor.malformed {
-            let place = text.place_of(None);
-            let (path, found) = ("descriptor, extent line", format!("{line:?}"));
-            let expected = "access, sectors, type, name";
-            findings.add(&rules::DESCRIPTOR_LINE, place, path, found, expected);
-        }
-    }
-
-    /// Says whether the text ends inside its area, and the area in front of the tables.
-    fn note_area(&mut self, front: &Header, hosted: &Hosted, bytes: &[u8]) {
-        let place = (self.text.place, self.text.area.unwrap_or(0));
-        let path = "descriptor";
-        if bytes.last().is_some_and(|last| !matches!(last, 0 | b'\n')) {
-            let found = format!("{} bytes and not ended", bytes.len());
-            let expected = "ended by a NUL or a line end inside its area";
-            self.findings
-                .add(&rules::DESCRIPTOR_AREA, place, path, found, expected);
-        }
-        let end = front
-            .descriptor_offset
-            .saturating_add(front.descriptor_size);
-        let ([_, _, gd], rgd) = (hosted.fixed(), hosted.rgd_span());
-        for (name, span) in [("grain directory", gd), ("redundant grain directory", rgd)] {
-            if !span.is_empty() && span.start < end && front.descriptor_offset < span.end {
-                let found = format!("an area up to sector {end}");
-                let expected = format!("an area that ends before the {name} at {}", span.start);
-                self.findings
-                    .add(&rules::DESCRIPTOR_AREA, place, path, found, expected);
-            }
-        }
-    }
-
     /// Opens the parent of a snapshot and compares their ids.
-    fn open_parent(&mut self, opener: &Opener<'_>) -> Result<()> {
-        let wanted = self.descriptor.value("parentCID").unwrap_or("ffffffff");
+    pub(super) fn open_parent(&mut self, opener: &Opener<'_>) -> Result<()> {
+        let hint = self.descriptor.value("parentFileNameHint");
+        let wanted = match self.descriptor.value("parentCID") {
+            Some(wanted) => wanted,
+            // Without the line it may have been a snapshot, and what the parent has would read as zeros.
+            None if self.descriptor.names_parent() => {
+                return Err(Error::corrupt(format_args!(
+                    "VMDK descriptor has no parentCID and names a parent disk {:?}",
+                    hint.unwrap_or_default()
+                )));
+            }
+            None => return Ok(()),
+        };
         if wanted.eq_ignore_ascii_case("ffffffff") {
             return Ok(());
         }
         let wanted = wanted.to_owned();
-        let hint = self.descriptor.value("parentFileNameHint");
         let Some(hint) = hint.filter(|hint| !hint.is_empty()).map(str::to_owned) else {
             return Err(Error::unsupported(format_args!(
                 "VMDK snapshot of a parent disk with CID {wanted} that it does not name; give the descriptor a line parentFileNameHint"
@@ -463,62 +361,6 @@ fn check_name(name: &str) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// The embedded descriptor; without one the file is one part of a split disk.
-fn read_embedded(source: &dyn ReadAt, header: &Header, limits: &Limits) -> Result<(Text, Vec<u8>)> {
-    if header.descriptor_offset == 0 || header.descriptor_size == 0 {
-        return Err(part_of_a_split_disk());
-    }
-    let place = header.descriptor_offset.saturating_mul(SECTOR);
-    let length = header.descriptor_size.saturating_mul(SECTOR);
-    let inside = place
-        .checked_add(length)
-        .is_some_and(|end| end <= source.len());
-    if inside && length > limits.text_bytes_max {
-        let most = limits.text_bytes_max;
-        return Err(Error::unsupported(format_args!(
-            "VMDK descriptor of {length} bytes, more than {most}"
-        )));
-    }
-    let bytes = read_vec(source, "VMDK descriptor", place, length, limits)?;
-    Ok((Text::new(place, Some(length), &bytes), bytes))
-}
-
-fn part_of_a_split_disk() -> Error {
-    Error::unsupported(
-        "VMDK sparse extent without a descriptor: it is one part of a disk whose descriptor is another file; open that one",
-    )
-}
-
-/// Refuses embedded descriptors of other disks than the one in the file.
-fn check_embedded(descriptor: &Descriptor) -> Result<()> {
-    match descriptor.value("createType") {
-        Some("monolithicSparse" | "streamOptimized") => {}
-        Some(other) => {
-            return Err(Error::unsupported(format_args!(
-                "VMDK createType {other:?} in a sparse extent"
-            )));
-        }
-        None if descriptor.values.is_empty() => return Err(part_of_a_split_disk()),
-        None => return Err(Error::corrupt("VMDK descriptor has no createType")),
-    }
-    if let [_, _, ..] = descriptor.extents.as_slice() {
-        return Err(Error::unsupported(format_args!(
-            "VMDK descriptor with {} extents; files named inside an input are not opened",
-            descriptor.extents.len()
-        )));
-    }
-    match descriptor.extents.first() {
-        Some(line) if !line.kind.eq_ignore_ascii_case("SPARSE") => {
-            let (kind, name) = (&line.kind, &line.name);
-            Err(Error::unsupported(format_args!(
-                "VMDK extent {name:?} of type {kind} in a sparse extent"
-            )))
-        }
-        // The name is ignored: files are renamed, and this file is the extent.
-        _ => Ok(()),
-    }
 }
 
 /// The type, when it is one that a descriptor of its own can describe.

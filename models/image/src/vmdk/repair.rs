@@ -46,14 +46,7 @@ impl Vmdk {
             ));
         }
         // First of all: while the sizes differ, what the next steps change may turn which of them counts.
-        let mut text = self.text.clone();
-        for part in &self.parts {
-            let line = self.descriptor.extents.get(part.line);
-            let sectors = div(part.length, SECTOR);
-            if line.is_some_and(|line| line.sectors != sectors) {
-                text = text.with(text.sectors(part.line), sectors);
-            }
-        }
+        let text = self.mended_text(&mut plan);
         let changes_text = text != self.text;
         if changes_text {
             self.text.change(&text, &*self.file, &mut plan)?;
@@ -292,6 +285,7 @@ impl Mend<'_> {
         {
             self.header.overhead = self.front.overhead;
         }
+        self.reach_overhead(&survey);
         if self.disk.header.has_markers() {
             self.end_stream(&survey)?;
         }

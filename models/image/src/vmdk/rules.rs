@@ -32,10 +32,22 @@ crate::finding::rules! {
         "VMware's own programs take 512 entries for granted";
     OVERHEAD = "VMDK-OVERHEAD", Warning, Lossless, "Virtual Disk Format 5.0, Hosted Sparse Extent Header: overHead",
         "a program that starts at overHead misses grains, or meets what is none";
+    OVERHEAD_CUT = "VMDK-OVERHEAD-CUT", Warning, Lossless, "Virtual Disk Format 5.0, Hosted Sparse Extent Header: overHead",
+        "QEMU refuses a file that ends in front of overHead, whatever is left in it; most often it was cut there";
     DESCRIPTOR_AREA = "VMDK-DESCRIPTOR-AREA", Warning, No, DESCRIPTOR,
         "a program that lengthens the text overwrites what stands behind it";
     DESCRIPTOR_LINE = "VMDK-DESCRIPTOR-LINE", Warning, No, "Virtual Disk Format 5.0, Extent Descriptions",
         "programs that insist on the line refuse the disk";
+    CREATE_TYPE = "VMDK-CREATE-TYPE", Warning, Lossless, "Virtual Disk Format 5.0, The Descriptor File: createType",
+        "programs that go by the text refuse the disk; the header, by which it is read, tells its kind";
+    EXTENT_TYPE = "VMDK-EXTENT-TYPE", Warning, Lossless, "Virtual Disk Format 5.0, Extent Descriptions",
+        "programs that go by the line refuse the disk; the header, by which it is read, tells that the extent is sparse";
+    EXTENT_OFFSET = "VMDK-EXTENT-OFFSET", Warning, Lossless, "Virtual Disk Format 5.0, Extent Descriptions: offset",
+        "QEMU refuses the disk; others take the extent to start where its file does";
+    EXTENT_OVERLAP = "VMDK-EXTENT-OVERLAP", Error, No, "Virtual Disk Format 5.0, Extent Descriptions",
+        "two places of the disk share their bytes: one of them lost its own, and a write to one changes the other";
+    NO_PARENT_CID = "VMDK-NO-PARENT-CID", Warning, Lossless, "Virtual Disk Format 5.0, The Descriptor File: parentCID",
+        "QEMU refuses the disk; others take it to have no parent";
     ENCODING = "VMDK-ENCODING", Note, No, DESCRIPTOR, "names outside ASCII may be read wrongly";
     CID = "VMDK-CID", Warning, No, DESCRIPTOR, "whether a snapshot fits this disk cannot be told";
     LONG_CONTENT_ID = "VMDK-LONG-CONTENT-ID", Note, No, "VMware descriptors: ddb.longContentID ends in the digits of CID",
@@ -77,9 +89,10 @@ crate::finding::rules! {
     NO_FOOTER = "VMDK-NO-FOOTER", Error, Lossless, STREAM,
         "programs that read through the grain directory cannot open the disk";
     STREAM_CUT = "VMDK-STREAM-CUT", Error, Lossy, STREAM, "the rest of the disk is missing";
-    NO_END = "VMDK-NO-END-OF-STREAM", Warning, Lossless, STREAM, "a reader that goes by markers runs off the end";
-    TRAILING = "VMDK-TRAILING-BYTES", Warning, Lossless, STREAM,
-        "importers that hash while they read stop before these bytes, so that no digest of the file matches";
+    NO_END = "VMDK-NO-END-OF-STREAM", Warning, Lossless, "Virtual Disk Format 5.0, Stream-Optimized Compressed Sparse Extents: footer and end-of-stream marker",
+        "a reader that goes by markers runs off the end, and one that looks for a footer in the last sectors of the file, as QEMU does, cannot open the disk";
+    TRAILING = "VMDK-TRAILING-BYTES", Warning, Lossless, "Virtual Disk Format 5.0, Stream-Optimized Compressed Sparse Extents: footer and end-of-stream marker",
+        "where a footer leads to the tables, programs that look for it in the last sectors of the file, as QEMU does, cannot open the disk; importers that hash while they read stop before these bytes, so that no digest of the file matches";
     PARENT_CID = "VMDK-PARENT-CID", Error, No, "Virtual Disk Format 5.0, The Descriptor File: parentCID",
         "the parent was changed after the snapshot was made, or is another disk: what is read is a mixture of the two";
     PARENT_SIZE = "VMDK-PARENT-SIZE", Warning, No, "Virtual Disk Format 5.0, Delta Links",

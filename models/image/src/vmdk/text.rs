@@ -1,6 +1,6 @@
 //! The text of a descriptor in its file: where its values stand, and how it is changed.
 
-use super::descriptor::is_extent;
+use super::descriptor::{FIRST_LINE, is_extent};
 use crate::edit::{Edit, Plan};
 use crate::math::{index, len64};
 use drylab_block::{Error, ReadAt, Result};
@@ -47,26 +47,88 @@ impl Text {
                 return None;
             }
             let value = line.get(equals.saturating_add(1)..)?;
-            let inner = value.trim_ascii();
+            let inner = value.trim_ascii_start();
             let inner = inner.strip_prefix(b"\"").unwrap_or(inner);
+            // What is in front of it is gone, what is behind it not yet.
+            let at = start.saturating_add(line.len().saturating_sub(inner.len()));
+            let inner = inner.trim_ascii_end();
             let inner = inner.strip_suffix(b"\"").unwrap_or(inner);
-            Some(part_of(line, start, inner, equals))
+            Some(at..at.saturating_add(inner.len()))
         })
+    }
+
+    /// Whether it starts as descriptors do.
+    pub(super) fn is_descriptor(&self) -> bool {
+        let start = self.bytes.get(..FIRST_LINE.len()).unwrap_or_default();
+        start.eq_ignore_ascii_case(FIRST_LINE.as_bytes())
+    }
+
+    /// Whether it has room where it stands.
+    pub(super) fn fits(&self) -> bool {
+        self.area.is_none_or(|area| len64(&self.bytes) < area)
+    }
+
+    /// Start and text of extent line `number`.
+    fn extent(&self, number: usize) -> Option<(usize, &[u8])> {
+        let mut lines = self
+            .lines()
+            .filter(|(_, line)| is_extent(String::from_utf8_lossy(line).trim_ascii()));
+        lines.nth(number)
+    }
+
+    /// The bytes of word `word` of extent line `number`, none of them behind the name.
+    fn word(&self, number: usize, word: usize) -> Option<Range<usize>> {
+        let (start, line) = self.extent(number)?;
+        let mut from = 0usize;
+        for count in 0..=word {
+            let rest = line.get(from..)?;
+            let first = rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
+            let found = rest.get(first..)?;
+            let length = found.iter().position(u8::is_ascii_whitespace);
+            let length = length.unwrap_or(found.len());
+            from = from.saturating_add(first);
+            if count == word {
+                let at = start.saturating_add(from);
+                return Some(at..at.saturating_add(length));
+            }
+            from = from.saturating_add(length);
+        }
+        None
     }
 
     /// The bytes of the number of sectors in extent line `number`.
     pub(super) fn sectors(&self, number: usize) -> Option<Range<usize>> {
-        let lines = self
-            .lines()
-            .filter(|(_, line)| is_extent(String::from_utf8_lossy(line).trim_ascii()));
-        let (start, line) = lines.into_iter().nth(number)?;
-        let mut words = line
-            .split(|byte| byte.is_ascii_whitespace())
-            .filter(|word| !word.is_empty());
-        let access = words.next()?;
-        let sectors = words.next()?;
-        let from = line.len().min(access.len());
-        Some(part_of(line, start, sectors, from))
+        self.word(number, 1)
+    }
+
+    /// The bytes of the type in extent line `number`.
+    pub(super) fn kind(&self, number: usize) -> Option<Range<usize>> {
+        self.word(number, 2)
+    }
+
+    /// The place behind the name in extent line `number`.
+    pub(super) fn behind_name(&self, number: usize) -> Option<Range<usize>> {
+        let (start, line) = self.extent(number)?;
+        let mut quotes = (0usize..).zip(line).filter(|(_, byte)| **byte == b'"');
+        let (last, _) = quotes.nth(1)?;
+        let at = start.saturating_add(last).saturating_add(1);
+        Some(at..at)
+    }
+
+    /// The text with one more line behind that of a key, or behind the first.
+    pub(super) fn with_line(&self, key: &str, new: &str) -> Self {
+        let is_of = |line: &[u8]| {
+            let name = line.split(|byte| *byte == b'=').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(key.as_bytes())
+        };
+        let found = self.lines().find(|(_, line)| is_of(line));
+        let Some((start, line)) = found.or_else(|| self.lines().next()) else {
+            return self.clone();
+        };
+        let end = start.saturating_add(line.len());
+        // Lines end as the others do.
+        let cr = if line.ends_with(b"\r") { "\r" } else { "" };
+        self.with(Some(end..end), format!("\n{new}{cr}"))
     }
 
     /// Where a range of the text stands in its file: offset and length, of the whole text without one.
@@ -134,17 +196,6 @@ impl Text {
             }
         }
     }
-}
-
-/// The range of `part`, which is found in `line` behind byte `from`, in the text.
-fn part_of(line: &[u8], start: usize, part: &[u8], from: usize) -> Range<usize> {
-    let behind = line.get(from..).unwrap_or_default();
-    let at = behind
-        .windows(part.len().max(1))
-        .position(|window| window == part)
-        .unwrap_or(0);
-    let first = start.saturating_add(from).saturating_add(at);
-    first..first.saturating_add(part.len())
 }
 
 #[cfg(test)]

@@ -392,10 +392,6 @@ fn a_snapshot_and_a_split_disk_are_refused_because_they_need_other_files() {
         replace("monolithicSparse", "vmfsSparse"),
         &["unsupported", "vmfsSparse"],
     );
-    refuses(
-        replace("createType", "kreateType"),
-        &["corrupt", "createType"],
-    );
 }
 
 #[test]

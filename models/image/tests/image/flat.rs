@@ -300,8 +300,8 @@ fn a_flat_extent_that_was_cut_is_read_as_far_as_it_goes_and_gets_its_length_back
         ("vmfs", "RW 16 VMFS \"a\"", 4096),
         (
             "twoGbMaxExtentFlat",
-            "RW 4 FLAT \"a\" 0\nRW 7 FLAT \"a\" 3",
-            1024,
+            "RW 4 FLAT \"a\" 0\nRW 7 FLAT \"a\" 4",
+            1536,
         ),
         (
             "twoGbMaxExtentFlat",

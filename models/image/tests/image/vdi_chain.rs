@@ -102,7 +102,7 @@ fn a_free_block_is_the_parents_and_a_zero_block_is_zeros() {
         let (_, stored) = disk.piece_at(0);
         assert_eq!(stored.map(|stored| stored.file), Some(name(1)));
         let refused = disk.resize(1 << 20).unwrap_err().to_string();
-        assert!(refused.contains("flatten"), "{refused}");
+        assert!(refused.contains("convert it"), "{refused}");
     }
 }
 

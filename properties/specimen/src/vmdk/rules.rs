@@ -398,6 +398,9 @@ impl Layout {
         if self.first_grain().is_some_and(|first| new > first) {
             codes.push("VMDK-OVERHEAD");
         }
+        if new > self.end / SECTOR {
+            codes.push("VMDK-OVERHEAD-CUT");
+        }
         if self.is_stream() {
             codes.extend(MARKERS);
         }
@@ -420,6 +423,7 @@ impl Layout {
             Head::Unclean => Expected::found(clause, &["VMDK-UNCLEAN"]).same(),
             // The header says it, too, and the descriptor.
             Head::Capacity => differs.or(&["VMDK-NO-FOOTER"]).or_refused().same(),
+            Head::Overhead => differs.or(&["VMDK-OVERHEAD-CUT"]).or(&TABLES).or_refused(),
             // A footer that is none: the stream is walked by its markers.
             _ => differs.or(&["VMDK-NO-FOOTER"]).or(&TABLES).or_refused(),
         }
