@@ -358,11 +358,11 @@ fn a_disk_whose_directories_name_one_table_shrinks_and_is_whole_at_every_step() 
     let first = file[gd..gd + 4].to_vec();
     // One directory for both is another damage, which is mended first.
     let one = with(file.clone(), &[(48, &file[56..64].to_vec())]);
-    let refused = opened(file_of(&one)).resize(1 << 20).unwrap_err();
-    assert!(
-        refused.to_string().contains("VMDK-RGD-OVERLAP"),
-        "{refused}"
-    );
+    let refused = opened(file_of(&one))
+        .resize(1 << 20)
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("header, rgdOffset is sector"), "{refused}");
     let shared = with(file, &[(rgd, &first)]);
     assert_eq!(codes(&shared), ["VMDK-GT-SHARED"]);
     let plan = opened(file_of(&shared)).resize(1 << 20).unwrap();
