@@ -44,6 +44,12 @@ pub fn vmdk_repair(data: &[u8]) {
         file: &|| copy(data),
         open: &|file| boxed(Vmdk::open(file, &Opener::new(&DenyAll, &limits))),
         kept: &["VMDK-GT-OVERLAP"],
+        roomless: &[
+            "VMDK-NO-PARENT-CID",
+            "VMDK-CREATE-TYPE",
+            "VMDK-EXTENT-TYPE",
+            "VMDK-EXTENT-OFFSET",
+        ],
         drops: true,
     });
 }
@@ -89,6 +95,7 @@ pub fn qcow2_repair(data: &[u8]) {
         file: &|| copy(data),
         open,
         kept: &[],
+        roomless: &[],
         drops: true,
     }) else {
         return;
@@ -180,6 +187,7 @@ pub fn vhdx_repair(data: &[u8]) {
         file: &|| scripted(data).map(|(file, _)| file),
         open: &|file| boxed(Vhdx::open(file, &Opener::new(&base, &limits))),
         kept: &[],
+        roomless: &[],
         drops: false,
     });
 }
@@ -212,6 +220,7 @@ pub fn vhd_repair(data: &[u8]) {
                 boxed(Vhd::open(file, VhdSize::ByCreator, &opener))
             },
             kept: &[],
+            roomless: &[],
             drops: false,
         });
     }
@@ -236,6 +245,7 @@ pub fn vdi_repair(data: &[u8]) {
         open: &|file| boxed(Vdi::open(file, &Opener::new(&beside, &limits))),
         // Where the data area begins inside the map there may be no room for all blocks.
         kept: &["VDI-DATA-IN-METADATA"],
+        roomless: &[],
         drops: false,
     });
 }

@@ -110,6 +110,8 @@ pub(super) struct Trial<'a> {
     pub(super) open: Open<'a>,
     /// Codes of findings that keep others from being mended by the same plan.
     pub(super) kept: &'a [&'a str],
+    /// Codes of findings that stay where the file has no room for what is missing.
+    pub(super) roomless: &'a [&'a str],
     /// Whether what a lossy repair gives up may have been readable.
     pub(super) drops: bool,
 }
@@ -160,8 +162,10 @@ pub(super) fn mended(trial: &Trial<'_>) -> Option<Arc<SparseBytes>> {
         .iter()
         .any(|counts| counts.keys().any(|code| trial.kept.contains(code)));
     // Other files are not mended by this plan.
-    let mendable =
-        |finding: &&crate::Finding| finding.file.is_empty() && finding.rule.repair != Repair::No;
+    let mendable = |finding: &&crate::Finding| {
+        let stays = trial.roomless.contains(&finding.rule.code);
+        finding.file.is_empty() && finding.rule.repair != Repair::No && !stays
+    };
     let left = left.list().iter().find(mendable);
     assert!(kept || left.is_none(), "left after a repair: {left:?}");
     Some(file)

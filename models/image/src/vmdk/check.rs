@@ -88,6 +88,8 @@ pub(super) struct Survey {
     broken: BTreeSet<u64>,
     /// The first sector of any grain.
     pub(super) first: Option<u64>,
+    /// Grains that have sectors of their own.
+    pub(super) grains: u64,
     /// Behind the last sector of any grain or table.
     pub(super) end: u64,
     /// Tables that share sectors with others, or with grains: nothing is written to them, and of their entries only is said
@@ -306,6 +308,9 @@ impl Hosted {
             survey.first = Some(survey.first.map_or(sector, |first| first.min(sector)));
         }
         survey.end = survey.end.max(end);
+        if claim == Claim::Fresh {
+            survey.grains = survey.grains.saturating_add(1);
+        }
         Ok(match claim {
             // The last grain may need less of the same bytes.
             Claim::Alias

@@ -23,23 +23,32 @@ pub(super) enum Tail {
     Trailing(u64),
 }
 
+/// What a walk by markers met.
+#[derive(Default)]
+struct Met {
+    /// Grains that the tables name, in their order.
+    grains: u64,
+    /// Something else, of which was told.
+    odd: bool,
+}
+
 impl Hosted {
     /// Walks the stream by its markers and compares what it meets with the tables.
     pub(super) fn check_stream(&self, survey: &Survey, found: &mut Findings) -> Result<()> {
         let mut at = self.front.overhead.saturating_mul(SECTOR);
         let length = self.source.len();
-        let mut last = None;
+        let (mut last, mut met) = (None, Met::default());
         let mut tables = self.gd.clone();
         tables.sort_unstable();
         loop {
             let left = length.saturating_sub(at);
             if left < SECTOR {
-                self.check_tail(at, survey, found);
-                return Ok(());
+                break;
             }
             let sector = read_vec(&*self.source, "marker", at, SECTOR, &self.limits)?;
             let path = format!("marker at offset {at}");
             let mut odd = |what: String, expected: &str| {
+                met.odd = true;
                 let rule = &rules::STREAM_MARKER;
                 found.add(rule, (at, SECTOR), path.as_str(), what, expected);
             };
@@ -55,6 +64,7 @@ impl Hosted {
                     let grain = div(lba, self.header.grain);
                     // In ascending order each table is read once.
                     if last.is_some_and(|last| grain <= last) {
+                        met.odd = true;
                         let what = format!("grain {grain} behind a later one");
                         let rule = &rules::STREAM_ORDER;
                         found.add(rule, (at, 12), path, what, "ascending grains");
@@ -63,6 +73,8 @@ impl Hosted {
                     {
                         let what = format!("a grain at guest sector {lba}");
                         odd(what, "one that a grain table names");
+                    } else {
+                        met.grains = met.grains.saturating_add(1);
                     }
                     last = Some(grain);
                     let bytes = round_up(u64::from(size).saturating_add(12), SECTOR);
@@ -91,6 +103,18 @@ impl Hosted {
             }
         }
         self.check_tail(at, survey, found);
+        if met.grains < survey.grains && !met.odd {
+            let place = (self.front.overhead.saturating_mul(SECTOR), 0);
+            let expected = format!("{}, as the grain tables name", survey.grains);
+            let what = format!("{} grains", met.grains);
+            found.add(
+                &rules::STREAM_MARKER,
+                place,
+                "markers of the stream",
+                what,
+                expected,
+            );
+        }
         Ok(())
     }
 

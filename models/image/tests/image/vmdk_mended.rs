@@ -357,7 +357,7 @@ fn a_disk_whose_directories_name_one_table_shrinks_and_is_whole_at_every_step() 
     let (gd, rgd) = (led(&file, 56), led(&file, 48));
     let first = file[gd..gd + 4].to_vec();
     // One directory for both is another damage, which is mended first.
-    let one = with(file.clone(), &[(48, &file[56..64].to_vec())]);
+    let one = with(file.clone(), &[(48, &file[56..64])]);
     let refused = opened(file_of(&one))
         .resize(1 << 20)
         .unwrap_err()
