@@ -52,7 +52,7 @@ pub(super) fn repair(image: &Qcow2) -> Result<Plan> {
     let mut found = image.noticed().clone();
     let own = image.structure(&image.limits, false, &mut found)?;
     super::check::check(&own, None, &mut found)?;
-    let damaged = own.damaged;
+    let (damaged, undivided) = (own.damaged, own.undivided);
     drop(own);
     let here = |finding: &&Finding| finding.file.is_empty();
     let ours = || found.list().iter().filter(here);
@@ -68,6 +68,11 @@ pub(super) fn repair(image: &Qcow2) -> Result<Plan> {
     if damaged {
         return refuse(
             "an L1 table passes the end of the file, and what it holds would be taken for free",
+        );
+    }
+    if undivided {
+        return refuse(
+            "so many L1 entries name one table that not all of its places in the data file are looked at",
         );
     }
     let twice = |finding: &Finding| finding.rule.code == rules::OVERLAP_TABLES.code;

@@ -54,6 +54,8 @@ pub(super) struct Structure<'a> {
     pub(super) mended: bool,
     /// L1 tables pass the end of the file, or are together larger than it.
     pub(super) damaged: bool,
+    /// With an external data file: more places of the disk have one table than are looked at one by one.
+    pub(super) undivided: bool,
 }
 
 /// A range of clusters and what it holds.
@@ -89,6 +91,7 @@ impl<'a> Structure<'a> {
             tables: Vec::new(),
             mended,
             damaged: false,
+            undivided: false,
         };
         all.gather_tables(limits, found)?;
         Ok(all)
@@ -172,19 +175,24 @@ impl<'a> Structure<'a> {
     /// Makes one of all entries that point to one table. With an external data file a table is right at one place of the
     /// disk only: there each active entry is kept by itself, as long as that costs a quarter of the file.
     fn merge(&mut self) {
-        let mut apart = match self.header.data_file() {
+        let outside = self.header.data_file();
+        let mut apart = match outside {
             true => div(self.bounds.file, self.header.cluster_bytes()) / 4,
             false => 0,
         };
+        let mut undivided = false;
         self.tables
             .sort_unstable_by_key(|table| (table.offset, table.active));
         self.tables.dedup_by(|later, first| {
             if later.offset != first.offset {
                 return false;
             }
-            if first.active != 0 && later.active != 0 && apart > 0 {
-                apart = apart.saturating_sub(1);
-                return false;
+            if first.active != 0 && later.active != 0 {
+                if apart > 0 {
+                    apart = apart.saturating_sub(1);
+                    return false;
+                }
+                undivided |= outside;
             }
             first.references = first.references.saturating_add(later.references);
             if first.active == 0 {
@@ -192,6 +200,7 @@ impl<'a> Structure<'a> {
             }
             true
         });
+        self.undivided |= undivided;
     }
 
     /// The table that an L1 entry points to: an active one by its number, or a snapshot's.

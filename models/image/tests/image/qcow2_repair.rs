@@ -322,3 +322,14 @@ fn a_file_behind_whose_end_nothing_can_be_written_is_left_alone_by_a_failing_pla
     );
     assert_eq!(bytes(&*file), bytes(&*valid().remove(0)));
 }
+
+#[test]
+fn what_fuzzing_found_in_the_repair_of_a_qcow2_is_mended_or_refused() {
+    // One table for two places of a data file, where others had been looked at until the bound.
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../corpora/fuzz/qcow2_repair"
+    );
+    let bytes = std::fs::read(format!("{corpus}/tables-for-several-places")).unwrap();
+    drylab_image::fuzz::qcow2_repair(&bytes);
+}
