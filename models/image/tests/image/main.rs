@@ -28,6 +28,7 @@ mod stream;
 mod vdi;
 mod vdi_chain;
 mod vdi_damaged;
+mod vdi_proof;
 mod vdi_resize;
 mod vhd;
 mod vhd_chain;
