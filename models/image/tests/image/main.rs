@@ -34,6 +34,8 @@ mod vhd;
 mod vhd_chain;
 mod vhd_child;
 mod vhd_damaged;
+mod vhd_overlooked;
+mod vhd_proof;
 mod vhd_repair;
 mod vhd_resize;
 mod vhd_steps;
