@@ -8,7 +8,7 @@ use crate::qcow2::Qcow2;
 use crate::qed::Qed;
 use crate::raw::Raw;
 use crate::vdi::Vdi;
-use crate::vhd::{Vhd, VhdSize};
+use crate::vhd::{self, Vhd, VhdSize};
 use crate::vhdx::Vhdx;
 use crate::vmdk::Vmdk;
 use drylab_block::{Below, DenyAll, Error, Extent, Limits, ReadAt, Resolver, Result, Severity};
@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub struct Image {
     container: Box<dyn Container>,
     detected: Detected,
+    /// What was noticed of the file beside its format.
+    beside: Findings,
 }
 
 /// What is known of an image from opening it.
@@ -132,17 +134,27 @@ pub(crate) fn opened(
     let mut detected = detect(&*source)?;
     let container: Box<dyn Container> = match detected.format {
         Format::Raw => return Image::raw(source, limits),
-        Format::Vmdk => Box::new(Vmdk::open(source, opener)?),
-        Format::Qcow2 => Box::new(Qcow2::open(source, None, opener)?),
-        Format::Qed => Box::new(Qed::open(source, opener)?),
-        Format::Vhd => Box::new(Vhd::open(source, vhd_size, opener)?),
-        Format::Vhdx => Box::new(Vhdx::open(source, opener)?),
-        Format::Vdi => Box::new(Vdi::open(source, opener)?),
+        Format::Vmdk => Box::new(Vmdk::open(source.clone(), opener)?),
+        Format::Qcow2 => Box::new(Qcow2::open(source.clone(), None, opener)?),
+        Format::Qed => Box::new(Qed::open(source.clone(), opener)?),
+        Format::Vhd => Box::new(Vhd::open(source.clone(), vhd_size, opener)?),
+        Format::Vhdx => Box::new(Vhdx::open(source.clone(), opener)?),
+        Format::Vdi => Box::new(Vdi::open(source.clone(), opener)?),
     };
     detected.subformat = container.subformat();
+    let mut beside = Findings::default();
+    if detected.format != Format::Vhd
+        && let Some(place) = vhd::fixed_footer(&*source)
+    {
+        let found = format!("a fixed VHD's footer at the end of a {}", detected.format);
+        let range = (place, 512);
+        let rule = &vhd::rules::TWO_READINGS;
+        beside.add(rule, range, "end of the file", found, "one format");
+    }
     Ok(Image {
         container,
         detected,
+        beside,
     })
 }
 
@@ -160,6 +172,7 @@ fn opened_snapshot(source: Arc<dyn ReadAt>, snapshot: &str, opener: &Opener<'_>)
     Ok(Image {
         container,
         detected,
+        beside: Findings::default(),
     })
 }
 
@@ -196,6 +209,7 @@ impl Image {
         Self {
             container: Box::new(vhd),
             detected,
+            beside: Findings::default(),
         }
     }
 
@@ -212,6 +226,7 @@ impl Image {
                 format: Format::Raw,
                 subformat: String::new(),
             },
+            beside: Findings::default(),
         })
     }
 
@@ -242,8 +257,14 @@ impl Image {
             subformat: self.subformat().to_owned(),
             virtual_size: self.virtual_size(),
             details: self.container.details(),
-            findings: self.container.noticed().clone(),
+            findings: self.noticed(),
         }
+    }
+
+    fn noticed(&self) -> Findings {
+        let mut found = self.container.noticed().clone();
+        found.extend("", &self.beside);
+        found
     }
 
     /// Looks at the whole structure: every table, every reference, every file of the chain.
@@ -251,7 +272,7 @@ impl Image {
     /// # Errors
     /// What reading the files finds; damage is a finding.
     pub fn check(&self) -> Result<Findings> {
-        let mut found = self.container.noticed().clone();
+        let mut found = self.noticed();
         self.container.check(&mut found)?;
         Ok(found)
     }
@@ -262,7 +283,7 @@ impl Image {
     /// # Errors
     /// As [`check`](Self::check).
     pub fn check_structure(&self) -> Result<Findings> {
-        let mut found = self.container.noticed().clone();
+        let mut found = self.noticed();
         self.container.check_structure(&mut found)?;
         Ok(found)
     }

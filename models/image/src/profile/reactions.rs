@@ -350,6 +350,8 @@ pub(super) const LIBVIRT: &[Reaction] = &[
         QEMU,
     ),
     Reaction::refuses("VDI-LINKAGE", "the file is not opened", QEMU),
+    Reaction::refuses("VDI-PARENT-MODIFY", "the file is not opened", QEMU),
+    Reaction::refuses("VDI-VERSION", "the file is not opened", QEMU),
     Reaction::refuses(
         "QCOW2-CORRUPT",
         "the image is not opened for writing",

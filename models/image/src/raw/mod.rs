@@ -10,7 +10,7 @@
 //! **Limits.** [`Limits::disk_bytes_max`](drylab_block::Limits). A part of a sector at the end is read as it is, and a finding.
 //!
 //! **Not supported.** Anything that would have to be guessed from the bytes: a file that begins as another container does
-//! is never raw.
+//! is never raw. What is left of a VHD's footer or a VDI's header that would have told the file is a finding.
 
 pub(crate) mod rules;
 
@@ -18,7 +18,8 @@ use crate::container::{Container, Stored};
 use crate::edit::{Edit, Plan};
 use crate::engine::{self, Work};
 use crate::finding::Findings;
-use drylab_block::{Below, Extent, ReadAt, Result, WriteAt};
+use crate::{vdi, vhd};
+use drylab_block::{Below, Extent, Limits, ReadAt, Result, WriteAt, read_vec};
 use std::sync::Arc;
 
 /// An open raw image.
@@ -42,7 +43,36 @@ impl Raw {
                 expected,
             );
         }
+        look_for_others(&*source, &mut findings);
         Self { source, findings }
+    }
+}
+
+/// Looks for what is left of other formats that a file may have been, and would be told by were it whole.
+fn look_for_others(source: &dyn ReadAt, findings: &mut Findings) {
+    if let Some((place, found)) = vhd::overlooked(source) {
+        let expected = "a footer that ends the file, or none";
+        let range = (place, 512);
+        findings.add(
+            &rules::VHD_FOOTER,
+            range,
+            "end of the file",
+            found,
+            expected,
+        );
+    }
+    let length = source.len().min(SECTOR);
+    let head = read_vec(source, "head of the file", 0, length, &Limits::DEFAULT);
+    if head.is_ok_and(|head| vdi::is_overlooked(&head)) {
+        let found = "a VDI's but for the signature";
+        let expected = "0xbeda107f at 64, or no such header";
+        findings.add(
+            &rules::VDI_HEADER,
+            (0x40, 4),
+            "first sector",
+            found,
+            expected,
+        );
     }
 }
 

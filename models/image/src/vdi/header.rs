@@ -73,8 +73,8 @@ static SECOND: Places = Places {
     comment: 0x54,
     sector: 0x168,
     disk: 0x170,
-    block: 0x178,
-    blocks: 0x180,
+    block: BLOCK_AT,
+    blocks: BLOCKS_AT,
     allocated: 0x184,
     create: 0x188,
     modify: 0x198,
@@ -82,11 +82,16 @@ static SECOND: Places = Places {
     end: 0x1c8,
 };
 
+pub(super) const VERSION_AT: usize = 0x44;
+/// Version 1.1.
+pub(super) const VERSION: u32 = 0x0001_0001;
 pub(super) const SIZE_AT: usize = 0x48;
 pub(super) const OFF_BLOCKS_AT: usize = 0x154;
 pub(super) const OFF_DATA_AT: usize = 0x158;
-const EXTRA_AT: usize = 0x17c;
-const PARENT_MODIFY_AT: usize = 0x1b8;
+pub(super) const BLOCK_AT: usize = 0x178;
+pub(super) const EXTRA_AT: usize = 0x17c;
+pub(super) const BLOCKS_AT: usize = 0x180;
+pub(super) const PARENT_MODIFY_AT: usize = 0x1b8;
 /// Sector size of the logical geometry.
 const LOGICAL_SECTOR_AT: usize = 0x1d4;
 
@@ -113,13 +118,20 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// The header as it stands, looked at.
     pub(super) fn read(
         source: &dyn ReadAt,
         limits: &Limits,
         findings: &mut Findings,
     ) -> Result<Self> {
-        let length = source.len().min(LENGTH);
-        let bytes = read_vec(source, "VDI header", 0, length, limits)?;
+        let header = Self::of(bytes_of(source, limits)?)?;
+        header.look(limits, findings)?;
+        Ok(header)
+    }
+
+    /// What the first bytes of a file say.
+    pub(super) fn of(bytes: Vec<u8>) -> Result<Self> {
+        let length = len64(&bytes);
         if drylab_block::slice_at(&bytes, 0x40, 4) != Some(MAGIC) {
             return Err(Error::corrupt("VDI header has no signature 0xbeda107f"));
         }
@@ -143,7 +155,12 @@ impl Header {
         }
         let mut header = Self::fields(bytes, places, version)?;
         header.bytes.truncate(index(header.off_blocks));
-        header.look(limits, findings)?;
+        if header.blocks > BLOCKS_MAX {
+            return Err(Error::unsupported(format_args!(
+                "VDI of {} blocks, more than the {BLOCKS_MAX} that QEMU reads",
+                header.blocks
+            )));
+        }
         Ok(header)
     }
 
@@ -210,6 +227,11 @@ impl Header {
         self.version == 2
     }
 
+    /// Whether neither the type nor the link speaks of a parent.
+    pub(super) fn is_parentless(&self) -> bool {
+        !self.kind.has_parent() && self.linkage == [0; 16]
+    }
+
     /// Bytes of a block in the file.
     pub(super) fn slot(&self) -> u64 {
         self.block.saturating_add(self.extra)
@@ -251,7 +273,7 @@ impl Header {
         String::from_utf8_lossy(text).into_owned()
     }
 
-    fn look(&self, limits: &Limits, findings: &mut Findings) -> Result<()> {
+    pub(super) fn look(&self, limits: &Limits, findings: &mut Findings) -> Result<()> {
         limits.check_disk("VDI", self.size)?;
         self.look_at_layout(findings);
         self.look_at_ids(findings);
@@ -282,16 +304,30 @@ impl Header {
                 expected,
             );
         }
-        if self.blocks > BLOCKS_MAX {
-            return Err(Error::unsupported(format_args!(
-                "VDI of {} blocks, more than the {BLOCKS_MAX} that QEMU reads",
-                self.blocks
-            )));
+        if self.blocks > needed {
+            let path = "header, cBlocks";
+            findings.add(
+                &rules::BLOCKS_SPARE,
+                (at_of(self.places.blocks), 4),
+                path,
+                self.blocks,
+                format_args!("{needed} for a disk of {} bytes", self.size),
+            );
         }
         Ok(())
     }
 
     fn look_at_layout(&self, findings: &mut Findings) {
+        if !self.is_first() && self.version != VERSION {
+            let found = format!("{:#010x}", self.version);
+            findings.add(
+                &rules::VERSION,
+                (at_of(VERSION_AT), 4),
+                "header, u32Version",
+                found,
+                "0x00010001",
+            );
+        }
         let size = self.word(SIZE_AT);
         if !self.is_first() && size < SIZES.into_iter().min().unwrap_or(0) {
             findings.add(
@@ -373,6 +409,15 @@ impl Header {
                 findings.add(&rules::UUID, (at_of(at), 16), path, "null", "a UUID");
             }
         }
+        if self.is_parentless() && self.parent_modify != [0; 16] {
+            findings.add(
+                &rules::PARENT_MODIFY,
+                (at_of(PARENT_MODIFY_AT), 16),
+                "header, uuidParentModify",
+                uuid(&self.parent_modify),
+                "null",
+            );
+        }
         if !self.kind.has_parent() && self.linkage != [0; 16] {
             let at = (at_of(self.places.linkage), 16);
             findings.add(
@@ -427,6 +472,11 @@ impl Header {
     }
 }
 
+/// The bytes of a file that may be those of a header.
+pub(super) fn bytes_of(source: &dyn ReadAt, limits: &Limits) -> Result<Vec<u8>> {
+    read_vec(source, "VDI header", 0, source.len().min(LENGTH), limits)
+}
+
 /// The type that a head says, empty when it is none that is known.
 pub(crate) fn kind(head: &[u8]) -> &'static str {
     let places = match le_u32(head, 0x44) {
@@ -440,6 +490,16 @@ pub(crate) fn kind(head: &[u8]) -> &'static str {
         Some(4) => "differencing",
         _ => "",
     }
+}
+
+/// Whether a head is that of a VDI but for the signature: a text as programs write it, a version, a length.
+pub(crate) fn is_overlooked(head: &[u8]) -> bool {
+    let text = head.get(..0x40).unwrap_or_default();
+    let ends = |words: &[u8]| words == b"Disk Image >>>";
+    let is_named = text.starts_with(b"<<< ") && text.windows(14).any(ends);
+    let is_known = le_u32(head, VERSION_AT).is_some_and(|version| version >> 16 == 1)
+        && le_u32(head, SIZE_AT).is_some_and(|size| SIZES.contains(&size));
+    is_named && is_known
 }
 
 /// A place in the header as an offset of the file.

@@ -25,19 +25,24 @@
 //! **Parents** have no name in a VDI. A differencing or undo image asks its resolver for a `parent` by the UUID, in the
 //! form `{6c2e94d2-8a1f-4b7e-9d3c-0a1b2c3d4e5f}`, and compares both UUIDs that it keeps of it.
 //!
+//! **Damage.** There is no checksum. A field of the header that the map, the blocks and the end of the file prove wrong is a
+//! finding, and the value that they prove is read, see `proof.rs`. Where nothing proves one and most blocks are lost, or the
+//! map is whole and the header is not as programs write it, a repair is refused.
+//!
 //! **Limits.** 536,870,784 blocks, what QEMU reads: 512 TiB less 128 MiB in blocks of 1 MiB; offData must fit 32 bits. qemu-img reads
 //! only blocks of 1 MiB without extra bytes and refuses images with a parent. What is written has a header of 400 bytes.
 //!
 //! **Not supported.** Writing differencing images; parents that are no VDI.
 
 mod header;
+mod proof;
 mod read;
 mod repair;
 mod resize;
 pub(crate) mod rules;
 mod write;
 
-pub(crate) use header::kind;
+pub(crate) use header::{is_overlooked, kind};
 pub(crate) use read::Vdi;
 pub(crate) use write::{write_dynamic, write_fixed};
 

@@ -1,7 +1,7 @@
 //! Reading, and what is seen on the way: all entries of the map are looked at when an image is opened.
 
-use super::header::{Header, Kind, at_of, uuid};
-use super::{repair, resize, rules};
+use super::header::{Header, Kind, at_of, bytes_of, uuid};
+use super::{proof, repair, resize, rules};
 use crate::container::{Container, Opener, Stored};
 use crate::edit::Plan;
 use crate::finding::Findings;
@@ -42,8 +42,9 @@ impl Vdi {
     pub(crate) fn open(source: Arc<dyn ReadAt>, opener: &Opener<'_>) -> Result<Self> {
         let mut findings = Findings::default();
         let limits = opener.limits;
-        let header = Header::read(&*source, limits, &mut findings)?;
-        let map = read_map(&*source, &header, limits)?;
+        let header = Header::of(bytes_of(&*source, limits)?)?;
+        let (header, map) = proof::settled(&*source, header, limits, &mut findings)?;
+        header.look(limits, &mut findings)?;
         let mut image = Self {
             source,
             header,
@@ -228,6 +229,14 @@ impl Vdi {
     }
 
     fn look_at(&self, unit: u64, number: u32, findings: &mut Findings) {
+        if unit.saturating_mul(self.header.block) >= self.header.size
+            && !findings.only_counts(&rules::BLOCK_BEHIND)
+        {
+            let path = format!("map entry {unit}");
+            let expected = format!("free, behind the disk's {} bytes", self.header.size);
+            let at = self.entry_at(unit);
+            findings.add(&rules::BLOCK_BEHIND, at, path, number, expected);
+        }
         let rule = match self.fault(unit, number) {
             Some(Fault::Lost) => &rules::BLOCK_LOST,
             Some(Fault::Cut) => &rules::BLOCK_CUT,
@@ -281,7 +290,7 @@ impl Vdi {
     }
 }
 
-fn read_map(source: &dyn ReadAt, header: &Header, limits: &Limits) -> Result<Vec<u32>> {
+pub(super) fn read_map(source: &dyn ReadAt, header: &Header, limits: &Limits) -> Result<Vec<u32>> {
     let length = header.blocks.saturating_mul(4);
     let bytes = read_vec(source, "VDI block map", header.off_blocks, length, limits)?;
     let words = bytes

@@ -1,11 +1,12 @@
 //! Repair: entries that name nothing are freed, blocks of one number get one each, the header is set right.
 //!
 //! Order: lost entries first, so that a longer file does not bring bytes of nobody into the disk; then the blocks are
-//! copied to where nothing stands; then their entries change; the header comes last.
+//! copied to where nothing stands; then their entries change; the header comes last. A field of the header that the rest
+//! proves wrong was read as it is proved, and is the only change there.
 
-use super::header::SIZE_AT;
+use super::header::{PARENT_MODIFY_AT, SIZE_AT, VERSION, VERSION_AT};
 use super::read::{FREE, Fault, Vdi, free_numbers};
-use super::rules;
+use super::{proof, resize, rules};
 use crate::edit::{Edit, Plan};
 use crate::layer::{flush, write_entries};
 use crate::math::index;
@@ -31,6 +32,7 @@ pub(super) fn plan(image: &Vdi) -> Result<Plan> {
         .zip(&kept)
         .filter(|(old, new)| old != new)
         .count();
+    refuse_in_doubt(image, lost)?;
     if lost > 0 {
         flush(&mut plan);
         plan.note(format!(
@@ -41,6 +43,17 @@ pub(super) fn plan(image: &Vdi) -> Result<Plan> {
     lengthen(image, &kept, &moves, &mut plan);
     let mut new = kept.clone();
     for one in &moves {
+        if let Some(entry) = new.get_mut(index(one.unit)) {
+            *entry = one.to;
+        }
+    }
+    let length = resize::length_after(image, &plan);
+    if let Some(field) = proof::turns(&*image.source, &image.header, &new, length) {
+        return Err(Error::unsupported(format_args!(
+            "VDI repair: what it would leave fits another {field}, so that may be wrong as well; nothing is written"
+        )));
+    }
+    for one in &moves {
         let (from, end) = image.range(one.unit, one.from);
         let (to, _) = image.header.place(one.to);
         plan.push(Edit::Copy {
@@ -48,9 +61,6 @@ pub(super) fn plan(image: &Vdi) -> Result<Plan> {
             to,
             length: end.saturating_sub(from),
         });
-        if let Some(entry) = new.get_mut(index(one.unit)) {
-            *entry = one.to;
-        }
     }
     if !moves.is_empty() {
         flush(&mut plan);
@@ -65,6 +75,32 @@ pub(super) fn plan(image: &Vdi) -> Result<Plan> {
     }
     mend_header(image, &new, &mut plan)?;
     Ok(plan)
+}
+
+/// Refuses to give blocks up where it is rather the header that is wrong, or most of the file is gone.
+fn refuse_in_doubt(image: &Vdi, lost: usize) -> Result<()> {
+    let used = image.used().count();
+    if lost == 0 || image.header.is_first() {
+        return Ok(());
+    }
+    let doubtful = proof::doubtful(&image.header);
+    let most = lost.saturating_mul(2) > used;
+    // A single block of a header in which nothing is odd tells of nothing but itself.
+    let alone = used == 1 && doubtful.is_empty();
+    // Entries that are wrong do not leave the map whole.
+    let suspected = !doubtful.is_empty() && proof::is_whole(&image.by_number());
+    if (!most || alone) && !suspected {
+        return Ok(());
+    }
+    let suspected = match doubtful.as_slice() {
+        [] => "the fields of the header fit each other, so most of the file is gone".to_owned(),
+        fields => format!("the header's {} may be wrong", fields.join(", ")),
+    };
+    Err(Error::unsupported(format_args!(
+        "VDI repair: {lost} of {used} blocks stand nowhere in the file of {} bytes, and {suspected}; none is given up, \
+         nothing is written",
+        image.source.len()
+    )))
 }
 
 /// The map with the entries freed that point to nothing.
@@ -154,6 +190,13 @@ fn mend_header(image: &Vdi, map: &[u32], plan: &mut Plan) -> Result<()> {
     changes.extend(header.sector_places().map(|at| (at, sector.as_slice())));
     if !header.is_first() && drylab_block::le_u32(&header.bytes, SIZE_AT).unwrap_or(0) < 384 {
         changes.push((SIZE_AT, &length));
+    }
+    let version = VERSION.to_le_bytes();
+    if !header.is_first() {
+        changes.push((VERSION_AT, &version));
+        if header.is_parentless() {
+            changes.push((PARENT_MODIFY_AT, &[0; 16]));
+        }
     }
     // Made of the header itself, so that the same file is mended alike.
     let id = uuid::swapped(uuid::made_of(uuid::digest(&header.bytes), "VDI repaired"));

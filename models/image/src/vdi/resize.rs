@@ -195,7 +195,7 @@ fn grow(image: &Vdi, (size, blocks): (u64, u64), plan: &mut Plan) -> Result<()> 
 }
 
 /// Length of the file when all steps planned so far are taken.
-fn length_after(image: &Vdi, plan: &Plan) -> u64 {
+pub(super) fn length_after(image: &Vdi, plan: &Plan) -> u64 {
     let last = plan.edits().iter().rev().find_map(|edit| match edit {
         Edit::Length { new, .. } => Some(*new),
         _ => None,

@@ -2,13 +2,13 @@
 
 use super::footer::{Kind, Located};
 use super::header::{Header, bitmap_bytes};
-use super::{SECTOR, VhdSize, parent, rules};
+use super::{SECTOR, VhdSize, parent, proof, rules};
 use crate::container::Opener;
 use crate::finding::Findings;
 use crate::layer::{Layer, Parent, Piece, Place, UNITS_MAX};
 use crate::math::{div, div_up, index, len64, rem};
 use crate::recent::Recent;
-use drylab_block::{Error, ReadAt, Result, read_vec};
+use drylab_block::{Error, Limits, ReadAt, Result, read_vec};
 use std::sync::Arc;
 
 /// BAT entry of a block that does not exist.
@@ -28,6 +28,8 @@ pub(super) struct Blocks {
     pub(super) data_end: u64,
     /// Footer copy, dynamic header, BAT and locators: where no block may stand.
     pub(super) metadata: Vec<(u64, u64)>,
+    /// Whether the header's checksum is wrong and nothing proves what it said.
+    pub(super) doubted_header: bool,
     /// Where locators lead that have no path there.
     pub(super) doubted: Vec<(u64, u64)>,
     /// Numbers of the locators that lead to where none can be.
@@ -65,11 +67,36 @@ impl Blocks {
         findings: &mut Findings,
     ) -> Result<Self> {
         let footer = &located.footer;
-        let header = Header::read(&*source, footer.data_offset, opener.limits, findings)?;
         let size = believes.bytes(footer);
+        let limits = opener.limits;
+        let mut blocks = proof::settled(&source, (located, size), limits, findings)?;
+        blocks.header.look(findings);
+        if footer.kind == Kind::Differencing && reading == Reading::WithParent {
+            let room = parent::Room {
+                taken: blocks.metadata.clone(),
+                end: located.data_end,
+            };
+            let mut said = parent::said(&*source, &blocks.header, &room, findings);
+            blocks.metadata.append(&mut said.places);
+            let below = parent::open(&said.names, &blocks.header, believes, opener, findings)?;
+            blocks.parent = Some(below);
+            blocks.doubted = said.doubted;
+            blocks.stray = said.stray;
+        }
+        blocks.look(findings);
+        Ok(blocks)
+    }
+
+    /// The table of a header, without a parent.
+    pub(super) fn plain(
+        source: Arc<dyn ReadAt>,
+        header: Header,
+        (located, size): (&Located, u64),
+        limits: &Limits,
+    ) -> Result<Self> {
         let needed = div_up(size, header.block);
         let length = needed.min(u64::from(header.entries)).saturating_mul(4);
-        let bytes = read_vec(&*source, "VHD BAT", header.table, length, opener.limits)?;
+        let bytes = read_vec(&*source, "VHD BAT", header.table, length, limits)?;
         let (words, _) = bytes.as_chunks::<4>();
         let table = words.iter().map(|word| u32::from_be_bytes(*word)).collect();
         let end = header.table.saturating_add(length);
@@ -79,38 +106,19 @@ impl Blocks {
                 header.table, header.at, located.data_end
             )));
         }
-        let mut metadata = vec![(0, 512), (header.at, header.end()), (header.table, end)];
-        let mut said = parent::Said::default();
-        let mut below = None;
-        if footer.kind == Kind::Differencing && reading == Reading::WithParent {
-            let room = parent::Room {
-                taken: metadata.clone(),
-                end: located.data_end,
-            };
-            said = parent::said(&*source, &header, &room, findings);
-            metadata.append(&mut said.places);
-            below = Some(parent::open(
-                &said.names,
-                &header,
-                believes,
-                opener,
-                findings,
-            )?);
-        }
-        let blocks = Self {
+        Ok(Self {
             source,
-            header,
             size,
             table,
             data_end: located.data_end,
-            metadata,
-            doubted: said.doubted,
-            stray: said.stray,
-            parent: below,
+            metadata: vec![(0, 512), (header.at, header.end()), (header.table, end)],
+            header,
+            doubted_header: false,
+            doubted: Vec::new(),
+            stray: Vec::new(),
+            parent: None,
             bitmaps: Recent::new(BITMAPS),
-        };
-        blocks.look(findings);
-        Ok(blocks)
+        })
     }
 
     pub(super) fn below(&self) -> Option<&Parent> {

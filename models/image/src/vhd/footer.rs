@@ -2,7 +2,7 @@
 
 use super::header::{HEADER_CHECKSUM_AT, HEADER_SIZE};
 use super::rules;
-use super::{Creator, Geometry};
+use super::{Creator, Geometry, SECTOR};
 use crate::finding::Findings;
 use drylab_block::{Error, Limits, ReadAt, Result, array_at, be_u16, be_u32, be_u64, read_vec};
 
@@ -12,6 +12,8 @@ pub(crate) const SIZE: usize = 512;
 /// The same as a length; old versions of Virtual PC wrote one byte less.
 const LENGTHS: [u64; 2] = [512, 511];
 const CHECKSUM_AT: usize = 0x40;
+/// What is behind the saved state means nothing and is zero.
+const RESERVED_AT: usize = 0x55;
 /// Features: the reserved bit that is always set.
 const FEATURES: u32 = 2;
 /// Version 1.0 of footer and header.
@@ -173,7 +175,7 @@ impl Footer {
 }
 
 /// One's complement of the sum of all bytes, the checksum's own four taken for zeros.
-fn checksum(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn checksum(bytes: &[u8], at: usize) -> u32 {
     let own = at..at.saturating_add(4);
     let others = bytes.iter().enumerate().filter(|(i, _)| !own.contains(i));
     !others.fold(0u32, |sum, (_, byte)| sum.wrapping_add(u32::from(*byte)))
@@ -344,7 +346,13 @@ pub(crate) fn locate(source: &dyn ReadAt, findings: &mut Findings) -> Result<Loc
             ),
             Err(error) => (Some(error.clone()), None),
         },
-        (Some(last), None) => (last.parsed.err(), None),
+        (Some(last), None) => match itself(&last) {
+            Some(sealed) => {
+                note_checksum(&last, findings);
+                (None, Some(sealed))
+            }
+            None => (last.parsed.err(), None),
+        },
         (None, None) => (None, None),
     };
     let none = || {
@@ -360,6 +368,44 @@ pub(crate) fn locate(source: &dyn ReadAt, findings: &mut Findings) -> Result<Loc
         data_end,
         whole: found.place == end.saturating_sub(512) && found.place == data_end,
     })
+}
+
+/// A fixed disk's footer with another checksum, where all that it says of the disk shows in the file or cannot be else: then
+/// the checksum was hit, or a byte that says nothing of the disk.
+fn itself(last: &Found) -> Option<Found> {
+    let mut bytes = last.bytes.clone();
+    seal(&mut bytes, CHECKSUM_AT);
+    let footer = Footer::checked(&bytes).ok()?;
+    let geometries = [
+        Geometry::of(crate::math::div(last.place, SECTOR)),
+        Geometry::MAX,
+    ];
+    let sized = footer.geometry.bytes() == last.place
+        || (geometries.contains(&footer.geometry)
+            && super::sizes_are_told_apart(footer.creator, footer.geometry));
+    let is_idle = bytes
+        .get(RESERVED_AT..)
+        .is_some_and(|rest| rest.iter().all(|byte| *byte == 0));
+    let proved = footer.kind == Kind::Fixed
+        && footer.current_size == last.place
+        && footer.data_offset == u64::MAX
+        && be_u32(&bytes, 0x08) == Some(FEATURES)
+        && be_u32(&bytes, 0x0c) == Some(VERSION);
+    let parsed = Ok(footer);
+    let place = last.place;
+    (proved && sized && is_idle).then_some(Found {
+        place,
+        bytes,
+        parsed,
+    })
+}
+
+fn note_checksum(last: &Found, findings: &mut Findings) {
+    let said = verify("VHD footer", &last.bytes, CHECKSUM_AT).err();
+    let found = said.map_or_else(String::new, |wrong| format!("wrong ({wrong})"));
+    let at = (last.place.saturating_add(0x40), 4);
+    let rule = &rules::FOOTER_CHECKSUM;
+    findings.add(rule, at, "footer, checksum", found, "right");
 }
 
 /// Compares the last footer with its copy. In a fixed disk the first bytes are the guest's, whatever they look like.
@@ -402,4 +448,40 @@ pub(crate) fn resized(bytes: &[u8], size: u64, geometry: Geometry) -> Vec<u8> {
     }
     seal(&mut bytes, CHECKSUM_AT);
     bytes
+}
+
+/// Bytes at the end of a file that are looked over for a footer.
+const TAIL: u64 = (128 << 9) + 512;
+
+/// A fixed disk's footer that a file has and is not told by: where it stands, and why not.
+pub(crate) fn overlooked(source: &dyn ReadAt) -> Option<(u64, &'static str)> {
+    let length = source.len().min(TAIL);
+    let start = source.len().saturating_sub(length);
+    let tail = read_vec(source, "VHD footer", start, length, &Limits::DEFAULT).ok()?;
+    let fixed = |at: usize, bytes: &[u8]| {
+        let place = start.saturating_add(u64::try_from(at).ok()?);
+        let footer = Footer::parse(bytes, place).ok()?;
+        let fits = footer.kind == Kind::Fixed && footer.current_size == place;
+        fits.then_some(place)
+    };
+    let last = tail.len().checked_sub(SIZE)?;
+    let (_, rest) = tail.split_at_checked(last.saturating_add(COOKIE.len()))?;
+    let named = [COOKIE.as_slice(), rest].concat();
+    if let Some(place) = fixed(last, &named) {
+        let whole = tail.get(last..).is_some_and(is_cookie);
+        let why = "all of a fixed disk's footer but its cookie";
+        return (!whole).then_some((place, why));
+    }
+    let mut windows = tail.windows(SIZE).enumerate().rev();
+    let (at, bytes) = windows.find(|(_, bytes)| is_cookie(bytes))?;
+    let place = fixed(at, bytes)?;
+    Some((place, "a fixed disk's footer, with more bytes behind it"))
+}
+
+/// Where a file has the footer of a fixed disk that takes up all of it.
+pub(crate) fn fixed_footer(source: &dyn ReadAt) -> Option<u64> {
+    let found = last(source).ok()??;
+    let footer = found.parsed.ok()?;
+    let fits = footer.kind == Kind::Fixed && footer.current_size == found.place;
+    fits.then_some(found.place)
 }

@@ -1,12 +1,12 @@
 //! The dynamic header, and what it says of a parent.
 
-use super::footer::{VERSION, seal, verify};
+use super::footer::{VERSION, seal};
 use super::{SECTOR, rules};
 use crate::finding::Findings;
 use crate::math::{div_up, index, len64, round_up};
 use drylab_block::{Error, Limits, ReadAt, Result, array_at, be_u32, be_u64, read_vec};
 
-const COOKIE: &[u8; 8] = b"cxsparse";
+pub(super) const COOKIE: &[u8; 8] = b"cxsparse";
 /// Bytes of a dynamic header.
 pub(crate) const HEADER_SIZE: usize = 1024;
 /// The same as a length.
@@ -15,7 +15,10 @@ const LENGTH: u64 = 1024;
 pub(crate) const HEADER_CHECKSUM_AT: usize = 0x24;
 /// Places of fields.
 pub(super) const ENTRIES_AT: usize = 0x1c;
-const DATA_OFFSET_AT: usize = 0x08;
+pub(super) const DATA_OFFSET_AT: usize = 0x08;
+pub(super) const TABLE_AT: usize = 0x10;
+pub(super) const VERSION_AT: usize = 0x18;
+pub(super) const BLOCK_AT: usize = 0x20;
 pub(super) const PARENT_ID_AT: usize = 0x28;
 pub(super) const PARENT_TIME_AT: usize = 0x38;
 pub(super) const PARENT_NAME_AT: usize = 0x40;
@@ -39,27 +42,11 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn read(
-        source: &dyn ReadAt,
-        at: u64,
-        limits: &Limits,
-        findings: &mut Findings,
-    ) -> Result<Self> {
-        let bytes = read_vec(source, "VHD dynamic header", at, LENGTH, limits)?;
-        if let Err(wrong) = verify("VHD dynamic header", &bytes, HEADER_CHECKSUM_AT) {
-            let place = (at.saturating_add(0x24), 4);
-            let path = "dynamic header, checksum";
-            findings.add(
-                &rules::HEADER_CHECKSUM,
-                place,
-                path,
-                format_args!("wrong ({wrong})"),
-                "right",
-            );
-        }
-        let next = be_u64(&bytes, DATA_OFFSET_AT).unwrap_or(0);
+    /// Looks at what every header must say.
+    pub(super) fn look(&self, findings: &mut Findings) {
+        let next = be_u64(&self.bytes, DATA_OFFSET_AT).unwrap_or(0);
         if next != u64::MAX {
-            let place = (at.saturating_add(8), 8);
+            let place = (self.at.saturating_add(8), 8);
             let path = "dynamic header, data offset";
             findings.add(
                 &rules::HEADER_DATA_OFFSET,
@@ -69,30 +56,29 @@ impl Header {
                 "all ones",
             );
         }
-        Self::parse(bytes, at)
-            .map_err(|error| error.within(format_args!("VHD dynamic header at offset {at}")))
     }
 
-    fn parse(bytes: Vec<u8>, at: u64) -> Result<Self> {
+    /// What its bytes say, whatever their checksum.
+    pub(super) fn parse(bytes: Vec<u8>, at: u64) -> Result<Self> {
         if !bytes.starts_with(COOKIE) {
             return Err(Error::corrupt("has no cookie cxsparse"));
         }
         if at < SECTOR {
             return Err(Error::corrupt("stands inside the copy of the footer"));
         }
-        let version = be_u32(&bytes, 0x18).unwrap_or(0);
+        let version = be_u32(&bytes, VERSION_AT).unwrap_or(0);
         if version >> 16 != VERSION >> 16 {
             return Err(Error::unsupported(format_args!(
                 "version {version:#010x}, known is 1.x"
             )));
         }
-        let block = be_u32(&bytes, 0x20).unwrap_or(0);
+        let block = be_u32(&bytes, BLOCK_AT).unwrap_or(0);
         if !block.is_power_of_two() || u64::from(block) < SECTOR {
             return Err(Error::corrupt(format_args!(
                 "block size {block} is no power of two from 512 on"
             )));
         }
-        let table = be_u64(&bytes, 0x10).unwrap_or(0);
+        let table = be_u64(&bytes, TABLE_AT).unwrap_or(0);
         if table < SECTOR || (table < at.saturating_add(LENGTH) && at < table.saturating_add(1)) {
             return Err(Error::corrupt(format_args!(
                 "BAT at {table}, inside the header or the copy of the footer"
@@ -172,6 +158,11 @@ impl Header {
         let all = entries.filter_map(read);
         all.filter(|locator| locator.code != [0; 4]).collect()
     }
+}
+
+/// The bytes of the header at a place.
+pub(super) fn header_bytes(source: &dyn ReadAt, at: u64, limits: &Limits) -> Result<Vec<u8>> {
+    read_vec(source, "VHD dynamic header", at, LENGTH, limits)
 }
 
 /// Bytes of the sector bitmap in front of a block.

@@ -28,8 +28,10 @@
 //! all of them write that is the same, since they write zeros there.
 //!
 //! **Damage.** Footers are verified by their checksum. Of a dynamic disk the last one counts and the copy in front
-//! stands in for it, with a finding; without a valid footer a file is refused, as qemu-img does. The header's checksum
-//! is verified, too, but has no copy and is ignored by qemu: a wrong one is a finding.
+//! stands in for it, with a finding; without a valid footer a file is refused, as qemu-img does, but for a fixed disk whose
+//! footer fits the file in everything but its checksum. The header's checksum
+//! is verified, too, but has no copy and is ignored by qemu: a wrong one says that a byte of it is wrong, and the rest of the
+//! file proves which, see `proof.rs`, or the header is in doubt and not repaired.
 //!
 //! **Parents.** A differencing disk asks its resolver for a `parent` by the last part of the paths in its locators
 //! (`W2ru`, `W2ku`, `MacX`, in this order) and in its header, and takes the file with the UUID it wants before others. A
@@ -50,6 +52,7 @@ mod footer;
 mod geometry;
 mod header;
 mod parent;
+mod proof;
 mod read;
 mod repair;
 mod resize;
@@ -58,7 +61,7 @@ mod write;
 
 pub use child::{ParentLink, write_child};
 pub use footer::{Footer, Kind, footer, is_child};
-pub(crate) use footer::{claims, is_cookie, mend};
+pub(crate) use footer::{claims, fixed_footer, is_cookie, mend, overlooked};
 pub use geometry::Geometry;
 pub(crate) use read::Vhd;
 pub use resize::resize;

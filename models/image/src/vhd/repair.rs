@@ -5,14 +5,13 @@
 //! stand there; entries that name nothing; the longer file with its footer at the new end; blocks that stand over others,
 //! copied behind all that is used; their entries; then what nothing else hangs on, the bitmaps and the header.
 
-use super::DISK_BYTES_MAX;
-use super::SECTOR;
 use super::blocks::{Blocks, Fault, UNUSED};
 use super::check::for_each_wrong;
 use super::footer::resized;
 use super::header::bitmap_bytes;
 use super::read::{Body, Fixed, Vhd};
 use super::write::bitmap;
+use super::{DISK_BYTES_MAX, SECTOR, rules};
 use crate::edit::{Edit, Plan};
 use crate::layer::{flush, standing, write_entries};
 use crate::math::{div, index, len64, rem, round_up};
@@ -38,7 +37,11 @@ fn mend_fixed(image: &Vhd, fixed: &Fixed) -> Result<Plan> {
         .size
         .max(if said <= DISK_BYTES_MAX { said } else { 0 });
     if end == place && current == place {
-        finish_short(length, place, &mut plan);
+        if length < place.saturating_add(FOOTER) {
+            finish_short(length, place, &mut plan);
+        } else {
+            plan.write(file, place, &located.bytes)?;
+        }
         return Ok(plan);
     }
     let footer = resized(&located.bytes, end, located.footer.geometry);
@@ -141,6 +144,13 @@ struct Move {
 }
 
 fn mend_blocks(image: &Vhd, blocks: &Blocks) -> Result<Plan> {
+    if blocks.doubted_header {
+        return Err(Error::unsupported(format_args!(
+            "VHD repair: the checksum of the dynamic header is wrong, no single field proves to be the cause, and header \
+             and blocks do not fit each other ({}); a new checksum would hide that, so nothing is written",
+            rules::HEADER_DOUBT.code
+        )));
+    }
     let mut plan = Plan::default();
     let (file, located) = (&*image.source, &image.located);
     let table = blocks.header.table;

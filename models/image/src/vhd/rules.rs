@@ -11,6 +11,10 @@ crate::finding::rules! {
         "the machine was suspended with this disk in use";
     HEADER_CHECKSUM = "VHD-HEADER-CHECKSUM", Warning, Lossless, "VHD specification 1.0, Dynamic Disk Header Format: Checksum",
         "Microsoft's programs refuse the file";
+    HEADER_FIELD = "VHD-HEADER-FIELD", Error, Lossless, "VHD specification 1.0, Dynamic Disk Header Format: Checksum",
+        "the checksum and the blocks fit another value: qemu-img, which does not look at the checksum, reads other bytes or refuses the file";
+    HEADER_DOUBT = "VHD-HEADER-DOUBT", Error, No, "VHD specification 1.0, Dynamic Disk Header Format: Checksum",
+        "a byte of the header is wrong, and nothing proves which: all blocks may be others, and the file is not repaired";
     HEADER_DATA_OFFSET = "VHD-HEADER-DATA-OFFSET", Warning, Lossless,
         "VHD specification 1.0, Dynamic Disk Header Format: Data Offset", "Microsoft's programs may refuse the file";
     BAT_SHORT = "VHD-BAT-SHORT", Error, No, "VHD specification 1.0, Dynamic Disk Header Format: Max Table Entries",
@@ -41,9 +45,13 @@ crate::finding::rules! {
         "programs that look for the parent there do not find it";
     LOCATOR_PLACE = "VHD-LOCATOR-PLACE", Warning, Lossless, "VHD specification 1.0, Parent Locator Entry: Platform Data Offset",
         "programs that look for the parent there do not find it, and take what comes to stand there for its path";
+    TWO_READINGS = "VHD-TWO-READINGS", Warning, No, "VHD specification 1.0, Hard Disk Footer Format",
+        "the file begins as one format and ends as a fixed VHD whose disk is all of it: programs differ in which of the two they see";
     // qemu-img 10.0.2 takes a fixed disk with such a footer for raw, and the footer for bytes of the disk.
     FOOTER_SHORT = "VHD-FOOTER-SHORT", Warning, Lossless, "VHD specification 1.0, Hard Disk Footer Format",
         "Virtual PC before 2004 wrote 511 bytes; programs that look for 512 do not find it, and take a fixed disk for raw";
+    FOOTER_CHECKSUM = "VHD-FOOTER-CHECKSUM", Error, Lossless, "VHD specification 1.0, Hard Disk Footer Format: Checksum",
+        "programs refuse a fixed disk with such a footer, or take it for raw; what the footer says of the disk fits the file";
     FOOTER = "VHD-FOOTER", Warning, Lossless, "VHD specification 1.0, Hard Disk Footer Format",
         "programs that read only the footer refuse the file";
 }

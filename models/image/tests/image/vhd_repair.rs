@@ -311,7 +311,7 @@ fn what_belongs_to_the_geometry_of_virtual_pc_stays_its() {
 fn every_rule_says_what_comes_of_it() {
     let all = drylab_image::rules();
     let rules = all.iter().filter(|rule| rule.code.starts_with("VHD-"));
-    assert_eq!(rules.clone().count(), 22);
+    assert_eq!(rules.clone().count(), 26);
     assert!(
         rules
             .clone()

@@ -76,6 +76,7 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
     };
     let mut others = Vec::new();
     let mut base = None;
+    let mut spare = false;
     if plan.kind > 2 {
         let below = Plan {
             kind: 1,
@@ -84,7 +85,8 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
             ..plan.clone()
         };
         (plan.linkage, plan.parent_modify) = (below.create, below.modify);
-        let (maker, _, disk) = made(choices, &below, None);
+        let (maker, below_it, disk) = made(choices, &below, None);
+        spare = below_it.blocks > below_it.needed;
         others.push(File {
             name: uuid(below.create),
             bytes: maker.made().bytes,
@@ -99,13 +101,16 @@ pub(crate) fn draw(choices: &mut impl Choices, kind: &'static str) -> Specimen {
         bytes: made.bytes,
     }];
     files.extend(others);
+    spare |= layout.blocks > layout.needed;
+    // Room in the map for more blocks than the disk has is read, and no program is known to make it.
+    let known = spare.then_some("VDI-BLOCKS-SPARE").into_iter().collect();
     Specimen {
         format: Format::Vdi,
         subformat: kind,
         files,
         disk: Arc::new(disk),
         fields: made.fields,
-        known: [].into(),
+        known,
         seals: made.seals,
         rules: Box::new(layout),
     }

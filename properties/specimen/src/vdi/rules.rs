@@ -16,6 +16,9 @@ const BLOCKS: [&str; 5] = [
     "VDI-BLOCKS-OVERLAP",
 ];
 
+/// Codes of a header in which one field does not fit the rest: proved to be wrong, or in doubt.
+const FIELD: [&str; 2] = ["VDI-HEADER-FIELD", "VDI-HEADER-DOUBT"];
+
 /// What a field is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -57,11 +60,11 @@ impl Rules for Layout {
     fn expected(&self, field: usize, change: &Change) -> Expected {
         let new = change.new;
         match self.roles[field] {
-            Role::Signature => {
-                Expected::other("VDIPREHEADER: without u32Signature it is no VDI").or_refused()
-            }
+            Role::Signature => Expected::other("VDIPREHEADER: without u32Signature it is no VDI")
+                .or(&["RAW-VDI-HEADER"])
+                .or_refused(),
             Role::Version => match new >> 16 {
-                1 => Expected::harmless("VDIPREHEADER: u32Version, minor"),
+                1 => Expected::found("VDIPREHEADER: u32Version, minor", &["VDI-VERSION"]).same(),
                 // 0.2 has all fields elsewhere.
                 _ => Expected::refused("VDIPREHEADER: u32Version").or(&BLOCKS),
             },
@@ -93,6 +96,10 @@ impl Rules for Layout {
             Role::Linkage => Expected::found("VDIHEADER1: uuidLinkage", &["VDI-LINKAGE"]).same(),
             Role::ParentModify if self.kind > 2 && !change.to_zero() => {
                 Expected::found("VDIHEADER1: uuidParentModify", &["VDI-PARENT-CHANGED"]).same()
+            }
+            Role::ParentModify if self.kind <= 2 && !change.to_zero() => {
+                let clause = "VDIHEADER1: uuidParentModify";
+                Expected::found(clause, &["VDI-PARENT-MODIFY"]).same()
             }
             Role::Entry(unit) => self.entry(unit, new),
             Role::Data => Expected::other("none: bytes of the guest"),
@@ -136,9 +143,10 @@ impl Rules for Layout {
 
     fn swapped(&self, one: usize, other: usize) -> Option<Expected> {
         match (self.roles[one], self.roles[other]) {
-            (Role::Entry(_), Role::Entry(_)) => Some(Expected::other(
-                "VDIIMAGEBLOCKPOINTER: blocks may stand in any order",
-            )),
+            (Role::Entry(_), Role::Entry(_)) => Some(
+                Expected::other("VDIIMAGEBLOCKPOINTER: blocks may stand in any order")
+                    .or(&["VDI-BLOCK-BEHIND", "VDI-HEADER-FIELD"]),
+            ),
             _ => None,
         }
     }
@@ -165,11 +173,14 @@ impl Layout {
     fn off_blocks(&self, new: u64) -> Expected {
         let clause = "VDIHEADER1: offBlocks";
         if new < 0x1c8 || new + 4 * self.blocks > self.end {
-            return Expected::refused(clause);
+            return Expected::refused(clause).or(&FIELD);
         }
         // Other bytes are taken for entries. They may say what the map says, as one entry of 0 does.
         let all = [
             "VDI-ALIGNMENT",
+            "VDI-HEADER-FIELD",
+            "VDI-HEADER-DOUBT",
+            "VDI-BLOCK-BEHIND",
             "VDI-BLOCKS-ALLOCATED",
             "VDI-DATA-IN-METADATA",
         ];
@@ -193,7 +204,7 @@ impl Layout {
         if new > self.off_data && self.stored() > 0 {
             codes.extend(["VDI-BLOCK-CUT", "VDI-BLOCK-LOST"]);
         }
-        let expected = Expected::found(clause, &codes);
+        let expected = Expected::found(clause, &codes).or(&FIELD);
         // A block that the disk ends in need not be there behind its end.
         if codes.iter().all(|code| code.starts_with("VDI-BLOCK-"))
             && (codes.is_empty() || self.slack())
@@ -218,6 +229,9 @@ impl Layout {
         if size.div_ceil(self.block) > self.blocks {
             codes.push("VDI-BLOCK-COUNT");
         }
+        if size.div_ceil(self.block) < self.blocks {
+            codes.push("VDI-BLOCKS-SPARE");
+        }
         if self.kind > 2 && size != self.size {
             codes.push("VDI-PARENT-SIZE");
         }
@@ -241,7 +255,10 @@ impl Layout {
         if self.size.div_ceil(new) > self.blocks {
             codes.push("VDI-BLOCK-COUNT");
         }
-        let expected = Expected::found(clause, &codes);
+        if self.size.div_ceil(new) < self.blocks {
+            codes.push("VDI-BLOCKS-SPARE");
+        }
+        let expected = Expected::found(clause, &codes).or(&FIELD);
         if codes.is_empty() {
             // Larger blocks reach over others or over the end, if there are blocks.
             return expected.or(&BLOCKS).or_quiet();
@@ -252,9 +269,10 @@ impl Layout {
     fn extra(&self, new: u64) -> Expected {
         let clause = "VDIHEADER1: cbBlockExtra";
         if self.stored() == 0 {
-            return Expected::harmless(clause);
+            return Expected::harmless(clause).or(&FIELD);
         }
         let expected = Expected::found(clause, &["VDI-BLOCK-CUT", "VDI-BLOCK-LOST"]);
+        let expected = expected.or(&FIELD);
         if new < self.extra || self.slack() {
             expected.or_quiet()
         } else {
@@ -265,13 +283,22 @@ impl Layout {
     fn blocks(&self, new: u64) -> Expected {
         let clause = "VDIHEADER1: cBlocks";
         if new < self.needed {
-            return Expected::found(clause, &["VDI-BLOCK-COUNT"]);
+            return Expected::found(
+                clause,
+                &["VDI-BLOCK-COUNT", "VDI-HEADER-FIELD", "VDI-HEADER-DOUBT"],
+            );
         }
         if new < self.blocks {
-            return Expected::harmless(clause);
+            return Expected::harmless(clause).or(&FIELD);
         }
         // What stands behind the map is taken for entries: padding of zeros is block 0 once more.
-        let all = ["VDI-BLOCKS-ALLOCATED", "VDI-DATA-IN-METADATA"];
+        let all = [
+            "VDI-BLOCKS-ALLOCATED",
+            "VDI-BLOCKS-SPARE",
+            "VDI-DATA-IN-METADATA",
+            "VDI-HEADER-FIELD",
+            "VDI-HEADER-DOUBT",
+        ];
         Expected::found(clause, &all).or_refused()
     }
 
@@ -297,6 +324,10 @@ impl Layout {
             let mut others = (0u64..).zip(&self.map);
             if others.any(|(other, entry)| other != unit && u64::from(*entry) == new) {
                 codes.push("VDI-BLOCKS-OVERLAP");
+            }
+            if behind {
+                // Or the map is as long as the disk needs it, and the entry none of its.
+                codes.extend(["VDI-BLOCK-BEHIND", "VDI-HEADER-FIELD"]);
             }
             if new >= self.blocks {
                 codes.push("VDI-BLOCK-NUMBER");

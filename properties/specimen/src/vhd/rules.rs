@@ -183,12 +183,14 @@ impl Layout {
     fn fixed(&self, what: Foot, change: &Change) -> Expected {
         if what == Foot::Cookie {
             // Without a cookie nothing says that the file is a VHD: it is raw.
-            return Expected::other("Hard Disk Footer Format: Cookie");
+            return Expected::other("Hard Disk Footer Format: Cookie").or(&["RAW-VHD-FOOTER"]);
         }
         if unbelievable(what, change) {
+            // Opened where all that it says of the disk fits the file, and the checksum alone does not.
             return Expected::refused(
                 "Hard Disk Footer Format: Checksum, File Format Version, Disk Type",
-            );
+            )
+            .or(&["VHD-FOOTER-CHECKSUM"]);
         }
         match what {
             Foot::Type => {

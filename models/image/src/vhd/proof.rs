@@ -1,0 +1,182 @@
+//! What a dynamic header says, where its checksum is wrong.
+//!
+//! Then one of its bytes is not what it was. The checksum is a sum of bytes, so the value that a field had is one with which
+//! the sum is right: what programs write there is tried, and for each byte the one value that makes up for the difference.
+//! Many of these fit the sum, but the rest of the file must fit them, too: the blocks of the table fill the file between
+//! the table and the footer. Where exactly one does, it is what stood there. Where the header fits the file as it is, only
+//! a byte was hit that says nothing of the disk. Else nobody knows what the header said, and a new checksum would hide it.
+
+use super::blocks::Blocks;
+use super::footer::{Located, VERSION, checksum, verify};
+use super::header::{
+    BLOCK_AT, COOKIE, DATA_OFFSET_AT, ENTRIES_AT, HEADER_CHECKSUM_AT, Header, TABLE_AT, VERSION_AT,
+    header_bytes,
+};
+use super::{SECTOR, rules};
+use crate::finding::Findings;
+use crate::math::{div_up, len64, rem, round_up};
+use drylab_block::{Error, Limits, ReadAt, Result, be_u32};
+use std::sync::Arc;
+
+/// A field: name, place, bytes.
+type Field = (&'static str, usize, usize);
+
+const FIELDS: [Field; 6] = [
+    ("cookie", 0, 8),
+    ("data offset", DATA_OFFSET_AT, 8),
+    ("table offset", TABLE_AT, 8),
+    ("header version", VERSION_AT, 4),
+    ("max table entries", ENTRIES_AT, 4),
+    ("block size", BLOCK_AT, 4),
+];
+/// The sizes of blocks, as powers of two, that are tried.
+const BLOCKS: std::ops::RangeInclusive<u32> = 12..=28;
+/// Bytes that programs leave free in front of a block, to align it.
+const GAP: u64 = 4096;
+
+/// The blocks as the header says them, or as it is proved to have said them.
+pub(super) fn settled(
+    source: &Arc<dyn ReadAt>,
+    (located, size): (&Located, u64),
+    limits: &Limits,
+    findings: &mut Findings,
+) -> Result<Blocks> {
+    let at = located.footer.data_offset;
+    let bytes = header_bytes(&**source, at, limits)?;
+    let opened = |bytes: Vec<u8>| {
+        let header = Header::parse(bytes, at)
+            .map_err(|error| error.within(format_args!("VHD dynamic header at offset {at}")))?;
+        Blocks::plain(source.clone(), header, (located, size), limits)
+    };
+    let stored = opened(bytes.clone());
+    let Err(wrong) = verify("VHD dynamic header", &bytes, HEADER_CHECKSUM_AT) else {
+        return stored;
+    };
+    note_checksum(at, &wrong, findings);
+    if stored.as_ref().is_ok_and(|blocks| fits(blocks, false)) {
+        return stored;
+    }
+    let mut proved = Vec::new();
+    for (other, field) in candidates(&bytes, (at, size)) {
+        if let Ok(blocks) = opened(other.clone())
+            && fits(&blocks, false)
+        {
+            proved.push((blocks, other, field));
+        }
+    }
+    if let Some((blocks, other, field)) = proved.pop().filter(|_| proved.is_empty()) {
+        note_field(at, field, (&bytes, &other), findings);
+        return Ok(blocks);
+    }
+    let mut blocks = stored?;
+    if !fits(&blocks, true) {
+        blocks.doubted_header = true;
+        let expected = "one that fits the table, the blocks and the footer";
+        let place = (at, len64(&bytes));
+        findings.add(
+            &rules::HEADER_DOUBT,
+            place,
+            "dynamic header",
+            format_args!("in doubt ({wrong})"),
+            expected,
+        );
+    }
+    Ok(blocks)
+}
+
+fn note_checksum(at: u64, wrong: &Error, findings: &mut Findings) {
+    let place = (at.saturating_add(0x24), 4);
+    let path = "dynamic header, checksum";
+    let found = format!("wrong ({wrong})");
+    findings.add(&rules::HEADER_CHECKSUM, place, path, found, "right");
+}
+
+fn note_field(
+    at: u64,
+    (name, place, width): Field,
+    (old, new): (&[u8], &[u8]),
+    findings: &mut Findings,
+) {
+    let hex = |bytes: &[u8]| {
+        let field = bytes.get(place..place.saturating_add(width));
+        let digits = field.unwrap_or_default().iter();
+        digits.fold(String::from("0x"), |text, byte| format!("{text}{byte:02x}"))
+    };
+    let expected = format!(
+        "{}, with which the checksum is right and the blocks fit the file, and which was taken",
+        hex(new)
+    );
+    let range = (
+        at.saturating_add(u64::try_from(place).unwrap_or(0)),
+        u64::try_from(width).unwrap_or(0),
+    );
+    let path = format!("dynamic header, {name}");
+    findings.add(&rules::HEADER_FIELD, range, path, hex(old), expected);
+}
+
+/// Headers with another value of one field with which the checksum that is stored is right, and the field.
+fn candidates(bytes: &[u8], (at, size): (u64, u64)) -> Vec<(Vec<u8>, Field)> {
+    let block = u64::from(be_u32(bytes, BLOCK_AT).unwrap_or(0)).max(1);
+    let entries = u32::try_from(div_up(size, block)).unwrap_or(u32::MAX);
+    let behind = at.saturating_add(len64(bytes));
+    let mut values = vec![
+        (0, COOKIE.to_vec()),
+        (DATA_OFFSET_AT, u64::MAX.to_be_bytes().to_vec()),
+        (TABLE_AT, behind.to_be_bytes().to_vec()),
+        (VERSION_AT, VERSION.to_be_bytes().to_vec()),
+        (ENTRIES_AT, entries.to_be_bytes().to_vec()),
+    ];
+    values.extend(BLOCKS.map(|bits| (BLOCK_AT, (1u32 << bits).to_be_bytes().to_vec())));
+    let stored = be_u32(bytes, HEADER_CHECKSUM_AT).unwrap_or(0);
+    // The checksum is the complement of the sum.
+    let missing = checksum(bytes, HEADER_CHECKSUM_AT).wrapping_sub(stored);
+    let single = bytes.iter().take(HEADER_CHECKSUM_AT).enumerate();
+    values.extend(single.filter_map(|(place, byte)| {
+        let value = u8::try_from(u32::from(*byte).wrapping_add(missing)).ok()?;
+        Some((place, vec![value]))
+    }));
+    let mut found: Vec<(Vec<u8>, _)> = Vec::new();
+    for (place, value) in values {
+        let mut other = bytes.to_vec();
+        if let Some(field) = other.get_mut(place..place.saturating_add(value.len())) {
+            field.copy_from_slice(&value);
+        }
+        let known = found.iter().any(|(known, _)| *known == other);
+        let holds =
+            |(_, from, width): &&Field| (*from..from.saturating_add(*width)).contains(&place);
+        if !known
+            && verify("candidate", &other, HEADER_CHECKSUM_AT).is_ok()
+            && let Some(field) = FIELDS.iter().find(holds)
+        {
+            found.push((other, *field));
+        }
+    }
+    found
+}
+
+/// Whether the blocks of the table stand apart, whole, and fill the file between the table and the footer, so that there
+/// is no room for one that the table lacks; the table has entries for as many blocks as the disk, or for `more`.
+fn fits(blocks: &Blocks, more: bool) -> bool {
+    let header = &blocks.header;
+    let needed = div_up(blocks.size, header.block);
+    let entries = u64::from(header.entries);
+    let counted = entries == needed || (more && entries > needed);
+    let table = header.table.saturating_add(entries.saturating_mul(4));
+    let first = round_up(header.end().max(table), SECTOR);
+    if !counted || len64(&blocks.table) < needed || rem(header.table, SECTOR) != 0 {
+        return false;
+    }
+    let is_there = |(unit, entry): (u64, u32)| {
+        blocks.fault(unit, entry).is_none() && blocks.slot_end(entry) <= blocks.data_end
+    };
+    if !blocks.used().all(is_there) || blocks.standing().any(|(_, _, over)| over) {
+        return false;
+    }
+    let count = u64::try_from(blocks.used().count()).unwrap_or(u64::MAX);
+    let taken = first.saturating_add(count.saturating_mul(header.slot()));
+    let most = header
+        .slot()
+        .min(count.saturating_add(2).saturating_mul(GAP));
+    let room = blocks.data_end.checked_sub(taken);
+    room.is_some_and(|room| room < most)
+}
