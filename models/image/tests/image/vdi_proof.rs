@@ -49,7 +49,7 @@ fn qemu() -> Vec<u8> {
     images().swap_remove(0)
 }
 
-fn with(mut bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
+pub(crate) fn with(mut bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
     bytes[at..at + new.len()].copy_from_slice(new);
     bytes
 }
@@ -69,7 +69,7 @@ fn wrong(file: &[u8], disk: &[u8]) -> Option<String> {
     (!reads && !says).then(|| format!("{:?} before, {:?} left", plan.notes(), codes(left.list())))
 }
 
-fn all_of(image: &dyn ReadAt) -> Option<Vec<u8>> {
+pub(crate) fn all_of(image: &dyn ReadAt) -> Option<Vec<u8>> {
     let mut bytes = vec![0; image.len() as usize];
     image.read_at(0, &mut bytes).ok().map(|()| bytes)
 }

@@ -1,8 +1,9 @@
 //! Dynamic VHDs with one wrong field in the dynamic header: its checksum says so, and the rest of the file says which.
 
 use crate::common::{Kind, Piece, Plan, have_qemu_img, packed};
+use crate::vdi_proof::{all_of, with};
 use crate::vhd_steps::{all, codes, plainly, qemu_reads, repaired, sparse};
-use drylab_block::{ReadAt, Severity};
+use drylab_block::Severity;
 use drylab_image::{Target, VhdOptions};
 use std::sync::Arc;
 
@@ -38,16 +39,6 @@ fn images() -> Vec<Vec<u8>> {
     ]
 }
 
-fn with(mut bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
-    bytes[at..at + new.len()].copy_from_slice(new);
-    bytes
-}
-
-fn reads(image: &dyn ReadAt) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; image.len() as usize];
-    image.read_at(0, &mut bytes).ok().map(|()| bytes)
-}
-
 /// Why a repair of `file` is wrong, if it is.
 fn wrong(file: &[u8], disk: &[u8]) -> Option<String> {
     let image = plainly(Arc::new(file.to_vec())).ok()?;
@@ -56,7 +47,7 @@ fn wrong(file: &[u8], disk: &[u8]) -> Option<String> {
     plan.apply(&*done).unwrap();
     let again = plainly(done).unwrap();
     let left = again.check().unwrap();
-    let right = reads(&again).is_some_and(|now| now == disk);
+    let right = all_of(&again).is_some_and(|now| now == disk);
     let says = left.worst() == Some(Severity::Error);
     (!right && !says).then(|| format!("{:?} before, {:?} left", plan.notes(), codes(left.list())))
 }
@@ -74,7 +65,7 @@ fn a_repair_after_one_wrong_bit_in_the_dynamic_header_gives_the_disk_back_or_is_
                     found.push(format!("image {which}, bit {bit} of {at:#x}: {why}"));
                 }
                 let is_mended = plainly(Arc::new(bytes)).is_ok_and(|image| {
-                    image.repair().is_ok() && reads(&image).is_some_and(|now| now == disk)
+                    image.repair().is_ok() && all_of(&image).is_some_and(|now| now == disk)
                 });
                 if !is_mended {
                     left.push((which, at - HEADER, bit));

@@ -1,7 +1,7 @@
 //! Hosted sparse extents that end too early or too late: what QEMU refuses for it is said, and mended.
 
 use crate::common::{Kind, Piece, Plan, have_qemu_img, opened, packed};
-use crate::vmdk_damage::{After, bytes_of, damage, file_of, stream, truth};
+use crate::vmdk_damage::{After, bytes_of, damage, file_of, stream};
 use crate::vmdk_mended::{codes, mended, sparse_of};
 use drylab_image::profile::{Does, LIBVIRT};
 use drylab_image::{Target, VmdkOptions};
@@ -101,14 +101,7 @@ fn a_stream_with_its_directory_in_front_that_was_cut_there_ends_with_the_marker_
     if !have_qemu_img() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, vmdk) = (folder.path().join("a.raw"), folder.path().join("a.vmdk"));
-    std::fs::write(&raw, truth()).unwrap();
-    let how = "convert -f raw -O vmdk -o subformat=streamOptimized";
-    let how: Vec<&str> = how.split(' ').collect();
-    let files = [raw.to_str().unwrap(), vmdk.to_str().unwrap()];
-    crate::common::qemu_img(&[&how[..], &files].concat());
-    let whole = std::fs::read(&vmdk).unwrap();
+    let whole = crate::vmdk_mended::stream_of_qemu_img();
     let cut = &whole[..27_204];
     assert!(codes(cut).contains(&"VMDK-OVERHEAD-CUT") && !qemu_info(cut).0);
     let after = mended(cut);

@@ -16,6 +16,18 @@ fn stream_of(disk: &SparseBytes) -> Vec<u8> {
     bytes_of(&*packed(disk, &Target::VmdkStream(VmdkOptions::default())))
 }
 
+/// The same disk as a stream of qemu-img, whose directory stands in front.
+pub(crate) fn stream_of_qemu_img() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, vmdk) = (folder.path().join("a.raw"), folder.path().join("a.vmdk"));
+    std::fs::write(&raw, truth()).unwrap();
+    let how = "convert -f raw -O vmdk -o subformat=streamOptimized";
+    let how: Vec<&str> = how.split(' ').collect();
+    let files = [raw.to_str().unwrap(), vmdk.to_str().unwrap()];
+    qemu_img(&[&how[..], &files].concat());
+    std::fs::read(&vmdk).unwrap()
+}
+
 /// The byte to which the sector number at a byte leads.
 pub(crate) fn led(file: &[u8], at: usize) -> usize {
     le_u32(file, at).unwrap() as usize * 512
@@ -102,14 +114,7 @@ fn a_stream_with_a_redundant_directory_of_no_use_loses_it() {
     if !have_qemu_img() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let (raw, vmdk) = (folder.path().join("a.raw"), folder.path().join("a.vmdk"));
-    std::fs::write(&raw, truth()).unwrap();
-    let how = "convert -f raw -O vmdk -o subformat=streamOptimized";
-    let how: Vec<&str> = how.split(' ').collect();
-    let files = [raw.to_str().unwrap(), vmdk.to_str().unwrap()];
-    qemu_img(&[&how[..], &files].concat());
-    let file = std::fs::read(&vmdk).unwrap();
+    let file = stream_of_qemu_img();
     let (gd, rgd) = (led(&file, 56), led(&file, 48));
     let first = file[gd..gd + 4].to_vec();
     let shared = with(file.clone(), &[(rgd, &first)]);
