@@ -82,15 +82,22 @@ fn changed(bytes: &[u8], candidate: &Candidate) -> Option<Header> {
     Header::of(bytes).ok()
 }
 
-/// Says so where fields are as no program writes them and the file does not end where the blocks do.
-fn note_doubts(header: &Header, length: u64, findings: &mut Findings) {
+/// Fields that may be the wrong one: they are as no program writes them, and the file does not end where the blocks do.
+pub(super) fn in_doubt(header: &Header, length: u64) -> Vec<&'static str> {
     let data = u64::from(header.allocated).saturating_mul(header.slot());
-    let end = header.off_data.saturating_add(data);
-    let doubtful = doubtful(header);
-    if end == length || doubtful.is_empty() {
+    if header.off_data.saturating_add(data) == length {
+        return Vec::new();
+    }
+    doubtful(header)
+}
+
+/// Says so where fields are in doubt.
+fn note_doubts(header: &Header, length: u64, findings: &mut Findings) {
+    let doubts = in_doubt(header, length);
+    if doubts.is_empty() {
         return;
     }
-    let found = format!("in doubt ({})", doubtful.join(", "));
+    let found = format!("in doubt ({})", doubts.join(", "));
     let expected = format!("fields with which the blocks end where the file does, at {length}");
     let place = (0, len64(&header.bytes));
     findings.add(&rules::HEADER_DOUBT, place, "header", found, expected);

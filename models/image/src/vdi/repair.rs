@@ -47,10 +47,13 @@ pub(super) fn plan(image: &Vdi) -> Result<Plan> {
             *entry = one.to;
         }
     }
-    let length = resize::length_after(image, &plan);
-    if let Some(field) = proof::turns(&*image.source, &image.header, &new, length) {
+    let (length, longer) = (image.source.len(), resize::length_after(image, &plan));
+    let mut states = [(&kept, length), (&kept, longer), (&new, longer)].into_iter();
+    let turns =
+        |(map, length): (&Vec<u32>, u64)| proof::turns(&*image.source, &image.header, map, length);
+    if let Some(field) = states.find_map(turns) {
         return Err(Error::unsupported(format_args!(
-            "VDI repair: what it would leave fits another {field}, so that may be wrong as well; nothing is written"
+            "VDI repair: what a step of it would leave fits another {field}, so that may be wrong as well; nothing is written"
         )));
     }
     for one in &moves {
@@ -87,8 +90,10 @@ fn refuse_in_doubt(image: &Vdi, lost: usize) -> Result<()> {
     let most = lost.saturating_mul(2) > used;
     // A single block of a header in which nothing is odd tells of nothing but itself.
     let alone = used == 1 && doubtful.is_empty();
-    // Entries that are wrong do not leave the map whole.
-    let suspected = !doubtful.is_empty() && proof::is_whole(&image.by_number());
+    // Entries that are wrong do not leave the map whole, nor the file longer or shorter than its blocks.
+    let in_doubt = !proof::in_doubt(&image.header, image.source.len()).is_empty();
+    let whole = proof::is_whole(&image.by_number());
+    let suspected = in_doubt || (whole && !doubtful.is_empty());
     if (!most || alone) && !suspected {
         return Ok(());
     }

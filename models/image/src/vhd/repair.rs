@@ -1,9 +1,10 @@
 //! Repair.
 //!
 //! Order, so that a crash leaves a file that opens to the same bytes: the copy of the footer in front, which stands in
-//! for the last one while that moves; the header, if it has locators that lead behind the end, before anything comes to
-//! stand there; entries that name nothing; the longer file with its footer at the new end; blocks that stand over others,
-//! copied behind all that is used; their entries; then what nothing else hangs on, the bitmaps and the header.
+//! for the last one while that moves; the header, while the blocks and the end of the file are those that prove what it
+//! said, and before anything comes to stand where its locators lead; entries that name nothing; the longer file with its
+//! footer at the new end; blocks that stand over others, copied behind all that is used; their entries; then what nothing
+//! else hangs on, the bitmaps.
 
 use super::blocks::{Blocks, Fault, UNUSED};
 use super::check::for_each_wrong;
@@ -158,13 +159,10 @@ fn mend_blocks(image: &Vhd, blocks: &Blocks) -> Result<Plan> {
         plan.write(file, 0, &located.bytes)?;
         flush(&mut plan);
     }
-    let header = (
-        blocks.header.at,
-        blocks.header.mended(blocks.header.entries, &blocks.stray),
-    );
+    let header = blocks.header.mended(blocks.header.entries, &blocks.stray);
+    plan.write(file, blocks.header.at, &header)?;
+    flush(&mut plan);
     if !blocks.stray.is_empty() {
-        plan.write(file, header.0, &header.1)?;
-        flush(&mut plan);
         plan.note(format!(
             "{} parent locators that lead to where none can be are taken out; the parent has its name elsewhere, too",
             blocks.stray.len()
@@ -212,9 +210,6 @@ fn mend_blocks(image: &Vhd, blocks: &Blocks) -> Result<Plan> {
     }
     if blocks.below().is_none() {
         set_bits(blocks, &mut plan)?;
-    }
-    if blocks.stray.is_empty() {
-        plan.write(file, header.0, &header.1)?;
     }
     Ok(plan)
 }

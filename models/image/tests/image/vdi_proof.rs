@@ -154,6 +154,27 @@ fn a_repair_that_would_give_up_most_blocks_is_refused_and_names_the_field_in_dou
     );
 }
 
+/// With the entry freed the map would prove another block size: what is read would change between two steps of the repair.
+#[test]
+fn an_entry_is_not_given_up_while_the_header_is_in_doubt() {
+    let odd_block = with(qemu(), 0x178, &(MIB as u32 + 512).to_le_bytes());
+    let entry = 512 + 2 * 4;
+    let bytes = with(odd_block, entry, &0x7fff_fffe_u32.to_le_bytes());
+    let image = plainly(Arc::new(bytes.clone())).unwrap();
+    let found = image.check().unwrap();
+    for code in ["VDI-HEADER-DOUBT", "VDI-BLOCK-LOST"] {
+        assert!(found.counts().contains_key(code), "{code}");
+    }
+    let error = image.repair().map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("1 of 5") && error.contains("cbBlock may be wrong"),
+        "{error}"
+    );
+    let freed = with(bytes, entry, &[0xff; 4]);
+    let found = plainly(Arc::new(freed)).unwrap().check().unwrap();
+    assert_eq!(codes(found.list()), ["VDI-HEADER-FIELD"]);
+}
+
 #[test]
 fn a_disk_shorter_than_its_map_is_found_by_the_blocks_behind_it() {
     let bytes = with(qemu(), 0x170, &(2 * MIB).to_le_bytes());

@@ -4,7 +4,7 @@ use crate::common::{Kind, Piece, Plan, fill, have_qemu_img, packed};
 use crate::vhd_steps::{all, codes, plainly, qemu_reads, readable, repaired};
 use drylab_block::{Limits, ReadAt, Severity};
 use drylab_image::vhd::Creator;
-use drylab_image::{Target, VhdOptions, VhdSize, fuzz, open_vhd};
+use drylab_image::{Edit, Target, VhdOptions, VhdSize, fuzz, open_vhd};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -390,4 +390,19 @@ fn an_old_footer_that_the_new_one_overlaps_is_cleared_only_in_front_of_it() {
         let bytes = std::fs::read(format!("{corpus}/{name}")).unwrap();
         drylab_image::fuzz::vhd_repair(&bytes);
     }
+}
+
+#[test]
+fn a_header_that_blocks_and_end_prove_is_mended_before_the_footer_goes_to_the_end() {
+    // The cookie's second byte is wrong, and 800 bytes are behind the last block: with the footer behind them, at a whole
+    // sector, the gap has room for a block, and nothing is proved any more.
+    let path = "/../../corpora/fuzz/vhd_repair/header-proved-by-the-end";
+    let bytes = std::fs::read(format!("{}{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    drylab_image::fuzz::vhd_repair(&bytes);
+    let image = plainly(Arc::new(bytes)).unwrap();
+    let header = image.repair().unwrap().edits().first().cloned();
+    assert!(
+        matches!(header, Some(Edit::Write { offset: 512, .. })),
+        "{header:?}"
+    );
 }
