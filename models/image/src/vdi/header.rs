@@ -247,10 +247,18 @@ impl Header {
 
     /// Header and map: where no block may stand.
     pub(super) fn metadata(&self) -> [(u64, u64); 2] {
-        let map = self
-            .off_blocks
-            .saturating_add(self.blocks.saturating_mul(4));
-        [(0, len64(&self.bytes)), (self.off_blocks, map)]
+        [(0, len64(&self.bytes)), self.map_span()]
+    }
+
+    /// Where the map begins and ends.
+    pub(super) fn map_span(&self) -> (u64, u64) {
+        let length = self.blocks.saturating_mul(4);
+        (self.off_blocks, self.off_blocks.saturating_add(length))
+    }
+
+    /// Whether the map of another header is that of this one.
+    pub(super) fn is_mapped_as(&self, other: &Self) -> bool {
+        (self.off_blocks, self.blocks) == (other.off_blocks, other.blocks)
     }
 
     fn word(&self, at: usize) -> u32 {

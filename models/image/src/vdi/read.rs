@@ -71,6 +71,14 @@ impl Vdi {
         Ok(())
     }
 
+    /// Bytes of the map that another header would say, if they are no more than allowed.
+    pub(super) fn table_within_limits(&self, other: &Header) -> Result<u64> {
+        let bytes = other.blocks.saturating_mul(4);
+        let mut limits = Limits::DEFAULT;
+        limits.table_bytes_max = self.table_most;
+        limits.check_table("VDI block map", bytes).map(|()| bytes)
+    }
+
     fn open_parent(&mut self, opener: &Opener<'_>) -> Result<Parent> {
         let kind = self.header.kind.name();
         let place = || format!("VDI {kind} image");
@@ -293,10 +301,12 @@ impl Vdi {
 pub(super) fn read_map(source: &dyn ReadAt, header: &Header, limits: &Limits) -> Result<Vec<u32>> {
     let length = header.blocks.saturating_mul(4);
     let bytes = read_vec(source, "VDI block map", header.off_blocks, length, limits)?;
-    let words = bytes
-        .chunks_exact(4)
-        .map(|word| le_u32(word, 0).unwrap_or(FREE));
-    Ok(words.collect())
+    Ok(entries_of(&bytes))
+}
+
+pub(super) fn entries_of(bytes: &[u8]) -> Vec<u32> {
+    let words = bytes.chunks_exact(4);
+    words.map(|word| le_u32(word, 0).unwrap_or(FREE)).collect()
 }
 
 impl Layer for Vdi {

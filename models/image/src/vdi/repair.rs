@@ -49,8 +49,7 @@ pub(super) fn plan(image: &Vdi) -> Result<Plan> {
     }
     let (length, longer) = (image.source.len(), resize::length_after(image, &plan));
     let mut states = [(&kept, length), (&kept, longer), (&new, longer)].into_iter();
-    let turns =
-        |(map, length): (&Vec<u32>, u64)| proof::turns(&*image.source, &image.header, map, length);
+    let turns = |(map, length): (&Vec<u32>, u64)| proof::turns(image, map, length);
     if let Some(field) = states.find_map(turns) {
         return Err(Error::unsupported(format_args!(
             "VDI repair: what a step of it would leave fits another {field}, so that may be wrong as well; nothing is written"

@@ -9,8 +9,7 @@
 use super::blocks::Blocks;
 use super::footer::{Located, VERSION, checksum, verify};
 use super::header::{
-    BLOCK_AT, COOKIE, DATA_OFFSET_AT, ENTRIES_AT, HEADER_CHECKSUM_AT, Header, TABLE_AT, VERSION_AT,
-    header_bytes,
+    BLOCK_AT, COOKIE, ENTRIES_AT, HEADER_CHECKSUM_AT, Header, TABLE_AT, VERSION_AT, header_bytes,
 };
 use super::{SECTOR, rules};
 use crate::finding::Findings;
@@ -21,9 +20,9 @@ use std::sync::Arc;
 /// A field: name, place, bytes.
 type Field = (&'static str, usize, usize);
 
-const FIELDS: [Field; 6] = [
+/// Those that say something of the blocks.
+const FIELDS: [Field; 5] = [
     ("cookie", 0, 8),
-    ("data offset", DATA_OFFSET_AT, 8),
     ("table offset", TABLE_AT, 8),
     ("header version", VERSION_AT, 4),
     ("max table entries", ENTRIES_AT, 4),
@@ -43,33 +42,37 @@ pub(super) fn settled(
 ) -> Result<Blocks> {
     let at = located.footer.data_offset;
     let bytes = header_bytes(&**source, at, limits)?;
-    let opened = |bytes: Vec<u8>| {
-        let header = Header::parse(bytes, at)
-            .map_err(|error| error.within(format_args!("VHD dynamic header at offset {at}")))?;
-        Blocks::plain(source.clone(), header, (located, size), limits)
+    let disk = (located, size);
+    let opened = |header| Blocks::plain(source.clone(), header, disk, limits);
+    let stored = || {
+        let header = Header::parse(bytes.clone(), at);
+        header
+            .map_err(|error| error.within(format_args!("VHD dynamic header at offset {at}")))
+            .and_then(opened)
     };
-    let stored = opened(bytes.clone());
     let Err(wrong) = verify("VHD dynamic header", &bytes, HEADER_CHECKSUM_AT) else {
-        return stored;
+        return stored();
     };
     note_checksum(at, &wrong, findings);
-    if stored.as_ref().is_ok_and(|blocks| fits(blocks, false)) {
-        return stored;
-    }
-    let mut proved = Vec::new();
-    for (other, field) in candidates(&bytes, (at, size)) {
-        if let Ok(blocks) = opened(other.clone())
-            && fits(&blocks, false)
-        {
-            proved.push((blocks, other, field));
-        }
-    }
-    if let Some((blocks, other, field)) = proved.pop().filter(|_| proved.is_empty()) {
-        note_field(at, field, (&bytes, &other), findings);
+    // One table is held at a time.
+    let fitting = |bytes: &Vec<u8>| {
+        let header = Header::parse(bytes.clone(), at).ok();
+        let header = header.filter(|header| has_room(header, disk, false));
+        let blocks = header.and_then(|header| opened(header).ok());
+        blocks.filter(|blocks| fits(blocks, located, false))
+    };
+    if let Some(blocks) = fitting(&bytes) {
         return Ok(blocks);
     }
-    let mut blocks = stored?;
-    if !fits(&blocks, true) {
+    let all = candidates(&bytes, (at, size)).into_iter();
+    let mut proved = all.filter(|(other, _)| fitting(other).is_some());
+    let one = proved.next().filter(|_| proved.next().is_none());
+    if let Some((other, field)) = one {
+        note_field(at, field, (&bytes, &other), findings);
+        return opened(Header::parse(other, at)?);
+    }
+    let mut blocks = stored()?;
+    if !fits(&blocks, located, true) {
         blocks.doubted_header = true;
         let expected = "one that fits the table, the blocks and the footer";
         let place = (at, len64(&bytes));
@@ -121,7 +124,6 @@ fn candidates(bytes: &[u8], (at, size): (u64, u64)) -> Vec<(Vec<u8>, Field)> {
     let behind = at.saturating_add(len64(bytes));
     let mut values = vec![
         (0, COOKIE.to_vec()),
-        (DATA_OFFSET_AT, u64::MAX.to_be_bytes().to_vec()),
         (TABLE_AT, behind.to_be_bytes().to_vec()),
         (VERSION_AT, VERSION.to_be_bytes().to_vec()),
         (ENTRIES_AT, entries.to_be_bytes().to_vec()),
@@ -154,16 +156,26 @@ fn candidates(bytes: &[u8], (at, size): (u64, u64)) -> Vec<(Vec<u8>, Field)> {
     found
 }
 
-/// Whether the blocks of the table stand apart, whole, and fill the file between the table and the footer, so that there
-/// is no room for one that the table lacks; the table has entries for as many blocks as the disk, or for `more`.
-fn fits(blocks: &Blocks, more: bool) -> bool {
-    let header = &blocks.header;
-    let needed = div_up(blocks.size, header.block);
-    let entries = u64::from(header.entries);
+/// Whether the table stands at a whole sector in front of the footer, and has entries for as many blocks as the disk, or
+/// for `more`.
+fn has_room(header: &Header, (located, size): (&Located, u64), more: bool) -> bool {
+    let (needed, entries) = (div_up(size, header.block), u64::from(header.entries));
     let counted = entries == needed || (more && entries > needed);
-    let table = header.table.saturating_add(entries.saturating_mul(4));
-    let first = round_up(header.end().max(table), SECTOR);
-    if !counted || len64(&blocks.table) < needed || rem(header.table, SECTOR) != 0 {
+    counted && rem(header.table, SECTOR) == 0 && first(header) <= located.data_end
+}
+
+/// Where the first block can stand.
+fn first(header: &Header) -> u64 {
+    let table = u64::from(header.entries).saturating_mul(4);
+    let table = header.table.saturating_add(table);
+    round_up(header.end().max(table), SECTOR)
+}
+
+/// Whether the blocks of the table stand apart, whole, and fill the file between the table and the footer, so that there
+/// is no room for one that the table lacks; `more` as for [`has_room`].
+fn fits(blocks: &Blocks, located: &Located, more: bool) -> bool {
+    let header = &blocks.header;
+    if !has_room(header, (located, blocks.size), more) {
         return false;
     }
     let is_there = |(unit, entry): (u64, u32)| {
@@ -173,7 +185,7 @@ fn fits(blocks: &Blocks, more: bool) -> bool {
         return false;
     }
     let count = u64::try_from(blocks.used().count()).unwrap_or(u64::MAX);
-    let taken = first.saturating_add(count.saturating_mul(header.slot()));
+    let taken = first(header).saturating_add(count.saturating_mul(header.slot()));
     let most = header
         .slot()
         .min(count.saturating_add(2).saturating_mul(GAP));

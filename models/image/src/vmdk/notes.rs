@@ -47,7 +47,8 @@ impl Vmdk {
             let path = "descriptor, ddb.longContentID";
             let last = long.len().checked_sub(8).and_then(|at| long.get(at..));
             let short = number(cid).filter(|cid| *cid != 0xffff_fffe);
-            if long.len() != 32 || u128::from_str_radix(long, 16).is_err() {
+            let digits = long.bytes().all(|digit| digit.is_ascii_hexdigit());
+            if long.len() != 32 || !digits {
                 let expected = "32 hexadecimal digits";
                 findings.add(&rules::LONG_CONTENT_ID, place, path, long, expected);
             } else if short.is_some() && last.and_then(number) != short {
