@@ -6,6 +6,7 @@ use super::header::{Header, Marker, SECTOR};
 use super::hosted::{Hosted, Layout};
 use super::rules;
 use crate::finding::Findings;
+use crate::layer::standing;
 use crate::map::Units;
 use crate::math::{div, index, rem, round_up};
 use drylab_block::{ReadAt, Result, read_vec};
@@ -40,12 +41,8 @@ impl Hosted {
         let (mut last, mut met) = (None, Met::default());
         let mut tables = self.gd.clone();
         tables.sort_unstable();
-        loop {
-            let left = length.saturating_sub(at);
-            if left < SECTOR {
-                break;
-            }
-            let sector = read_vec(&*self.source, "marker", at, SECTOR, &self.limits)?;
+        while length > at {
+            let sector = self.marker_sector(at)?;
             let path = format!("marker at offset {at}");
             let mut odd = |what: String, expected: &str| {
                 met.odd = true;
@@ -245,12 +242,12 @@ impl Hosted {
         Ok(table.and_then(|table| table.get(at).map(|entry| u64::from(*entry))))
     }
 
-    /// Where the stream from sector `start` on ends by its markers: the place of the end-of-stream marker, or of what should be one. `None`
-    /// where the walk loses its way before.
+    /// Where the stream from sector `start` on ends by its markers: the place of the end-of-stream marker, or of what should
+    /// be one. `None` where the walk loses its way before.
     pub(super) fn stream_end(&self, start: u64) -> Result<Option<u64>> {
         let mut at = start.saturating_mul(SECTOR);
-        while self.source.len().saturating_sub(at) >= SECTOR {
-            let sector = read_vec(&*self.source, "marker", at, SECTOR, &self.limits)?;
+        while self.source.len() > at {
+            let sector = self.marker_sector(at)?;
             at = match Marker::parse(&sector, at) {
                 Err(_) => return Ok(None),
                 Ok(Marker::EndOfStream) => return Ok(Some(at)),
@@ -266,6 +263,12 @@ impl Hosted {
             };
         }
         Ok(Some(at))
+    }
+
+    /// The sector of a marker. What the file cuts of it is zeros, as a repair makes it: only where all of it is that, it is
+    /// the end of the stream.
+    fn marker_sector(&self, at: u64) -> Result<Vec<u8>> {
+        standing(&*self.source, at, SECTOR)
     }
 
     /// The walk by markers again, for a repair.

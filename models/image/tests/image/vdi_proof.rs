@@ -55,7 +55,7 @@ pub(crate) fn with(mut bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
 }
 
 /// What comes of a repair of `file`: why it is wrong, if it is.
-fn wrong(file: &[u8], disk: &[u8]) -> Option<String> {
+pub(crate) fn wrong(file: &[u8], disk: &[u8]) -> Option<String> {
     let image = plainly(Arc::new(file.to_vec())).ok()?;
     let plan = image.repair().ok()?;
     let done = Arc::new(sparse(file));

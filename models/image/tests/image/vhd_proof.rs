@@ -1,8 +1,8 @@
 //! Dynamic VHDs with one wrong field in the dynamic header: its checksum says so, and the rest of the file says which.
 
 use crate::common::{Kind, Piece, Plan, have_qemu_img, packed};
-use crate::vdi_proof::{all_of, with};
-use crate::vhd_steps::{all, codes, plainly, qemu_reads, repaired, sparse};
+use crate::vdi_proof::{all_of, with, wrong};
+use crate::vhd_steps::{all, codes, plainly, qemu_reads, repaired};
 use drylab_block::Severity;
 use drylab_image::{Target, VhdOptions};
 use std::sync::Arc;
@@ -37,19 +37,6 @@ fn images() -> Vec<Vec<u8>> {
         written(9 * BLOCK, Vec::new(), small),
         written(8 << 20, vec![piece(5 << 20, 4)], VhdOptions::qemu(true)),
     ]
-}
-
-/// Why a repair of `file` is wrong, if it is.
-fn wrong(file: &[u8], disk: &[u8]) -> Option<String> {
-    let image = plainly(Arc::new(file.to_vec())).ok()?;
-    let plan = image.repair().ok()?;
-    let done = Arc::new(sparse(file));
-    plan.apply(&*done).unwrap();
-    let again = plainly(done).unwrap();
-    let left = again.check().unwrap();
-    let right = all_of(&again).is_some_and(|now| now == disk);
-    let says = left.worst() == Some(Severity::Error);
-    (!right && !says).then(|| format!("{:?} before, {:?} left", plan.notes(), codes(left.list())))
 }
 
 #[test]

@@ -384,7 +384,7 @@ fn a_directory_with_one_table_that_was_written_over_is_not_given_up() {
 fn what_fuzzing_found_in_the_repair_of_a_vmdk_is_mended() {
     // A text that grew over what stood behind it, an extent line that is none, one with a space that is one in one encoding
     // only, a table that is the descriptor's when the redundant directory in front of it is given up, a directory on a table that changes,
-    // a text without parentCID and without room for it.
+    // a text without parentCID and without room for it, a stream whose last part of a sector is no beginning of its end.
     let corpus = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../corpora/fuzz/vmdk_repair"
@@ -396,6 +396,7 @@ fn what_fuzzing_found_in_the_repair_of_a_vmdk_is_mended() {
         "directory-beside-the-descriptor",
         "directory-on-a-table",
         "no-room-for-a-parent-line",
+        "text-in-the-last-sector",
     ] {
         let bytes = std::fs::read(format!("{corpus}/{name}")).unwrap();
         drylab_image::fuzz::vmdk_repair(&bytes);

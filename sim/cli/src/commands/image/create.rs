@@ -13,8 +13,9 @@ use drylab_block::{Error, Extent, ExtentKind, ReadAt, Result, content_id};
 use drylab_image::vhd::ParentLink;
 use drylab_image::vhdx::Guid;
 use drylab_image::{
-    Format as Kind, Qcow2Backing, Qcow2Layers, Target, VhdOptions, VhdxParent, VmdkOptions,
-    VmdkParent, Work, Written, vhd, write_qcow2_layers, write_vhdx_child, write_vmdk_child,
+    Format as Kind, Qcow2Backing, Qcow2Layers, Qcow2Options, Target, VhdOptions, VhdxOptions,
+    VhdxParent, VmdkOptions, VmdkParent, Work, Written, vhd, write_qcow2_layers, write_vhdx_child,
+    write_vmdk_child,
 };
 use serde::Serialize;
 use std::path::Path;
@@ -102,28 +103,46 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
     Ok(Exit::Done)
 }
 
-/// Writes an image that holds nothing and stands on another: both disks are taken to be zeros, so nothing differs.
-fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Result<Written, Stop> {
-    let stands = matches!(
-        &chosen.shape,
-        Shape::One(
-            Target::VhdDynamic(_)
-                | Target::VhdxDynamic(_)
-                | Target::VmdkSparse(_)
-                | Target::Qcow2(_)
-        )
-    );
-    if !stands {
-        return Err(Stop::usage(format_args!(
-            "images that stand on others are written as qcow2, vmdk (monolithicSparse), vhd or vhdx (dynamic), and not as {} {}",
-            chosen.format, chosen.subformat
-        )));
+/// ChildOptions of images that stand on others, and how they are written.
+enum ChildOptions<'a> {
+    Vhd(&'a VhdOptions),
+    Vhdx(&'a VhdxOptions),
+    Vmdk(&'a VmdkOptions),
+    Qcow2(&'a Qcow2Options),
+}
+
+impl<'a> ChildOptions<'a> {
+    fn of(chosen: &'a Chosen) -> Result<Self, Stop> {
+        match &chosen.shape {
+            Shape::One(Target::VhdDynamic(options)) => Ok(Self::Vhd(options)),
+            Shape::One(Target::VhdxDynamic(options)) => Ok(Self::Vhdx(options)),
+            Shape::One(Target::VmdkSparse(options)) => Ok(Self::Vmdk(options)),
+            Shape::One(Target::Qcow2(options)) => Ok(Self::Qcow2(options)),
+            _ => Err(Stop::usage(format_args!(
+                "images that stand on others are written as qcow2, vmdk (monolithicSparse), vhd or vhdx (dynamic), and not as {} {}",
+                chosen.format, chosen.subformat
+            ))),
+        }
     }
+}
+
+/// An image that holds nothing and stands on another: both disks are taken to be zeros, so nothing differs.
+struct Child<'a> {
+    args: &'a CreateArgs,
+    parent: &'a Opened,
+    /// The parent's name, as it is written.
+    name: String,
+    size: u64,
+}
+
+fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Result<Written, Stop> {
+    let kind = ChildOptions::of(chosen)?;
     let backing = args.backing.as_deref().unwrap_or(Path::new(""));
-    let is_qcow2 = chosen.format == Kind::Qcow2;
-    let name = match chosen.format {
-        Kind::Qcow2 => reached(backing, &args.file)?,
-        _ => beside(backing, &args.file)?,
+    let is_qcow2 = matches!(kind, ChildOptions::Qcow2(_));
+    let name = if is_qcow2 {
+        reached(backing, &args.file)?
+    } else {
+        beside(backing, &args.file)?
     };
     let format = parent.image.format();
     if !is_qcow2 && format != chosen.format {
@@ -134,70 +153,83 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
             backing.display()
         )));
     }
-    let task = || format!("create {}", args.file.display());
-    let read = parent.beneath.read();
-    let make = || FileSink::create(&args.file, present(&args.into, &read));
-    let zeros = Zeros(size);
-    let (sink, written) = match &chosen.shape {
-        Shape::One(Target::VhdDynamic(options)) => {
-            let link = ParentLink::beside(&*parent.source, &name).on(task())?;
-            let id = identity(&link.unique_id, size, &args.file).on(task())?;
-            let options = VhdOptions {
-                unique_id: Some(id),
-                ..options.clone()
-            };
-            let sink = make().on(task())?;
-            let written = vhd::write_child(&zeros, &zeros, &link, &options, &sink);
-            (sink, written.on(task())?)
-        }
-        Shape::One(Target::VhdxDynamic(options)) => {
-            let link = VhdxParent::of(&parent.image.info(), &format!(".\\{name}"));
-            let link =
-                link.ok_or_else(|| Stop::input(task(), "its parent has no DataWriteGuid"))?;
-            let sink = make().on(task())?;
-            let written = write_vhdx_child(&zeros, &zeros, &link, options, &sink);
-            (sink, written.on(task())?)
-        }
-        Shape::One(Target::VmdkSparse(options)) => {
-            let link = VmdkParent::of(&parent.image.info(), &name);
-            let link = link.ok_or_else(|| Stop::input(task(), "its parent has no CID"))?;
-            let id = mixed(&link.content_id.to_be_bytes(), size, &args.file).on(task())?;
-            let [a, b, c, d, ..] = id.to_be_bytes();
-            let options = VmdkOptions {
-                // ffffffff says that there is none.
-                content_id: Some(u32::from_be_bytes([a & 0x7f, b, c, d])),
-                file_name: name_of(&args.file).on(task())?,
-                ..options.clone()
-            };
-            let sink = make().on(task())?;
-            let written = write_vmdk_child(&zeros, &zeros, &link, &options, &sink);
-            (sink, written.on(task())?)
-        }
-        Shape::One(Target::Qcow2(options)) => {
-            let below = Zeros(parent.image.virtual_size());
-            let layers = Qcow2Layers {
-                version: options.version,
-                cluster_bits: options.cluster_bits,
-                backing: Some(Qcow2Backing {
-                    disk: &below,
-                    name: &name,
-                    format: if format == Kind::Vhd {
-                        "vpc"
-                    } else {
-                        format.name()
-                    },
-                }),
-                ..Qcow2Layers::default()
-            };
-            let sink = make().on(task())?;
-            let written = write_qcow2_layers(&zeros, &layers, &sink, &Work::ALONE);
-            (sink, written.on(task())?)
-        }
-        _ => return Err(Stop::usage("it does not stand on another image")),
+    let child = Child {
+        args,
+        parent,
+        name,
+        size,
     };
-    let sync = args.into.sync == Sync::Always;
-    sink.commit(sync).on(task())?;
-    Ok(written)
+    let written = match kind {
+        ChildOptions::Vhd(options) => child.vhd(options),
+        ChildOptions::Vhdx(options) => child.vhdx(options),
+        ChildOptions::Vmdk(options) => child.vmdk(options),
+        ChildOptions::Qcow2(options) => child.qcow2(options),
+    };
+    written.on(format!("create {}", args.file.display()))
+}
+
+impl Child<'_> {
+    /// Makes the file, has it written, and gives it its name.
+    fn made(&self, write: impl FnOnce(&FileSink) -> Result<Written>) -> Result<Written> {
+        let read = self.parent.beneath.read();
+        let sink = FileSink::create(&self.args.file, present(&self.args.into, &read))?;
+        let written = write(&sink)?;
+        sink.commit(self.args.into.sync == Sync::Always)?;
+        Ok(written)
+    }
+
+    fn vhd(&self, options: &VhdOptions) -> Result<Written> {
+        let link = ParentLink::beside(&*self.parent.source, &self.name)?;
+        let id = identity(&link.unique_id, self.size, &self.args.file)?;
+        let options = VhdOptions {
+            unique_id: Some(id),
+            ..options.clone()
+        };
+        let zeros = Zeros(self.size);
+        self.made(|sink| vhd::write_child(&zeros, &zeros, &link, &options, sink))
+    }
+
+    fn vhdx(&self, options: &VhdxOptions) -> Result<Written> {
+        let link = VhdxParent::of(&self.parent.image.info(), &format!(".\\{}", self.name));
+        let link = link.ok_or_else(|| Error::corrupt("its parent has no DataWriteGuid"))?;
+        let zeros = Zeros(self.size);
+        self.made(|sink| write_vhdx_child(&zeros, &zeros, &link, options, sink))
+    }
+
+    fn vmdk(&self, options: &VmdkOptions) -> Result<Written> {
+        let link = VmdkParent::of(&self.parent.image.info(), &self.name);
+        let link = link.ok_or_else(|| Error::corrupt("its parent has no CID"))?;
+        let parent = link.content_id.to_be_bytes();
+        let [a, b, c, d, ..] = mixed(&parent, self.size, &self.args.file)?.to_be_bytes();
+        let options = VmdkOptions {
+            // ffffffff says that there is none.
+            content_id: Some(u32::from_be_bytes([a & 0x7f, b, c, d])),
+            file_name: name_of(&self.args.file)?,
+            ..options.clone()
+        };
+        let zeros = Zeros(self.size);
+        self.made(|sink| write_vmdk_child(&zeros, &zeros, &link, &options, sink))
+    }
+
+    fn qcow2(&self, options: &Qcow2Options) -> Result<Written> {
+        let below = Zeros(self.parent.image.virtual_size());
+        let format = match self.parent.image.format() {
+            Kind::Vhd => "vpc",
+            other => other.name(),
+        };
+        let layers = Qcow2Layers {
+            version: options.version,
+            cluster_bits: options.cluster_bits,
+            backing: Some(Qcow2Backing {
+                disk: &below,
+                name: &self.name,
+                format,
+            }),
+            ..Qcow2Layers::default()
+        };
+        let zeros = Zeros(self.size);
+        self.made(|sink| write_qcow2_layers(&zeros, &layers, sink, &Work::ALONE))
+    }
 }
 
 /// The name of the backing file of a qcow2: from the child's folder when it stands there, else from the root.
