@@ -8,6 +8,7 @@ use crate::field::{Class, Endian, Sum};
 use crate::make::Maker;
 use crate::specimen::{File, Specimen};
 use drylab_block::{ReadAt, SparseBytes, WriteAt};
+use std::collections::BTreeSet;
 
 /// Bytes of the bitmap in front of a block.
 pub(super) fn bitmap_bytes(block: u64) -> u64 {
@@ -340,21 +341,26 @@ fn data(
     let mut bits = vec![0u8; index(bitmap_bytes(block))];
     let mut full = vec![0u8; bits.len()];
     let all = !child && !choices.one_in(3);
-    for sector in 0..sectors {
+    let mark = |bits: &mut [u8], sector: u64| bits[index(sector / 8)] |= 0x80u8 >> (sector % 8);
+    // Without a parent the sectors of zeros may have bits, too.
+    if all {
+        (0..sectors).for_each(|sector| mark(&mut bits, sector));
+    }
+    let touched: BTreeSet<u64> = runs
+        .iter()
+        .flat_map(|(offset, bytes)| offset / SECTOR..(offset + len(bytes)).div_ceil(SECTOR))
+        .collect();
+    for sector in touched {
         let mut bytes = [0; 512];
         here.read_at(sector * SECTOR, &mut bytes)
             .expect("inside the block");
-        let holds = bytes != [0; 512];
-        let (byte, bit) = (index(sector / 8), 0x80u8 >> (sector % 8));
-        if holds {
-            full[byte] |= bit;
+        if bytes == [0; 512] {
+            continue;
         }
-        // A child's sectors of zeros are its own as well, where the bit says so.
-        if holds || all {
-            bits[byte] |= bit;
-        }
+        mark(&mut full, sector);
+        mark(&mut bits, sector);
         let guest = unit * block + sector * SECTOR;
-        if guest < disk.len() && (holds || !child) {
+        if guest < disk.len() {
             put(disk, guest, &bytes);
         }
     }
