@@ -57,9 +57,9 @@ pub(super) fn settled(
     // One table is held at a time.
     let fitting = |bytes: &Vec<u8>| {
         let header = Header::parse(bytes.clone(), at).ok();
-        let header = header.filter(|header| has_room(header, disk, false));
+        let header = header.filter(|header| has_room(header, (size, located.data_end), false));
         let blocks = header.and_then(|header| opened(header).ok());
-        blocks.filter(|blocks| fits(blocks, located, false))
+        blocks.filter(|blocks| fits(blocks, false))
     };
     if let Some(blocks) = fitting(&bytes) {
         return Ok(blocks);
@@ -72,7 +72,7 @@ pub(super) fn settled(
         return opened(Header::parse(other, at)?);
     }
     let mut blocks = stored()?;
-    if !fits(&blocks, located, true) {
+    if !fits(&blocks, true) {
         blocks.doubted_header = true;
         let expected = "one that fits the table, the blocks and the footer";
         let place = (at, len64(&bytes));
@@ -156,12 +156,12 @@ fn candidates(bytes: &[u8], (at, size): (u64, u64)) -> Vec<(Vec<u8>, Field)> {
     found
 }
 
-/// Whether the table stands at a whole sector in front of the footer, and has entries for as many blocks as the disk, or
-/// for `more`.
-fn has_room(header: &Header, (located, size): (&Located, u64), more: bool) -> bool {
+/// Whether the table stands at a whole sector in front of where the data end, and has entries for as many blocks as a disk
+/// of `size` bytes, or for `more`.
+fn has_room(header: &Header, (size, data_end): (u64, u64), more: bool) -> bool {
     let (needed, entries) = (div_up(size, header.block), u64::from(header.entries));
     let counted = entries == needed || (more && entries > needed);
-    counted && rem(header.table, SECTOR) == 0 && first(header) <= located.data_end
+    counted && rem(header.table, SECTOR) == 0 && first(header) <= data_end
 }
 
 /// Where the first block can stand.
@@ -173,9 +173,9 @@ fn first(header: &Header) -> u64 {
 
 /// Whether the blocks of the table stand apart, whole, and fill the file between the table and the footer, so that there
 /// is no room for one that the table lacks; `more` as for [`has_room`].
-fn fits(blocks: &Blocks, located: &Located, more: bool) -> bool {
+fn fits(blocks: &Blocks, more: bool) -> bool {
     let header = &blocks.header;
-    if !has_room(header, (located, blocks.size), more) {
+    if !has_room(header, (blocks.size, blocks.data_end), more) {
         return false;
     }
     let is_there = |(unit, entry): (u64, u32)| {

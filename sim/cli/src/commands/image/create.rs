@@ -103,7 +103,7 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Stop> {
     Ok(Exit::Done)
 }
 
-/// ChildOptions of images that stand on others, and how they are written.
+/// How images that stand on others are written.
 enum ChildOptions<'a> {
     Vhd(&'a VhdOptions),
     Vhdx(&'a VhdxOptions),
