@@ -9,7 +9,6 @@ use crate::field::{Class, Endian};
 use crate::make::Maker;
 use drylab_block::{ReadAt, SparseBytes, WriteAt};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 
 /// Bit 63 of entries: the cluster has one reference.
 pub(super) const COPIED: u64 = 1 << 63;
@@ -23,16 +22,32 @@ struct Cluster {
     packed: Option<Vec<u8>>,
 }
 
-fn packed(plan: &Plan, bytes: &[u8]) -> Option<Vec<u8>> {
-    let packed = if plan.zstd {
-        zstd::bulk::compress(bytes, 1).expect("memory is compressed")
-    } else {
-        let mut encoder =
-            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).expect("memory is compressed");
-        encoder.finish().expect("memory is compressed")
-    };
-    (packed.len() < bytes.len()).then_some(packed)
+/// Compresses clusters. The state of zlib is large, so that it is made once for an image, and only where one needs it.
+#[derive(Default)]
+struct Packer(Option<flate2::Compress>);
+
+impl Packer {
+    /// The cluster compressed, if that makes it shorter.
+    fn pack(&mut self, plan: &Plan, bytes: &[u8]) -> Option<Vec<u8>> {
+        let packed = if plan.zstd {
+            zstd::bulk::compress(bytes, 1).expect("memory is compressed")
+        } else {
+            self.deflate(bytes)
+        };
+        (packed.len() < bytes.len()).then_some(packed)
+    }
+
+    fn deflate(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let new = || flate2::Compress::new(flate2::Compression::fast(), false);
+        let zlib = self.0.get_or_insert_with(new);
+        // Room for all of it: zlib-rs 0.6.8 panics when a stream that did not end is begun anew (`Pending::reset_keep`
+        // leaves `out` as it was).
+        let mut packed = Vec::with_capacity(bytes.len() + bytes.len() / 8 + 64);
+        zlib.reset();
+        let end = zlib.compress_vec(bytes, &mut packed, flate2::FlushCompress::Finish);
+        assert_eq!(end.ok(), Some(flate2::Status::StreamEnd));
+        packed
+    }
 }
 
 /// Where tables are that the header names: entries and offset, offset and clusters, offset or none.
@@ -74,6 +89,7 @@ fn clusters(
     let zeros = plan.version == 3;
     let what = units(choices, plan.clusters(), zeros);
     let mut all = Vec::new();
+    let mut packer = Packer::default();
     for (number, unit) in (0u64..).zip(&what) {
         let start = number * cluster;
         let inside = cluster.min(plan.size - start);
@@ -92,7 +108,11 @@ fn clusters(
         here.read_at(0, &mut bytes).expect("inside the cluster");
         put(disk, start, &bytes[..index(inside)]);
         let pack = choices.one_in(3) && !plan.outside;
-        let packed = if pack { packed(plan, &bytes) } else { None };
+        let packed = if pack {
+            packer.pack(plan, &bytes)
+        } else {
+            None
+        };
         all.push(Cluster {
             number,
             bytes,
