@@ -59,6 +59,8 @@ crate::finding::rules! {
         "reading the subcluster fails";
     DATA_OFFSET = "QCOW2-DATA-OFFSET", Error, Lossy, "Qcow2 Image File Format, Header: incompatible feature bit 2",
         "reading the cluster fails";
+    TABLES_LEFT = "QCOW2-TABLES-LEFT", Warning, No, "Qcow2 Image File Format, Header: incompatible feature bit 2",
+        "not every place of the disk was looked at: reading clusters of the others may fail, and nothing can be repaired";
     OVERLAP_DATA = "QCOW2-OVERLAP-DATA", Error, Lossy, "Qcow2 Image File Format, General",
         "the guest reads metadata, and a write of the guest destroys it";
     OVERLAP_REFCOUNTS = "QCOW2-OVERLAP-REFCOUNTS", Error, Lossless, "Qcow2 Image File Format, General",

@@ -109,8 +109,8 @@ fn refcounts_that_cannot_be_found_hide_nothing_from_the_guest_and_are_made_anew(
     }
 }
 
-#[test]
-fn an_l2_table_that_two_places_of_a_disk_in_a_data_file_share_is_made_two() {
+/// An image with a data file, and the places of the L1 entries that name a table.
+fn with_data_file() -> (SparseBytes, Files, Vec<u64>) {
     let (data, made) = (Arc::new(SparseBytes::default()), SparseBytes::default());
     let layers = Qcow2Layers {
         cluster_bits: 9,
@@ -122,13 +122,19 @@ fn an_l2_table_that_two_places_of_a_disk_in_a_data_file_share_is_made_two() {
         ..Qcow2Layers::default()
     };
     write_qcow2_layers(&sparse(SIZE).disk(), &layers, &made, &Work::ALONE).unwrap();
-    let files = Files([("data", data.clone() as Arc<dyn ReadAt>)].into());
+    let files = Files([("data", data as Arc<dyn ReadAt>)].into());
+    let l1 = word(&made, 40);
+    let entries = (0..96).map(|number| l1 + number * 8);
+    let used = entries.filter(|at| word(&made, *at) != 0).collect();
+    (made, files, used)
+}
+
+#[test]
+fn an_l2_table_that_two_places_of_a_disk_in_a_data_file_share_is_made_two() {
+    let (made, files, used) = with_data_file();
     let open = |file: &Arc<SparseBytes>| {
         drylab_image::open_with(file.clone(), &files, &Limits::DEFAULT).unwrap()
     };
-    let l1 = word(&made, 40);
-    let entries = (0..96).map(|number| l1 + number * 8);
-    let used: Vec<u64> = entries.filter(|at| word(&made, *at) != 0).collect();
     // Whichever of them is first in the table, the one that is right is left as it is.
     for (wrong, right) in [(used[0], used[1]), (used[1], used[0])] {
         let file = crate::qcow2_repair::copy(&made);
@@ -143,6 +149,29 @@ fn an_l2_table_that_two_places_of_a_disk_in_a_data_file_share_is_made_two() {
         assert_eq!(word(&mended, right), word(&made, right));
         assert!(word(&mended, wrong) >= 1 << 63 | made.len());
     }
+}
+
+/// With refcounts that are right nothing else would be said of the places that are wrong.
+#[test]
+fn that_not_every_place_of_a_shared_l2_table_is_looked_at_is_said_and_nothing_is_repaired() {
+    let (made, files, used) = with_data_file();
+    let l1 = word(&made, 40);
+    for number in 0..96 {
+        put(&made, l1 + number * 8, word(&made, used[0]));
+    }
+    let image = drylab_image::open_with(Arc::new(made), &files, &Limits::DEFAULT).unwrap();
+    let found = image.check().unwrap();
+    let said = found.list().iter();
+    let said: Vec<_> = said
+        .filter(|finding| finding.rule.code == "QCOW2-TABLES-LEFT")
+        .collect();
+    assert_eq!(said.len(), 1, "{:?}", found.list());
+    assert_eq!((said[0].offset, said[0].length), (l1, 96 * 8));
+    let error = image.repair().map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("so many L1 entries name one table"),
+        "{error}"
+    );
 }
 
 #[test]
