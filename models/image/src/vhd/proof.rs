@@ -54,25 +54,28 @@ pub(super) fn settled(
         return stored();
     };
     note_checksum(at, &wrong, findings);
+    let room = (size, located.data_end);
     // One table is held at a time.
-    let fitting = |bytes: &Vec<u8>| {
-        let header = Header::parse(bytes.clone(), at).ok();
-        let header = header.filter(|header| has_room(header, (size, located.data_end), false));
-        let blocks = header.and_then(|header| opened(header).ok());
+    let fitting = |header| {
+        let blocks: Option<Blocks> = opened(header).ok();
         blocks.filter(|blocks| fits(blocks, false))
     };
-    if let Some(blocks) = fitting(&bytes) {
+    if let Some(blocks) = with_room(&bytes, at, room).and_then(fitting) {
         return Ok(blocks);
     }
-    let all = candidates(&bytes, (at, size)).into_iter();
-    let mut proved = all.filter(|(other, _)| fitting(other).is_some());
+    let others = others(&bytes, (at, source.len()), room);
+    let are_few = others.is_some();
+    let mut proved = others
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(header, other, field)| fitting(header).map(|_| (other, field)));
     let one = proved.next().filter(|_| proved.next().is_none());
     if let Some((other, field)) = one {
         note_field(at, field, (&bytes, &other), findings);
         return opened(Header::parse(other, at)?);
     }
     let mut blocks = stored()?;
-    if !fits(&blocks, true) {
+    if !(are_few && fits(&blocks, true)) {
         blocks.doubted_header = true;
         let expected = "one that fits the table, the blocks and the footer";
         let place = (at, len64(&bytes));
@@ -85,6 +88,27 @@ pub(super) fn settled(
         );
     }
     Ok(blocks)
+}
+
+/// The header, where it says that there is room.
+fn with_room(bytes: &[u8], at: u64, room: (u64, u64)) -> Option<Header> {
+    let header = Header::parse(bytes.to_vec(), at).ok();
+    header.filter(|header| has_room(header, room, false))
+}
+
+/// The candidates that say that there is room, if their tables, each of which is read for a proof, are together no more
+/// than twice the file of `length` bytes.
+fn others(
+    bytes: &[u8],
+    (at, length): (u64, u64),
+    room: (u64, u64),
+) -> Option<Vec<(Header, Vec<u8>, Field)>> {
+    let all = candidates(bytes, (at, room.0)).into_iter();
+    let all = all.filter_map(|(other, field)| Some((with_room(&other, at, room)?, other, field)));
+    let all: Vec<_> = all.collect();
+    let tables = all.iter().map(|(header, ..)| table_bytes(header));
+    let cost = tables.fold(0, u64::saturating_add);
+    (cost <= length.saturating_mul(2)).then_some(all)
 }
 
 fn note_checksum(at: u64, wrong: &Error, findings: &mut Findings) {
@@ -164,10 +188,13 @@ fn has_room(header: &Header, (size, data_end): (u64, u64), more: bool) -> bool {
     counted && rem(header.table, SECTOR) == 0 && first(header) <= data_end
 }
 
+fn table_bytes(header: &Header) -> u64 {
+    u64::from(header.entries).saturating_mul(4)
+}
+
 /// Where the first block can stand.
 fn first(header: &Header) -> u64 {
-    let table = u64::from(header.entries).saturating_mul(4);
-    let table = header.table.saturating_add(table);
+    let table = header.table.saturating_add(table_bytes(header));
     round_up(header.end().max(table), SECTOR)
 }
 

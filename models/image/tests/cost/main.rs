@@ -291,11 +291,13 @@ fn largest(folder: &Path) -> Vec<PathBuf> {
 
 /// Of those, copies with a field of the header that may have been many things: none of them may be tried out at any cost.
 fn in_doubt(folder: &Path, made: &[PathBuf]) -> Vec<PathBuf> {
-    // The place of a VDI's map, and the number of its entries; the place of a VHD's BAT, with the checksum as it was.
-    let damages: [(&str, &str, u64, &[u8]); 4] = [
+    // The place of a VDI's map, and the number of its entries; the place of a VHD's BAT, with the checksum as it was: one
+    // for which there is one other place, one for which there are three; the number of the BAT's entries.
+    let damages: [(&str, &str, u64, &[u8]); 5] = [
         ("blocks_of_4k.vdi", "map.vdi", 0x154, &[0, 6, 0, 0]),
         ("blocks_of_4k.vdi", "entries.vdi", 0x182, &[0xf0]),
         ("dynamic.vhd", "bat.vhd", 512 + 0x16, &[4]),
+        ("dynamic.vhd", "places.vhd", 512 + 0x15, &[2, 0]),
         ("dynamic.vhd", "entries.vhd", 512 + 0x1e, &[0x3f]),
     ];
     let copies = damages.map(|(from, to, at, new)| {
