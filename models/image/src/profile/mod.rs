@@ -1,5 +1,5 @@
 //! What products want of the images they are given, as data: which kinds they take, and what of a file's fields they look
-//! at. Every line names the source it is from; ids such as HQ126 are rows of `corpora/knowledge/rows.md`.
+//! at. Every line names the source it is from; ids such as HQ31 are rows of `corpora/knowledge/rows.md`.
 //!
 //! ```
 //! use drylab_image::profile::Profile;
@@ -226,7 +226,7 @@ pub const AZURE: Profile = Profile {
         format: Format::Vhd,
         subformat: "fixed",
         why: "dynamic VHD and every other format are refused",
-        source: "HQ126; zavedil.com, uploading a VHD to Azure",
+        source: "Microsoft, About VHDs in Azure (dn790344), Virtual hard disks and files",
     }],
     wants: &[
         Want {
@@ -234,7 +234,7 @@ pub const AZURE: Profile = Profile {
             field: "current size",
             value: "whole MiB, rounded up",
             why: "a disk of another size is refused",
-            source: "HQ126; Azure/azure-linux-image-tools PR 364",
+            source: "Azure/azure-linux-image-tools PR 364; zavedil.com, programming a VHD disk for Azure",
         },
         Want {
             only: None,

@@ -234,7 +234,7 @@ impl Hosted {
     fn unpacked_at(&self, place: u64, unit: u64) -> Result<Vec<u8>> {
         let held = self.source.len().saturating_sub(place);
         let (head, length) = if !self.front.has_markers() {
-            (0, self.packed_most().min(held))
+            (0, self.header.packed_most().min(held))
         } else if held < 12 {
             return Ok(Vec::new());
         } else {
@@ -242,7 +242,7 @@ impl Hosted {
             let own = lba == unit.saturating_mul(self.front.grain);
             (12, if own { size } else { u64::MAX })
         };
-        if length > self.packed_most() || length > held.saturating_sub(head) {
+        if length > self.header.packed_most() || length > held.saturating_sub(head) {
             return Ok(Vec::new());
         }
         let start = place.saturating_add(head);

@@ -290,7 +290,7 @@ impl Hosted {
             return here(is_first, Look::Bad(what));
         }
         survey.second_hit |= second.meet(&span);
-        let most = div_up(self.packed_most(), SECTOR);
+        let most = div_up(self.header.packed_most(), SECTOR);
         if sector >= window.end || sector.saturating_add(most) < window.start {
             return Ok(Look::Nothing);
         }
@@ -356,8 +356,8 @@ impl Hosted {
             format!("that of guest sector {lba}, not {expected}")
         } else if size == 0 {
             "that of no grain".to_owned()
-        } else if size > self.packed_most() {
-            format!("of {size} bytes, more than {}", self.packed_most())
+        } else if size > self.header.packed_most() {
+            format!("of {size} bytes, more than {}", self.header.packed_most())
         } else if !self.holds(place, length) {
             format!("of {size} bytes, past the end of the file")
         } else {

@@ -126,7 +126,7 @@ impl Hosted {
                 Ok(Marker::Grain { lba, size })
                     if rem(lba, self.header.grain) == 0
                         && lba < self.header.capacity
-                        && u64::from(size) <= self.packed_most() =>
+                        && u64::from(size) <= self.header.packed_most() =>
                 {
                     let bytes = round_up(u64::from(size).saturating_add(12), SECTOR);
                     let end = at.saturating_add(bytes);
@@ -160,7 +160,7 @@ impl Hosted {
             Ok(Marker::Grain { lba, size }) => {
                 rem(lba, self.header.grain) == 0
                     && lba < self.header.capacity
-                    && u64::from(size) <= self.packed_most()
+                    && u64::from(size) <= self.header.packed_most()
             }
             Ok(Marker::EndOfStream) | Err(_) => false,
             Ok(_) => true,

@@ -236,6 +236,12 @@ impl Header {
         self.grain.saturating_mul(SECTOR)
     }
 
+    /// Most bytes of a packed grain. No sane deflate stream is twice its output; two sectors cover the marker and tiny
+    /// grains.
+    pub(super) fn packed_most(&self) -> u64 {
+        self.grain_bytes().saturating_mul(2).saturating_add(1024)
+    }
+
     /// Entries of grain table `number` that describe grains of the disk.
     pub(crate) fn entries_of(&self, number: u64) -> u64 {
         let entries = u64::from(self.table_entries);

@@ -363,17 +363,11 @@ impl Hosted {
         Ok((lba.unwrap_or(0), u64::from(size.unwrap_or(0))))
     }
 
-    /// Most bytes of a packed grain. No sane deflate stream is twice its output; two sectors cover the marker and tiny
-    /// grains.
-    pub(super) fn packed_most(&self) -> u64 {
-        self.unit_bytes().saturating_mul(2).saturating_add(1024)
-    }
-
     /// The unpacked bytes of a compressed grain.
     pub(super) fn unpack_grain(&self, unit: u64, entry: u32) -> Result<Vec<u8>> {
         let place = self.grain_place(unit, entry, 1)?;
         let within = |error: Error| error.within(format_args!("grain {unit} at offset {place}"));
-        let most = self.packed_most();
+        let most = self.header.packed_most();
         let (start, length) = if self.header.has_markers() {
             let (lba, size) = self.marker(place)?;
             let expected = unit.saturating_mul(self.header.grain);

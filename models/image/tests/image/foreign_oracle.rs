@@ -77,7 +77,7 @@ fn decided(
     })
 }
 
-/// Runs qemu-img on a file that may be hostile: without network, for a minute at most.
+/// Runs qemu-img on a file that may be hostile: without network, for ten minutes at most.
 fn guarded(folder: &Path, args: &[&str]) -> Output {
     static ALONE: OnceLock<bool> = OnceLock::new();
     let alone = ALONE.get_or_init(|| {
@@ -85,7 +85,7 @@ fn guarded(folder: &Path, args: &[&str]) -> Output {
         done.is_ok_and(|status| status.success())
     });
     let mut command = Command::new("timeout");
-    command.arg("60");
+    command.arg("600");
     if *alone {
         command.args(["unshare", "-rn"]);
     }

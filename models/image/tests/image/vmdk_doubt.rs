@@ -384,7 +384,8 @@ fn a_directory_with_one_table_that_was_written_over_is_not_given_up() {
 fn what_fuzzing_found_in_the_repair_of_a_vmdk_is_mended() {
     // A text that grew over what stood behind it, an extent line that is none, one with a space that is one in one encoding
     // only, a table that is the descriptor's when the redundant directory in front of it is given up, a directory on a table that changes,
-    // a text without parentCID and without room for it, a stream whose last part of a sector is no beginning of its end.
+    // a text without parentCID and without room for it, a stream whose last part of a sector is no beginning of its end, one
+    // without a footer and with a grain that says more bytes than a grain can have.
     let corpus = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../corpora/fuzz/vmdk_repair"
@@ -397,6 +398,7 @@ fn what_fuzzing_found_in_the_repair_of_a_vmdk_is_mended() {
         "directory-on-a-table",
         "no-room-for-a-parent-line",
         "text-in-the-last-sector",
+        "grain-too-long",
     ] {
         let bytes = std::fs::read(format!("{corpus}/{name}")).unwrap();
         drylab_image::fuzz::vmdk_repair(&bytes);

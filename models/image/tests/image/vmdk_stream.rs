@@ -201,6 +201,20 @@ fn a_stream_without_an_end_is_read_by_its_markers_and_ended() {
         plan.apply(&*mended).unwrap();
         walk_stream(&*mended, &Limits::DEFAULT).unwrap();
     }
+    // A grain that says more bytes than a grain can have is no grain, where a table would not say that it is one.
+    let size = 2 * GRAIN as u32 + 1025;
+    let head = with(
+        file[..last + 512].to_vec(),
+        &[(last + 8, &size.to_le_bytes())],
+    );
+    let long = [head, vec![0xff; 3 * GRAIN]].concat();
+    damage(
+        "long",
+        &long,
+        "VMDK-STREAM-CUT",
+        (last, long.len() - last),
+        After::Reads(&without(4)),
+    );
     let cut = opened(file_of(&file[..last + 100]));
     let error = cut
         .read_at(4 * GRAIN as u64, &mut [0; 512])
