@@ -2,6 +2,7 @@
 
 use crate::edit::Plan;
 use crate::finding::Findings;
+use crate::image::Image;
 use drylab_block::{Error, Extent, Limits, ReadAt, Reference, Resolver, Result};
 use std::sync::Arc;
 
@@ -46,6 +47,11 @@ pub(crate) trait Container: ReadAt {
         Err(Error::unsupported(format_args!(
             "this kind of image is not resized (to {size} bytes); convert it"
         )))
+    }
+
+    /// The backing file, which may be of another format, and the name by which the resolver knows it.
+    fn backing(&self) -> Option<(&str, &Image)> {
+        None
     }
 
     /// The extent at an offset, and where its bytes stand when a file holds them as they are.

@@ -311,6 +311,17 @@ impl Image {
     }
 
     /// What the format says of the image beside what all do.
+    /// The backing files of the chain, by the names that the resolver has for them, and the formats as which they are read:
+    /// one that is declared raw is read raw whatever it looks like.
+    #[must_use]
+    pub fn backing_files(&self) -> Vec<(String, Format)> {
+        let first = self.container().backing();
+        let chain = std::iter::successors(first, |(_, image)| image.container().backing());
+        chain
+            .map(|(key, image)| (key.to_owned(), image.format()))
+            .collect()
+    }
+
     pub(crate) fn container(&self) -> &dyn Container {
         &*self.container
     }

@@ -28,7 +28,7 @@ pub(crate) struct Beneath {
     /// The image itself.
     first: Identity,
     opened: RefCell<Vec<Second>>,
-    /// What was not opened because no folder was given.
+    /// What was not opened.
     denied: RefCell<Vec<(&'static str, String)>>,
 }
 
@@ -78,7 +78,7 @@ impl Beneath {
         })
     }
 
-    /// What and how called are the files that were not opened because no folder was given, each once.
+    /// What and how called are the files that were not opened, each once.
     pub(crate) fn denied(&self) -> Vec<(&'static str, String)> {
         self.denied.borrow().clone()
     }
@@ -121,16 +121,21 @@ impl Beneath {
     }
 
     fn find(&self, reference: &Reference) -> Result<Second> {
+        let found = self.look(reference);
+        let denied = (reference.kind, reference.name.clone());
+        let mut all = self.denied.borrow_mut();
+        if found.is_err() && !all.contains(&denied) {
+            all.push(denied);
+        }
+        found
+    }
+
+    fn look(&self, reference: &Reference) -> Result<Second> {
         let asked = |known: &&Second| known.by == reference.by && known.name == reference.name;
         if let Some(known) = self.opened.borrow().iter().find(asked) {
             return Ok(known.clone());
         }
         let Some(allowed) = &self.allowed else {
-            let denied = (reference.kind, reference.name.clone());
-            let mut all = self.denied.borrow_mut();
-            if !all.contains(&denied) {
-                all.push(denied);
-            }
             return Err(self.refusal(reference));
         };
         let within =
@@ -180,8 +185,21 @@ impl Beneath {
              if you trust the image, say for instance --allow-beneath {}",
             reference.kind,
             reference.name,
-            self.typed_home.display()
+            self.both(reference).display()
         ))
+    }
+
+    /// The folder of the image, or the nearest above it that has the named file as well.
+    fn both(&self, reference: &Reference) -> PathBuf {
+        let path = plainly(&self.home.join(file_name(reference).unwrap_or_default()));
+        let above = self
+            .home
+            .ancestors()
+            .find(|folder| path.starts_with(folder));
+        match above {
+            Some(folder) if folder != self.home => folder.to_path_buf(),
+            _ => self.typed_home.clone(),
+        }
     }
 
     /// The folder of the file with that key, without links in front of the allowed one.
@@ -218,6 +236,19 @@ fn file_name(reference: &Reference) -> Result<&str> {
         ))),
         _ => Ok(name),
     }
+}
+
+/// A path without `.` and `..`, without a look at the disk.
+fn plainly(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 /// Whether this is how a VDI names its parent.
@@ -268,14 +299,7 @@ impl Allowed {
 
     /// The file that `name` is, seen from `folder`: both without a look at the disk, and then opened beneath this one.
     fn named(&self, folder: &Path, name: &str) -> Result<(PathBuf, File)> {
-        let mut path = PathBuf::new();
-        for part in folder.join(name).components() {
-            match part {
-                Component::ParentDir => drop(path.pop()),
-                Component::CurDir => {}
-                other => path.push(other),
-            }
-        }
+        let path = plainly(&folder.join(name));
         // An absolute name may go by the folder as it was typed, through a link.
         let typed = std::path::absolute(&self.typed).unwrap_or_default();
         let rest = path

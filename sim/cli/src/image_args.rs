@@ -59,7 +59,7 @@ pub(crate) struct Reading {
     pub(crate) raw: bool,
     /// Bounds of what an image that is read may cost, as NAME=SIZE,…: disk-bytes, its virtual size (1P unless told);
     /// table-bytes, one table of it in memory (64M); text-bytes, a descriptor or list inside it (16M); chain, parents above
-    /// each other, or extents (4096); entries, snapshots or bitmaps (1M).
+    /// each other, or extents (4096); entries, snapshots, bitmaps or lines of a descriptor (1M).
     #[arg(long, value_name = "NAME=SIZE,…", value_parser = quantity::limits)]
     pub(crate) limits: Option<Limits>,
 }
@@ -249,7 +249,7 @@ pub(crate) struct Output {
     /// twoGbMaxExtentFlat or vmfs (vmdk), dynamic or fixed (vhd, vhdx, vdi), v3 or v2 (qcow2). The first is the default.
     #[arg(long, value_name = "NAME")]
     pub(crate) subformat: Option<String>,
-    /// Choose format, kind, adapter, geometry, size and footer as this product wants them; what it does not take is
+    /// Choose format, kind, adapter, geometry, size and footer as this product wants them; what is not for it is
     /// refused.
     #[arg(long = "for", value_name = "PRODUCT", value_enum)]
     pub(crate) product: Option<For>,

@@ -15,7 +15,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "qemu-img info --backing-chain child.vhdx",
         "drylab image info child.vhdx --allow-beneath .",
-        "lists every file of the chain; qemu-img refuses children of VHD, VHDX and VDI",
+        "lists every file of the chain; qemu-img refuses children of VHDX and VDI, and shows zeros for what the parent of a VHD has",
     ),
     (
         "qemu-img info child.qcow2",
@@ -127,7 +127,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "qemu-img compare -s a.raw b.raw",
         "drylab image compare a.raw b.raw --strict",
-        "",
+        "other sizes are a difference; what is allocated is not compared",
     ),
     (
         "qemu-img create -f qcow2 disk.qcow2 40G",
@@ -192,7 +192,9 @@ file_bytes, and for), convert the same as destination, and source and findings; 
 offset; map has virtual_bytes and ranges. findings have worst (a severity or null), counts and list. What ends with 1 or 3
 prints no document, only its reason on standard error; but info of an image whose files are not opened (3) prints what the
 image says of itself, and those files as not_opened (kind, name). Of a damaged image that is not resized (5) there is a
-document, with its findings and no steps, and the reason, too. A finding has code, severity (note, warning, error), file,
+document, with its findings and no steps, and the reason, too. rules has rules (code, severity, clause, effect, repairable). The for of
+create and convert has name, title, kind and wants (field, value, why, source), that of check name, title, reactions (code,
+does, how, evidence, source) and others. A finding has code, severity (note, warning, error), file,
 offset, length, path (the structure), expected, found, clause (of the specification), effect and repairable (no, lossless,
 lossy); counts holds how often each code was found, also where the list, which has at most 64 of each, ends. A range of map
 has start, length, kind (data, compressed, zero, hole), and file and offset where a file holds its bytes as they are, else

@@ -13,7 +13,9 @@ pub struct Refusal {
     pub formats: &'static [Format],
     /// Kind within them, in their own words; all of them without.
     pub subformat: Option<&'static str>,
-    /// What comes of it, and what to do.
+    /// What comes of it.
+    pub does: Does,
+    /// The same in words, and what to do.
     pub how: &'static str,
     /// Why that is so.
     pub evidence: Evidence,
@@ -76,7 +78,10 @@ impl Profile {
             };
             let name = format!("{format} {}", row.subformat.unwrap_or_default());
             let how = format!("{}: {}", name.trim_end(), row.how);
-            all.push(misfit(code, how, row.evidence));
+            all.push(Misfit {
+                does: row.does,
+                ..misfit(code, how, row.evidence)
+            });
         }
         if let Some(row) = self.sizes {
             if crate::math::rem(bytes, row.multiple) != 0 {
@@ -98,6 +103,7 @@ const fn all(formats: &'static [Format], how: &'static str, evidence: Evidence) 
     Refusal {
         formats,
         subformat: None,
+        does: Does::Refuses,
         how,
         evidence,
     }
@@ -205,6 +211,37 @@ pub(super) const LIBVIRT_CENTOS_6: &[Refusal] = &[one(
     "the file is not opened; convert it to version 2",
     Evidence::Measured("QEMU 0.12.1 of CentOS 6.3: \"Could not open\" of version 3"),
 )];
+
+const PARENTS: &str =
+    "only qcow2 stands on another disk; convert it, which writes what the chain shows";
+
+/// libvirt with QEMU and KVM.
+pub(super) const LIBVIRT: &[Refusal] = &[
+    Refusal {
+        does: Does::Misreads,
+        ..one(
+            &[Vhd],
+            "differencing",
+            "what the parent has shows as zeros; convert it, which writes what the chain shows",
+            Evidence::Measured(
+                "qemu-img convert 10.0.2 of a child of a VHD: zeros, without a word",
+            ),
+        )
+    },
+    one(
+        &[Vhdx],
+        "differencing",
+        PARENTS,
+        Evidence::Measured(
+            "qemu-img info 10.0.2 of a child of a VHDX: \"Operation not supported\"",
+        ),
+    ),
+    one(&[Vdi], "differencing", PARENTS, VDI_LINK),
+    one(&[Vdi], "undo", PARENTS, VDI_LINK),
+];
+
+const VDI_LINK: Evidence =
+    Evidence::Measured("qemu-img info 10.0.2 of a child of a VDI: \"non-NULL link UUID\"");
 
 #[cfg(test)]
 mod tests {

@@ -278,7 +278,7 @@ pub const LIBVIRT: Profile = Profile {
     ],
     wants: &[],
     reactions: reactions::LIBVIRT,
-    refusals: &[],
+    refusals: misfits::LIBVIRT,
     sizes: None,
     vhd_size: VhdSize::ByCreator,
     vmdk: |options| options,

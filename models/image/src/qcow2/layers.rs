@@ -132,7 +132,10 @@ impl Qcow2Layers<'_> {
             (too_long, "backing file name, allowed are 1023 bytes"),
         ];
         match wrong.iter().find(|(wrong, _)| *wrong) {
-            Some((_, what)) => Err(Error::unsupported(format_args!("qcow2 {what}: {self:?}"))),
+            Some((_, what)) => Err(Error::unsupported(format_args!(
+                "qcow2 {what} (cluster_bits {}, refcount_order {}, a name of {name} bytes)",
+                self.cluster_bits, self.refcount_order
+            ))),
             None => Ok(()),
         }
     }

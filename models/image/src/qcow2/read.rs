@@ -14,6 +14,7 @@ use crate::codec::{Engine, Unpackers};
 use crate::container::{Container, Opener, Stored};
 use crate::edit::Plan;
 use crate::finding::Findings;
+use crate::image::Image;
 use crate::map::{self, Store, Units};
 use crate::math::{div, index, len64, rem};
 use crate::recent::Recent;
@@ -478,6 +479,11 @@ impl Container for Qcow2 {
             ));
         }
         super::resize::resize(self, size)
+    }
+
+    fn backing(&self) -> Option<(&str, &Image)> {
+        let backing = self.backing.as_ref()?;
+        Some((backing.key(), backing.image()))
     }
 
     fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {

@@ -4,6 +4,7 @@ use super::header::Header;
 use crate::backed;
 use crate::container::{Container, Opener, Stored};
 use crate::finding::Findings;
+use crate::image::Image;
 use crate::map::{self, Store, Units};
 use crate::math::{div, index, rem};
 use crate::qcow2::{Backing, Declared};
@@ -177,6 +178,11 @@ impl Container for Qed {
             Some(backing) => backing.check(|below, found| below.check_structure(found), found),
             None => Ok(()),
         }
+    }
+
+    fn backing(&self) -> Option<(&str, &Image)> {
+        let backing = self.backing.as_ref()?;
+        Some((backing.key(), backing.image()))
     }
 
     fn piece_at(&self, offset: u64) -> (Extent, Option<Stored>) {

@@ -507,7 +507,7 @@ pub(crate) fn is_overlooked(head: &[u8]) -> bool {
     let is_named = text.starts_with(b"<<< ") && text.windows(14).any(ends);
     let is_known = le_u32(head, VERSION_AT).is_some_and(|version| version >> 16 == 1)
         && le_u32(head, SIZE_AT).is_some_and(|size| SIZES.contains(&size));
-    is_named && is_known
+    is_named && is_known && head.get(0x40..0x44) != Some(super::MAGIC)
 }
 
 /// A place in the header as an offset of the file.

@@ -66,7 +66,7 @@ impl Descriptor {
         for (number, line) in text.lines().enumerate() {
             if number >= most {
                 return Err(Error::unsupported(format_args!(
-                    "VMDK descriptor has more than {most} lines"
+                    "VMDK descriptor has more than {most} lines: raise the limit entries"
                 )));
             }
             let line = line.trim_ascii();

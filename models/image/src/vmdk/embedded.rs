@@ -116,7 +116,7 @@ fn read_embedded(source: &dyn ReadAt, header: &Header, limits: &Limits) -> Resul
     if inside && length > limits.text_bytes_max {
         let most = limits.text_bytes_max;
         return Err(Error::unsupported(format_args!(
-            "VMDK descriptor of {length} bytes, more than {most}"
+            "VMDK descriptor of {length} bytes, more than the {most} allowed: raise the limit text-bytes"
         )));
     }
     let bytes = read_vec(source, "VMDK descriptor", place, length, limits)?;

@@ -296,3 +296,44 @@ fn a_parent_whose_name_looks_like_a_protocol_is_found_by_qemu() {
         }
     }
 }
+
+#[test]
+fn a_parent_whose_name_readers_of_the_child_would_cut_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (to, name) in [
+        ("vmdk", "a:b"),
+        ("vmdk", "a\\b"),
+        ("vmdk", "a\"b"),
+        ("vhd", "a:b"),
+        ("vhd", "a\\b"),
+        ("vhd", "a\nb"),
+        ("vhdx", "a\\b"),
+    ] {
+        let [parent, other, child] =
+            [name, "b", "child"].map(|name| folder.path().join(format!("{name}.{to}")));
+        for file in [&parent, &other] {
+            let _ = std::fs::remove_file(file);
+            data(&["image", "create", text(file), "3M", "--to", to]);
+        }
+        let ran = create_child(&child, to, &parent, &[]);
+        assert_eq!(ran.code, 1, "{name:?}.{to}: {}", ran.err);
+        let says = "with which readers of the child would look for another file";
+        assert!(ran.err.contains(says), "{}", ran.err);
+        assert!(!child.exists());
+    }
+}
+
+#[test]
+fn a_backing_file_that_is_read_raw_is_told_as_raw_whatever_it_looks_like() {
+    let images = Images::new();
+    let base = images.of("vhd", "dynamic");
+    let [first, second] = ["first", "second"].map(|name| images.at(name));
+    create_child(&first, "qcow2", &base, &["--raw"]).data();
+    create_child(&second, "qcow2", &base, &[]).data();
+    let beneath = ["--allow-beneath", text(images.folder.path())];
+    for (child, format) in [(first, "raw"), (second, "vhd")] {
+        let info = ["image", "info", text(&child), "--format", "json"];
+        let said = json(&[&info[..], &beneath].concat());
+        assert_eq!(said["files"][0]["format"], format);
+    }
+}

@@ -117,6 +117,58 @@ fn an_image_whose_files_are_not_opened_is_told_as_far_as_it_goes_and_how_to_go_o
 }
 
 #[test]
+fn a_split_disk_whose_extents_are_not_opened_has_the_size_of_its_lines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = folder.path().join("disk.vmdk");
+    let kind = ["--to", "vmdk", "--subformat", "twoGbMaxExtentSparse"];
+    data(&[&["image", "create", text(&disk), "5G"], &kind[..]].concat());
+    let told = |more: &[&str]| {
+        let info = ["image", "info", text(&disk), "--format", "json"];
+        let ran = run(&[&info[..], more].concat());
+        let said: Value = serde_json::from_str(&ran.out).expect("it is JSON");
+        (ran.code, said)
+    };
+    let beneath = ["--allow-beneath", text(folder.path())];
+    let (code, said) = told(&beneath);
+    assert_eq!(
+        (code, &said["image"]["virtual_bytes"]),
+        (0, &(5u64 << 30).into())
+    );
+    let (code, said) = told(&[]);
+    assert_eq!(
+        (code, &said["image"]["virtual_bytes"]),
+        (3, &(5u64 << 30).into())
+    );
+    // So is one of which an extent is gone, also where it might be opened.
+    std::fs::remove_file(folder.path().join("disk-s002.vmdk")).expect("it was there");
+    let (code, said) = told(&beneath);
+    assert_eq!(
+        (code, &said["image"]["virtual_bytes"]),
+        (3, &(5u64 << 30).into())
+    );
+    assert_eq!(said["not_opened"][0]["name"], "disk-s002.vmdk");
+}
+
+#[test]
+fn the_folder_that_is_suggested_has_the_file_that_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [home, other] = ["home", "other"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&home).expect("made");
+    std::fs::create_dir(&other).expect("made");
+    for (parent, child) in [
+        (home.join("a.qcow2"), home.join("on-a.qcow2")),
+        (other.join("b.qcow2"), home.join("on-b.qcow2")),
+    ] {
+        data(&["image", "create", text(&parent), "3M", "--to", "qcow2"]);
+        create_child(&child, "qcow2", &parent, &[]).data();
+        let ran = run(&["image", "map", text(&child)]);
+        let (_, suggested) = ran.err.split_once("--allow-beneath ").expect("it is said");
+        let beneath = ["--allow-beneath", suggested.trim_end()];
+        data(&[&["image", "map", text(&child)], &beneath[..]].concat());
+    }
+}
+
+#[test]
 fn options_that_would_be_without_effect_are_refused() {
     let images = Images::new();
     let (raw, out) = (images.at("disk.raw"), images.at("out"));

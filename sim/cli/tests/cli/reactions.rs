@@ -1,7 +1,7 @@
 //! What products do with damaged images: `drylab image check --for` and `drylab check`.
 
 use crate::image_commands::{Images, overwrite};
-use crate::support::{data, golden, json, keys, read_at, run, text, write_raw};
+use crate::support::{create_child, data, golden, have, json, keys, read_at, run, text, write_raw};
 use drylab_block::SparseBytes;
 use drylab_image::vhd::Creator;
 use drylab_image::{Target, VhdOptions, write};
@@ -67,6 +67,47 @@ fn check_for_a_product_lists_what_it_does_with_the_image_and_fails_when_it_minds
     data(&["image", "repair", text(&vhd)]);
     let ran = run(&["image", "check", text(&vhd), "--for", "hyperv-2008r2"]);
     assert_eq!(ran.code, 0, "{}", ran.out);
+}
+
+/// Makes a VDI one that stands on another, with the UUID of its parent.
+fn make_child(vdi: &Path) {
+    overwrite(vdi, 0x4c, &[4]);
+    overwrite(vdi, 0x1a8, &[7; 32]);
+}
+
+#[test]
+fn children_that_qemu_refuses_or_reads_without_their_parents_are_told_by_check_for_libvirt() {
+    let images = Images::new();
+    for (format, says) in [("vhd", "misreads"), ("vhdx", "refuses")] {
+        let base = images.of(format, "dynamic");
+        let child = images.at(&format!("child.{format}"));
+        create_child(&child, format, &base, &[]).data();
+        let check = ["image", "check", text(&child), "--for", "libvirt"];
+        let beneath = ["--allow-beneath", text(images.folder.path())];
+        let ran = run(&[&check[..], &beneath].concat());
+        assert_eq!(ran.code, 5, "{format}: {}", ran.out);
+        let says = format!("\n  {says} SUBFORMAT: {format} differencing: ");
+        assert!(ran.out.contains(&says), "{}", ran.out);
+    }
+    if !have("qemu-img") {
+        return;
+    }
+    let qemu_img = |args: &[&str]| {
+        let mut command = std::process::Command::new("qemu-img");
+        command.args(args).output().expect("it starts")
+    };
+    let [vhd, vhdx, raw] = ["child.vhd", "child.vhdx", "zeros"].map(|name| images.at(name));
+    let convert = ["convert", "-f", "vpc", "-O", "raw", text(&vhd), text(&raw)];
+    assert!(qemu_img(&convert).status.success());
+    let shown = std::fs::read(&raw).expect("written");
+    assert!(shown.len() > 1 << 20 && shown.iter().all(|byte| *byte == 0));
+    let vdi = images.of("vdi", "dynamic");
+    make_child(&vdi);
+    for (image, says) in [(vhdx, "not supported"), (vdi, "non-NULL link UUID")] {
+        let ran = qemu_img(&["info", text(&image)]);
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(!ran.status.success() && said.contains(says), "{said}");
+    }
 }
 
 #[test]

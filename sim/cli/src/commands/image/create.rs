@@ -139,11 +139,6 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
     let kind = ChildOptions::of(chosen)?;
     let backing = args.backing.as_deref().unwrap_or(Path::new(""));
     let is_qcow2 = matches!(kind, ChildOptions::Qcow2(_));
-    let name = if is_qcow2 {
-        reached(backing, &args.file)?
-    } else {
-        beside(backing, &args.file)?
-    };
     let format = parent.image.format();
     if !is_qcow2 && format != chosen.format {
         return Err(Stop::usage(format_args!(
@@ -153,6 +148,11 @@ fn child(args: &CreateArgs, chosen: &Chosen, size: u64, parent: &Opened) -> Resu
             backing.display()
         )));
     }
+    let name = if is_qcow2 {
+        reached(backing, &args.file)?
+    } else {
+        plain(beside(backing, &args.file)?, chosen.format)?
+    };
     let child = Child {
         args,
         parent,
@@ -258,6 +258,20 @@ fn beside(parent: &Path, child: &Path) -> Result<String, Stop> {
             parent.display(),
             child.display()
         ))),
+    }
+}
+
+/// A name that readers of such a child find again: what is behind a drive or a folder of Windows they take for all of it,
+/// and nothing of it where it has a control character. In a VMDK it stands in quotes.
+fn plain(name: String, format: Kind) -> Result<String, Stop> {
+    let strange =
+        |c: char| c.is_control() || matches!(c, ':' | '\\') || (c == '"' && format == Kind::Vmdk);
+    match name.chars().find(|c| strange(*c)) {
+        Some(found) => Err(Stop::usage(format_args!(
+            "the parent's name {name:?} has {found:?}, with which readers of the child would look for another file; give it \
+             another name"
+        ))),
+        None => Ok(name),
     }
 }
 

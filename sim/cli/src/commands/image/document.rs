@@ -89,25 +89,28 @@ pub(super) struct SecondDocument {
 }
 
 impl SecondDocument {
-    pub(super) fn of(second: &Second, first: &str) -> Self {
+    /// With the formats as which backing files are read, where that is known.
+    pub(super) fn of(second: &Second, first: &str, read: &[(String, Format)]) -> Self {
         let named_by = match second.by.as_str() {
             "" => first.to_owned(),
             by => by.to_owned(),
         };
-        let found = drylab_image::detect(&*second.source);
+        let read = read.iter().find(|(key, _)| *key == second.key);
+        let found = || Some(drylab_image::detect(&*second.source).ok()?.format);
+        let format = read.map(|(_, format)| *format).or_else(found);
         Self {
             kind: second.kind,
             name: second.name.clone(),
             named_by,
             file: second.key.clone(),
-            format: found.ok().map(|found| found.format.name()),
+            format: format.map(Format::name),
             file_bytes: second.source.len(),
             allocated_bytes: second.source.allocated().ok(),
         }
     }
 }
 
-/// A file that an image names and that is not opened, for want of a folder.
+/// A file that an image names and that is not opened.
 #[derive(Serialize)]
 pub(super) struct DeniedDocument {
     pub(super) kind: &'static str,

@@ -42,12 +42,12 @@ pub(super) fn run(args: &InfoArgs) -> Result<Exit, Stop> {
     };
     let info = opened.image.info();
     let image = ImageDocument::of(&args.file, &opened)?;
-    let files = opened.beneath.opened();
+    let (files, read) = (opened.beneath.opened(), opened.image.backing_files());
     let document = Document {
         format: FORMAT,
         files: files
             .iter()
-            .map(|second| SecondDocument::of(second, &image.file))
+            .map(|second| SecondDocument::of(second, &image.file, &read))
             .collect(),
         not_opened: Vec::new(),
         findings: FindingsDocument::of(&info.findings, &image.file),
@@ -93,7 +93,7 @@ fn stands() -> Vec<Stand> {
     made.collect()
 }
 
-/// What an image says of itself, when it was not opened for want of the files that it names. What was found on the way
+/// What an image says of itself, when it was not opened since files that it names were not. What was found on the way
 /// is left out: it may be of what stands in their place.
 fn alone(args: &InfoArgs) -> Option<Document> {
     let source = Arc::new(FileSource::open(&args.file).ok()?);
@@ -107,7 +107,12 @@ fn alone(args: &InfoArgs) -> Option<Document> {
     let opened = |stand: &Stand| super::image(source.clone(), stand, &args.reading).ok();
     let info = stands().iter().find_map(opened)?.info();
     let kind = (found.format, found.subformat.as_str());
-    let image = ImageDocument::of_file(&args.file, &source, kind, info.virtual_size).ok()?;
+    // What stands in the place of an extent has a size of its own; a line says that of the extent.
+    let size = match named.iter().any(|(kind, _)| *kind == "extent") {
+        true => extents_size(&info.details)?,
+        false => info.virtual_size,
+    };
+    let image = ImageDocument::of_file(&args.file, &source, kind, size).ok()?;
     let denied = |(kind, name)| DeniedDocument { kind, name };
     Some(Document {
         format: FORMAT,
@@ -117,6 +122,17 @@ fn alone(args: &InfoArgs) -> Option<Document> {
         files: Vec::new(),
         not_opened: named.into_iter().map(denied).collect(),
     })
+}
+
+/// The bytes of all extents of a VMDK, by the sectors that its lines begin with.
+fn extents_size(details: &[(String, String)]) -> Option<u64> {
+    let lines = details.iter().filter(|(key, _)| key == "extent");
+    let sectors = lines.map(|(_, line)| line.split_whitespace().next()?.parse::<u64>().ok());
+    let sectors: Option<Vec<u64>> = sectors.collect();
+    let sum = sectors?
+        .iter()
+        .try_fold(0u64, |sum, one| sum.checked_add(*one))?;
+    sum.checked_mul(512)
 }
 
 fn details_text(details: &[(String, String)]) -> String {

@@ -158,13 +158,20 @@ fn refused(profile: &Profile, format: Format, subformat: Option<&str>) -> Stop {
             format!("{} ({}; {})", name.trim_end(), kind.why, kind.source)
         })
         .collect();
-    let asked = format!("{format} {}", subformat.unwrap_or_default());
-    Stop::usage(format_args!(
-        "{} does not take {}; it takes {}",
-        profile.title,
-        asked.trim_end(),
-        takes.join(", or ")
-    ))
+    let (title, kind) = (profile.title, subformat.unwrap_or_default());
+    let asked = format!("{format} {kind}");
+    let (asked, takes) = (asked.trim_end(), takes.join(", or "));
+    // Of other kinds it is not known, or they are read and are not the best.
+    let refuses = profile
+        .refusals
+        .iter()
+        .any(|row| row.formats.contains(&format) && row.subformat.is_none_or(|one| one == kind));
+    Stop::usage(match refuses {
+        true => format!("{title} does not take {asked}; it takes {takes}"),
+        false => format!(
+            "no {asked} is written for {title}, but {takes}; without --for it is written as it is"
+        ),
+    })
 }
 
 fn shape(format: Format, subformat: &str, profile: Option<&'static Profile>) -> Shape {
@@ -254,7 +261,13 @@ mod tests {
                 None,
                 Some("monolithicSparse"),
                 For::Esxi,
-                "vmdk streamOptimized",
+                "does not take vmdk monolithicSparse; it takes vmdk streamOptimized",
+            ),
+            (
+                Some(To::Vmdk),
+                None,
+                For::Libvirt,
+                "no vmdk is written for libvirt with QEMU and KVM, but qcow2 v3",
             ),
             (
                 Some(To::Vhdx),
