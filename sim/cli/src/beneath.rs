@@ -185,19 +185,15 @@ impl Beneath {
              if you trust the image, say for instance --allow-beneath {}",
             reference.kind,
             reference.name,
-            self.both(reference).display()
+            self.suggested(reference).display()
         ))
     }
 
-    /// The folder of the image, or the nearest above it that has the named file as well.
-    fn both(&self, reference: &Reference) -> PathBuf {
+    /// The folder of the image, or that of the named file where it is not beneath the former.
+    fn suggested(&self, reference: &Reference) -> PathBuf {
         let path = plainly(&self.home.join(file_name(reference).unwrap_or_default()));
-        let above = self
-            .home
-            .ancestors()
-            .find(|folder| path.starts_with(folder));
-        match above {
-            Some(folder) if folder != self.home => folder.to_path_buf(),
+        match path.parent() {
+            Some(folder) if !path.starts_with(&self.home) => folder.to_path_buf(),
             _ => self.typed_home.clone(),
         }
     }
