@@ -310,7 +310,6 @@ impl Image {
         self.container.piece_at(offset)
     }
 
-    /// What the format says of the image beside what all do.
     /// The backing files of the chain, by the names that the resolver has for them, and the formats as which they are read:
     /// one that is declared raw is read raw whatever it looks like.
     #[must_use]
@@ -322,6 +321,7 @@ impl Image {
             .collect()
     }
 
+    /// What the format says of the image beside what all do.
     pub(crate) fn container(&self) -> &dyn Container {
         &*self.container
     }

@@ -29,7 +29,7 @@ pub(crate) struct Beneath {
     first: Identity,
     opened: RefCell<Vec<Second>>,
     /// What was not opened.
-    denied: RefCell<Vec<(&'static str, String)>>,
+    denied: RefCell<Vec<Reference>>,
 }
 
 /// The folder beneath which files are opened.
@@ -78,9 +78,15 @@ impl Beneath {
         })
     }
 
-    /// What and how called are the files that were not opened, each once.
-    pub(crate) fn denied(&self) -> Vec<(&'static str, String)> {
-        self.denied.borrow().clone()
+    /// What was not opened, each once; a parent has several names, and was not if it was by none of them.
+    pub(crate) fn denied(&self) -> Vec<Reference> {
+        let opened = self.opened.borrow();
+        let is_there = |one: &&Reference| {
+            let is_same = |second: &Second| second.kind == one.kind && second.by == one.by;
+            one.kind != "parent" || !opened.iter().any(is_same)
+        };
+        let denied = self.denied.borrow();
+        denied.iter().filter(is_there).cloned().collect()
     }
 
     /// What was opened, in its order, each file once.
@@ -122,10 +128,9 @@ impl Beneath {
 
     fn find(&self, reference: &Reference) -> Result<Second> {
         let found = self.look(reference);
-        let denied = (reference.kind, reference.name.clone());
-        let mut all = self.denied.borrow_mut();
-        if found.is_err() && !all.contains(&denied) {
-            all.push(denied);
+        let mut denied = self.denied.borrow_mut();
+        if found.is_err() && !denied.contains(reference) {
+            denied.push(reference.clone());
         }
         found
     }
@@ -182,19 +187,20 @@ impl Beneath {
     fn refusal(&self, reference: &Reference) -> Error {
         Error::unsupported(format_args!(
             "it names another file, the {} {:?}, and such files are opened only beneath a folder that is given for it; \
-             if you trust the image, say for instance --allow-beneath {}",
+             if you trust the image, say {}",
             reference.kind,
             reference.name,
-            self.suggested(reference).display()
+            self.suggestion(reference)
         ))
     }
 
-    /// The folder of the image, or that of the named file where it is not beneath the former.
-    fn suggested(&self, reference: &Reference) -> PathBuf {
+    /// What to type. Of the name in the image nothing is in it: that would be pasted into a shell.
+    fn suggestion(&self, reference: &Reference) -> String {
         let path = plainly(&self.home.join(file_name(reference).unwrap_or_default()));
-        match path.parent() {
-            Some(folder) if !path.starts_with(&self.home) => folder.to_path_buf(),
-            _ => self.typed_home.clone(),
+        if path.starts_with(&self.home) {
+            format!("for instance --allow-beneath {}", self.typed_home.display())
+        } else {
+            "--allow-beneath with a folder that has it".to_owned()
         }
     }
 

@@ -191,7 +191,7 @@ new_virtual_bytes, notes, steps and left, the findings afterwards; create has ma
 file_bytes, and for), convert the same as destination, and source and findings; compare has one, two, equal, difference and
 offset; map has virtual_bytes and ranges. findings have worst (a severity or null), counts and list. What ends with 1 or 3
 prints no document, only its reason on standard error; but info of an image whose files are not opened (3) prints what the
-image says of itself, and those files as not_opened (kind, name). Of a damaged image that is not resized (5) there is a
+image says of itself, and those files as not_opened (kind, name, named_by). Of a damaged image that is not resized (5) there is a
 document, with its findings and no steps, and the reason, too. rules has rules (code, severity, clause, effect, repairable). The for of
 create and convert has name, title, kind and wants (field, value, why, source), that of check name, title, reactions (code,
 does, how, evidence, source) and others. A finding has code, severity (note, warning, error), file,

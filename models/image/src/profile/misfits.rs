@@ -212,8 +212,7 @@ pub(super) const LIBVIRT_CENTOS_6: &[Refusal] = &[one(
     Evidence::Measured("QEMU 0.12.1 of CentOS 6.3: \"Could not open\" of version 3"),
 )];
 
-const PARENTS: &str =
-    "only qcow2 stands on another disk; convert it, which writes what the chain shows";
+const PARENTS: &str = "such a child is not opened; convert it, which writes what the chain shows";
 
 /// libvirt with QEMU and KVM.
 pub(super) const LIBVIRT: &[Refusal] = &[
@@ -336,6 +335,10 @@ mod tests {
         assert_eq!(codes("esxi", Format::Vmdk, "vmfs", most), [""; 0]);
         let xen = |kind| codes("xenserver", Format::Vhd, kind, 1 << 30);
         assert_eq!((xen("fixed"), xen("dynamic")), (vec!["SUBFORMAT"], vec![]));
-        assert_eq!(codes("libvirt", Format::Vdi, "dynamic", 1 << 30), [""; 0]);
+        let vdi = |kind| codes("libvirt", Format::Vdi, kind, 1 << 30);
+        assert_eq!(vdi("dynamic"), [""; 0]);
+        for kind in ["differencing", "undo"] {
+            assert_eq!(vdi(kind), ["SUBFORMAT"]);
+        }
     }
 }

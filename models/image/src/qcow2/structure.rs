@@ -148,24 +148,29 @@ impl<'a> Structure<'a> {
             }
         }
         self.merge();
-        if self.undivided {
-            let (place, path) = (
-                (
-                    self.header.l1_offset,
-                    u64::from(self.header.l1_size).saturating_mul(8),
-                ),
-                "L1 table",
-            );
-            let text = "so many entries name one table that not all of its places in the data file are looked at";
-            found.add(
-                &rules::TABLES_LEFT,
-                place,
-                path,
-                text,
-                "a table of its own for each entry",
-            );
-        }
+        self.say_left(found);
         Ok(())
+    }
+
+    fn say_left(&self, found: &mut Findings) {
+        if !self.undivided {
+            return;
+        }
+        let (place, path) = (
+            (
+                self.header.l1_offset,
+                u64::from(self.header.l1_size).saturating_mul(8),
+            ),
+            "L1 table",
+        );
+        let text = "so many entries name one table that not all of its places in the data file are looked at";
+        found.add(
+            &rules::TABLES_LEFT,
+            place,
+            path,
+            text,
+            "a table of its own for each entry",
+        );
     }
 
     fn say_l1(&self, l1: &L1, number: u32, problems: Vec<Problem>, found: &mut Findings) {

@@ -5,6 +5,7 @@
 //! Many of these fit the sum, but the rest of the file must fit them, too: the blocks of the table fill the file between
 //! the table and the footer. Where exactly one does, it is what stood there. Where the header fits the file as it is, only
 //! a byte was hit that says nothing of the disk. Else nobody knows what the header said, and a new checksum would hide it.
+//! So it is where reading the table at each place that may be meant would cost more than twice the file.
 
 use super::blocks::Blocks;
 use super::footer::{Located, VERSION, checksum, verify};

@@ -2,6 +2,7 @@
 
 use super::check::Survey;
 use super::check_stream::Tail;
+use super::footer::Walk;
 use super::header::{Marker, SECTOR};
 use super::repair::{Mend, Todo, set, settle, word_bytes};
 use super::sparse::address;
@@ -124,10 +125,28 @@ impl Mend<'_> {
         Ok(met)
     }
 
+    /// Refuses to name grains that nobody can read: where a marker says more bytes than a grain can have, the size of grains
+    /// may be what is wrong, and then every grain is lost with a repair.
+    fn refuse_long(&self, walk: &Walk) -> Result<()> {
+        for (number, table) in &walk.tables {
+            let first = number.saturating_mul(self.disk.units_per_table());
+            for (unit, sector) in (first..).zip(table.iter()) {
+                if *sector > 1 && !self.disk.is_own(unit, *sector)? {
+                    return Err(Error::unsupported(format_args!(
+                        "the marker in sector {sector} says more bytes than grain {unit} can have ({}), so that it or grainSize in the header is wrong; nothing is planned",
+                        self.disk.header.packed_most()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes grain tables, directory and footer from the markers and ends the stream. They are written in one step: with
     /// some of them, the stream would be neither whole nor as it was.
     pub(super) fn make_footer(&mut self) -> Result<()> {
         let walk = self.disk.walk()?;
+        self.refuse_long(&walk)?;
         let tables = self.front.tables();
         let name = "the grain directory of a stream";
         let limits = &self.disk.limits;

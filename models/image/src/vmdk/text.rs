@@ -169,9 +169,13 @@ impl Text {
                 plan.write(file, self.place, &new)
             }
             None => {
-                let wanted = len64(&new).max(old);
+                new.resize(index(len64(&new).max(old)), b'\n');
+                // With a NUL, where something stood behind that of the old one.
+                if file.len() > len64(&new) {
+                    new.push(0);
+                }
+                let wanted = len64(&new);
                 let missing = wanted.saturating_sub(file.len());
-                new.resize(index(wanted), b'\n');
                 let mut before = vec![0; index(wanted.saturating_sub(missing))];
                 file.read_at(0, &mut before)?;
                 if missing > 0 {
@@ -265,8 +269,10 @@ mod tests {
         let file = SparseBytes::default();
         let stale = [TEXT, b"\0\0RW 1 FLAT \"b.vmdk\" 0\n\0"].concat();
         file.write_at(0, &stale).unwrap();
-        let old = Text::new(0, Some(stale.len() as u64), &stale);
-        for sectors in ["160", "1600", "16000"] {
+        let kept = Some(stale.len() as u64);
+        let all = ["160", "1600", "16000"].map(|sectors| [(kept, sectors), (None, sectors)]);
+        for (area, sectors) in all.into_iter().flatten() {
+            let old = Text::new(0, area, &stale);
             let mut plan = Plan::default();
             let new = old.with(old.sectors(0), sectors);
             old.change(&new, &file, &mut plan).unwrap();

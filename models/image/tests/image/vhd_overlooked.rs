@@ -2,8 +2,8 @@
 
 use crate::common::{Kind, Piece, Plan, packed};
 use crate::vhd_steps::{all, codes, plainly, repaired};
-use drylab_block::{ReadAt, Severity};
-use drylab_image::{Format, Target, VdiOptions, VhdOptions};
+use drylab_block::{Limits, ReadAt, Severity};
+use drylab_image::{Format, Image, Target, VdiOptions, VhdOptions};
 use std::sync::Arc;
 
 fn plan() -> Plan {
@@ -97,6 +97,9 @@ fn a_fixed_disk_whose_footer_fits_the_file_but_for_its_checksum_is_read_and_mend
 fn a_file_with_a_vdis_text_and_without_its_signature_is_raw_with_a_warning() {
     for options in [VdiOptions::qemu(), VdiOptions::default()] {
         let mut bytes = all(&*packed(&plan().disk(), &Target::VdiDynamic(options)));
+        // With it, it is a VDI that somebody wants to be read raw.
+        let raw = Image::raw(Arc::new(bytes.clone()), &Limits::DEFAULT).unwrap();
+        assert!(raw.check().unwrap().is_empty());
         bytes[0x41] = 0;
         tells(bytes.clone(), Format::Raw, &["RAW-VDI-HEADER"]);
         bytes[..4].fill(0);

@@ -2,8 +2,8 @@
 
 use crate::common::{Kind, Piece, Plan, have_qemu_img, packed};
 use crate::vdi_proof::{all_of, with, wrong};
-use crate::vhd_steps::{all, codes, plainly, qemu_reads, repaired};
-use drylab_block::Severity;
+use crate::vhd_steps::{all, codes, plainly, qemu_reads, repaired, sparse};
+use drylab_block::{Severity, SparseBytes, WriteAt};
 use drylab_image::{Target, VhdOptions};
 use std::sync::Arc;
 
@@ -37,6 +37,38 @@ fn images() -> Vec<Vec<u8>> {
         written(9 * BLOCK, Vec::new(), small),
         written(8 << 20, vec![piece(5 << 20, 4)], VhdOptions::qemu(true)),
     ]
+}
+
+/// Each of the places that the checksum allows would have to be read: the table is most of the file, and it stays in doubt.
+#[test]
+fn a_header_whose_tables_would_cost_too_much_is_not_proved_and_nothing_is_repaired() {
+    let options = VhdOptions {
+        block_bytes: BLOCK as u32,
+        ..VhdOptions::default()
+    };
+    let disk = SparseBytes::new(512 << 30);
+    for place in [0, 1 << 30, 511 << 30] {
+        disk.write_at(place, &[7; 4096]).unwrap();
+    }
+    let good = all(&*packed(&disk, &Target::VhdDynamic(options)));
+    // What was stored was 0x600, behind the header. Where another place alone may be meant, it is looked at; of three none.
+    for (new, code) in [
+        ([0u8, 0x46], "VHD-HEADER-FIELD"),
+        ([2, 0], "VHD-HEADER-DOUBT"),
+    ] {
+        let bytes = with(good.clone(), HEADER + 0x15, &new);
+        let image = plainly(Arc::new(bytes.clone())).unwrap();
+        let found = image.check().unwrap();
+        assert!(found.counts().contains_key(code), "{:?}", found.counts());
+        match code {
+            "VHD-HEADER-FIELD" => {
+                let done = sparse(&bytes);
+                image.repair().unwrap().apply(&done).unwrap();
+                assert!(all(&done) == good);
+            }
+            _ => assert!(image.repair().is_err()),
+        }
+    }
 }
 
 #[test]

@@ -385,7 +385,7 @@ fn what_fuzzing_found_in_the_repair_of_a_vmdk_is_mended() {
     // A text that grew over what stood behind it, an extent line that is none, one with a space that is one in one encoding
     // only, a table that is the descriptor's when the redundant directory in front of it is given up, a directory on a table that changes,
     // a text without parentCID and without room for it, a stream whose last part of a sector is no beginning of its end, one
-    // without a footer and with a grain that says more bytes than a grain can have.
+    // without a footer and with a grain that says more bytes than a grain can have, a text that grew over the NUL behind it.
     let corpus = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../corpora/fuzz/vmdk_repair"
@@ -399,6 +399,7 @@ fn what_fuzzing_found_in_the_repair_of_a_vmdk_is_mended() {
         "no-room-for-a-parent-line",
         "text-in-the-last-sector",
         "grain-too-long",
+        "text-over-its-nul",
     ] {
         let bytes = std::fs::read(format!("{corpus}/{name}")).unwrap();
         drylab_image::fuzz::vmdk_repair(&bytes);

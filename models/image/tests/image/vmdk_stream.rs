@@ -201,26 +201,42 @@ fn a_stream_without_an_end_is_read_by_its_markers_and_ended() {
         plan.apply(&*mended).unwrap();
         walk_stream(&*mended, &Limits::DEFAULT).unwrap();
     }
-    // A grain that says more bytes than a grain can have is no grain, where a table would not say that it is one.
-    let size = 2 * GRAIN as u32 + 1025;
-    let head = with(
-        file[..last + 512].to_vec(),
-        &[(last + 8, &size.to_le_bytes())],
-    );
-    let long = [head, vec![0xff; 3 * GRAIN]].concat();
-    damage(
-        "long",
-        &long,
-        "VMDK-STREAM-CUT",
-        (last, long.len() - last),
-        After::Reads(&without(4)),
-    );
     let cut = opened(file_of(&file[..last + 100]));
     let error = cut
         .read_at(4 * GRAIN as u64, &mut [0; 512])
         .unwrap_err()
         .to_string();
     assert!(error.contains("cut before grain 2"), "{error}");
+}
+
+/// Were tables made with it, it could never be read; were it left out, so would be all grains of a header with a wrong size.
+#[test]
+fn a_grain_that_says_more_than_a_grain_can_have_is_not_put_into_new_tables() {
+    let file = stream();
+    let (_, table) = places(&file);
+    let last = le_u32(&file, table + 16).unwrap() as usize * 512;
+    let size = 2 * GRAIN as u32 + 1025;
+    let head = file[..last + 512].to_vec();
+    let head = with(head, &[(last + 8, &size.to_le_bytes())]);
+    let long = [head, vec![0xff; 3 * GRAIN]].concat();
+    let image = opened(file_of(&long));
+    let found = image.check().unwrap();
+    assert!(found.counts().contains_key("VMDK-GRAIN-MARKER"));
+    let error = image.repair().map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("more bytes than grain ") && error.contains(" can have (132096)"),
+        "{error}"
+    );
+    // In a stream with a footer the entry is cleared.
+    let whole = with(file, &[(last + 8, &size.to_le_bytes())]);
+    let place = (table + 16, 4);
+    damage(
+        "long",
+        &whole,
+        "VMDK-GRAIN-MARKER",
+        place,
+        After::Reads(&without(4)),
+    );
 }
 
 #[test]

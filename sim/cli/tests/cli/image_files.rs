@@ -62,7 +62,7 @@ impl Yard {
 
     fn refused(&self, image: &Path) {
         for (number, ran) in self.every_command(image).iter().enumerate() {
-            // info says what the image says of itself, and what is not opened.
+            // info says what the image says of itself, and what is not opened; of names that are refused as such, nothing.
             let own = number == 0 && ran.out.ends_with(" is not opened\n");
             assert!(ran.out.is_empty() || own, "{}", ran.out);
             assert_eq!(ran.code, 3, "{}", ran.err);

@@ -150,7 +150,7 @@ fn a_split_disk_whose_extents_are_not_opened_has_the_size_of_its_lines() {
 }
 
 #[test]
-fn the_folder_that_is_suggested_has_the_file_that_is_named() {
+fn the_folder_that_is_suggested_is_the_images_own_and_only_where_it_has_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let [home, other] = ["home", "other"].map(|name| folder.path().join(name));
     std::fs::create_dir(&home).expect("made");
@@ -162,10 +162,44 @@ fn the_folder_that_is_suggested_has_the_file_that_is_named() {
         data(&["image", "create", text(&parent), "3M", "--to", "qcow2"]);
         create_child(&child, "qcow2", &parent, &[]).data();
         let ran = run(&["image", "map", text(&child)]);
-        let (_, suggested) = ran.err.split_once("--allow-beneath ").expect("it is said");
-        let beneath = ["--allow-beneath", suggested.trim_end()];
-        data(&[&["image", "map", text(&child)], &beneath[..]].concat());
+        match parent.starts_with(&home) {
+            true => {
+                let (_, suggested) = ran
+                    .err
+                    .split_once("for instance --allow-beneath ")
+                    .expect("it is said");
+                let beneath = ["--allow-beneath", suggested.trim_end()];
+                data(&[&["image", "map", text(&child)], &beneath[..]].concat());
+            }
+            // Nothing of a name in an image is to be typed.
+            false => contains(&ran.err, "say --allow-beneath with a folder that has it\n"),
+        }
     }
+}
+
+#[test]
+fn what_a_file_below_does_not_find_is_told_as_its_and_leaves_the_size_of_the_first() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [disk, child] = ["disk.vmdk", "child.qcow2"].map(|name| folder.path().join(name));
+    let kind = ["--to", "vmdk", "--subformat", "twoGbMaxExtentSparse"];
+    data(&[&["image", "create", text(&disk), "5G"], &kind[..]].concat());
+    let beneath = ["--allow-beneath", text(folder.path())];
+    create_child(&child, "qcow2", &disk, &beneath).data();
+    std::fs::remove_file(folder.path().join("disk-s002.vmdk")).expect("it was there");
+    let info = ["image", "info", text(&child), "--format", "json"];
+    let ran = run(&[&info[..], &beneath].concat());
+    let said: Value = serde_json::from_str(&ran.out).expect("it is JSON");
+    assert_eq!(
+        (ran.code, &said["files"][0]["file"]),
+        (3, &text(&disk).into())
+    );
+    assert_ne!(said["image"]["virtual_bytes"], 0);
+    let missing = said["not_opened"].as_array().expect("a list");
+    assert_eq!(missing.len(), 1);
+    assert_eq!(
+        (&missing[0]["name"], &missing[0]["named_by"]),
+        (&"disk-s002.vmdk".into(), &text(&disk).into())
+    );
 }
 
 #[test]

@@ -69,9 +69,9 @@ fn check_for_a_product_lists_what_it_does_with_the_image_and_fails_when_it_minds
     assert_eq!(ran.code, 0, "{}", ran.out);
 }
 
-/// Makes a VDI one that stands on another, with the UUID of its parent.
-fn make_child(vdi: &Path) {
-    overwrite(vdi, 0x4c, &[4]);
+/// Makes a VDI one that stands on another, with the UUID of its parent: of type 3 (undo) or 4 (differencing).
+fn make_child(vdi: &Path, kind: u8) {
+    overwrite(vdi, 0x4c, &[kind]);
     overwrite(vdi, 0x1a8, &[7; 32]);
 }
 
@@ -102,9 +102,15 @@ fn children_that_qemu_refuses_or_reads_without_their_parents_are_told_by_check_f
     let shown = std::fs::read(&raw).expect("written");
     assert!(shown.len() > 1 << 20 && shown.iter().all(|byte| *byte == 0));
     let vdi = images.of("vdi", "dynamic");
-    make_child(&vdi);
-    for (image, says) in [(vhdx, "not supported"), (vdi, "non-NULL link UUID")] {
-        let ran = qemu_img(&["info", text(&image)]);
+    for (image, kind, says) in [
+        (&vhdx, 0, "not supported"),
+        (&vdi, 3, "non-NULL link UUID"),
+        (&vdi, 4, "non-NULL link UUID"),
+    ] {
+        if kind != 0 {
+            make_child(image, kind);
+        }
+        let ran = qemu_img(&["info", text(image)]);
         let said = String::from_utf8_lossy(&ran.stderr).into_owned();
         assert!(!ran.status.success() && said.contains(says), "{said}");
     }

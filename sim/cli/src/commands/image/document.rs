@@ -6,7 +6,7 @@ use crate::beneath::Second;
 use crate::exit::{Stop, While};
 use crate::quantity::shown;
 use crate::source::FileSource;
-use drylab_block::{ReadAt, Result, Severity};
+use drylab_block::{ReadAt, Reference, Result, Severity};
 use drylab_image::{Finding, Findings, Format, Repair, Rule};
 use drylab_report::harmless;
 use serde::Serialize;
@@ -115,6 +115,22 @@ impl SecondDocument {
 pub(super) struct DeniedDocument {
     pub(super) kind: &'static str,
     pub(super) name: String,
+    /// The file with that image.
+    pub(super) named_by: String,
+}
+
+impl DeniedDocument {
+    pub(super) fn of(denied: Reference, first: &str) -> Self {
+        let named_by = match denied.by.as_str() {
+            "" => first.to_owned(),
+            by => by.to_owned(),
+        };
+        Self {
+            kind: denied.kind,
+            name: denied.name,
+            named_by,
+        }
+    }
 }
 
 /// What must hold.

@@ -108,30 +108,40 @@ fn alone(args: &InfoArgs) -> Option<Document> {
     let info = stands().iter().find_map(opened)?.info();
     let kind = (found.format, found.subformat.as_str());
     // What stands in the place of an extent has a size of its own; a line says that of the extent.
-    let size = match named.iter().any(|(kind, _)| *kind == "extent") {
+    let is_own = |one: &Reference| one.kind == "extent" && one.by.is_empty();
+    let size = match named.iter().any(is_own) {
         true => extents_size(&info.details)?,
         false => info.virtual_size,
     };
     let image = ImageDocument::of_file(&args.file, &source, kind, size).ok()?;
-    let denied = |(kind, name)| DeniedDocument { kind, name };
+    let files = beneath.opened();
+    let files = files
+        .iter()
+        .map(|second| SecondDocument::of(second, &image.file, &[]));
+    let named = named
+        .into_iter()
+        .map(|denied| DeniedDocument::of(denied, &image.file));
     Some(Document {
         format: FORMAT,
         findings: FindingsDocument::of(&Findings::default(), &image.file),
-        image,
+        files: files.collect(),
+        not_opened: named.collect(),
         details: info.details,
-        files: Vec::new(),
-        not_opened: named.into_iter().map(denied).collect(),
+        image,
     })
 }
 
 /// The bytes of all extents of a VMDK, by the sectors that its lines begin with.
 fn extents_size(details: &[(String, String)]) -> Option<u64> {
-    let lines = details.iter().filter(|(key, _)| key == "extent");
-    let sectors = lines.map(|(_, line)| line.split_whitespace().next()?.parse::<u64>().ok());
-    let sectors: Option<Vec<u64>> = sectors.collect();
-    let sum = sectors?
-        .iter()
-        .try_fold(0u64, |sum, one| sum.checked_add(*one))?;
+    // A key may be called so, too; the line of an extent has a name in quotes behind its type.
+    let of_line = |(key, value): &(String, String)| {
+        let mut words = value.split_whitespace();
+        let sectors = words.next()?.parse::<u64>().ok()?;
+        let is_line = words.nth(1).is_some_and(|name| name.starts_with('"'));
+        (key == "extent" && is_line).then_some(sectors)
+    };
+    let mut sectors = details.iter().filter_map(of_line);
+    let sum = sectors.try_fold(0u64, |sum, one| sum.checked_add(one))?;
     sum.checked_mul(512)
 }
 
@@ -163,7 +173,8 @@ fn text(document: &Document) -> String {
         );
     }
     for file in &document.not_opened {
-        let _ = writeln!(text, "  {} {:?} is not opened", file.kind, file.name);
+        let (kind, name, by) = (file.kind, &file.name, harmless(&file.named_by));
+        let _ = writeln!(text, "  {kind} {name:?} of {by} is not opened");
     }
     text.push_str(&document.findings.text());
     text
